@@ -1,0 +1,17 @@
+# LLAMITA_CUDA: ON compiles the GPU part (nvcc needed), OFF leaves it out, AUTO takes it when nvcc and a GPU are here.
+set(LLAMITA_HAVE_CUDA OFF)
+if(LLAMITA_CUDA STREQUAL "AUTO")
+  find_program(LLAMITA_NVCC nvcc PATHS /usr/local/cuda/bin)
+  if(LLAMITA_NVCC AND EXISTS /dev/nvidia0)
+    set(LLAMITA_HAVE_CUDA ON)
+  endif()
+elseif(LLAMITA_CUDA)
+  set(LLAMITA_HAVE_CUDA ON)
+endif()
+
+function(llamita_hw_cuda)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/hw/cuda/*.cc ${CMAKE_SOURCE_DIR}/src/hw/cuda/*.cu)
+  if(NOT LLAMITA_HAVE_CUDA OR NOT sources)
+    return()
+  endif()
+endfunction()

@@ -1,0 +1,16 @@
+# Third-party code, linked statically, so that ldd shows only the system's libraries.
+find_package(Threads REQUIRED)
+link_libraries(Threads::Threads)
+
+find_path(LLAMITA_JSON_INCLUDE nlohmann/json.hpp REQUIRED)
+
+function(llamita_static_library name header archive)
+  find_path(LLAMITA_${name}_INCLUDE ${header} REQUIRED)
+  find_library(LLAMITA_${name}_ARCHIVE ${archive} REQUIRED)
+  add_library(llamita_${name} INTERFACE)
+  target_include_directories(llamita_${name} SYSTEM INTERFACE ${LLAMITA_${name}_INCLUDE})
+  target_link_libraries(llamita_${name} INTERFACE ${LLAMITA_${name}_ARCHIVE})
+endfunction()
+llamita_static_library(pcre2 pcre2.h libpcre2-8.a)
+llamita_static_library(utf8proc utf8proc.h libutf8proc.a)
+target_compile_definitions(llamita_utf8proc INTERFACE UTF8PROC_STATIC)

@@ -12,21 +12,20 @@ namespace llamita {
 
 namespace detail {
 
-inline void append(std::string& out, std::string_view text) {
-  out.append(text);
-}
-inline void append(std::string& out, char c) {
-  out.push_back(c);
-}
+template <class T>
+concept Printable =
+    (std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char>) || std::floating_point<T>;
+
+inline void append(std::string& out, std::string_view text) { out.append(text); }
+inline void append(std::string& out, char c) { out.push_back(c); }
 // A template, because a string literal would rather become a bool than a string_view.
 template <std::same_as<bool> Bool>
 void append(std::string& out, Bool value) {
   out.append(value ? "true" : "false");
 }
 
-template <class Number>
-requires((std::integral<Number> && !std::same_as<Number, bool> && !std::same_as<Number, char>) ||
-         std::floating_point<Number>) void append(std::string& out, Number value) {
+template <Printable Number>
+void append(std::string& out, Number value) {
   char buffer[64];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value);
   out.append(buffer, end.ptr);

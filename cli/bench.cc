@@ -6,16 +6,17 @@
 
 #include "base/cat.h"
 #include "base/thread_pool.h"
-#include "base/timer.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
 #include "cli/machine_roofs.h"
 #include "cli/model_card.h"
 #include "cli/numbers.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "cli/resolve_model.h"
+#include "engine/direct_runner.h"
 #include "formats/json.h"
-#include "quant/kv_format.h"
+#include "models/model.h"
 
 namespace llamita::cli {
 
@@ -41,14 +42,14 @@ struct TokenCost {
   double bytes_per_key = 0;  // keys and values, for each token of context
 };
 
-TokenCost cost_of(const ModelCard& card, const ModelInfo& info, const EngineConfig& config) {
+TokenCost cost_of(const ModelCard& card, const Model& loaded, const EngineConfig& config) {
   const ModelConfig& model = card.config;
   // Prefill looks rows of the embedding up and needs the head for its last token only.
   const double table = static_cast<double>(model.vocab) * model.hidden;
-  const double matrices = static_cast<double>(info.parameters) - table * (model.tied_head ? 1 : 2);
+  const double matrices = static_cast<double>(loaded.parameters()) - table * (model.tied_head ? 1 : 2);
   const double kv_elems = 2.0 * model.layers * model.kv_heads * model.head_dim;
   return {2 * matrices,
-          static_cast<double>(info.weight_bytes - (model.tied_head ? 0 : embedding_bytes(card))),
+          static_cast<double>(loaded.weight_bytes() - (model.tied_head ? 0 : embedding_bytes(card))),
           4.0 * model.layers * model.heads * model.head_dim, kv_elems * (config.kv_dtype == "f32" ? 4 : 2)};
 }
 
@@ -111,16 +112,18 @@ class Bench : public Subcommand {
     const std::string path = resolve_model(model_);
     card_ = read_model_card(path);
     config_.context = longest();
+    config_.batch_sequences = 1;
+    Progress progress("loading");
+    const auto model = load_model(path, [&](int64_t done, int64_t total) { progress.update(done, total); });
     std::vector<Row> rows;
-    MachineRoofs roofs;
     if (threads_.empty()) threads_.push_back(usable_cores());
     for (const int threads : threads_) {
+      config_.threads = threads;
+      DirectRunner runner(*model, config_);
       ThreadPool pool(threads);
-      roofs = measure_roofs(pool);
-      config_.threads = pool.threads();
-      if (!json_) print_roofs(roofs, config_.threads);
-      LoadedModel loaded = load(path, config_);
-      measure(loaded.llm, roofs, rows);
+      const MachineRoofs roofs = measure_roofs(pool);
+      if (!json_) print_roofs(roofs, runner.threads());
+      measure(runner, cost_of(card_, *model, config_), roofs, rows);
     }
     print(json_ ? to_json(rows).dump() + "\n" : "\n" + to_table(rows));
     return 0;
@@ -132,71 +135,47 @@ class Bench : public Subcommand {
     const auto most = [](const std::vector<int>& list) {
       return *std::max_element(list.begin(), list.end());
     };
-    return most(depths_) + std::max(most(prompts_), most(generates_)) + kPageTokens;
+    return most(depths_) + std::max({most(prompts_), most(generates_), 1});
   }
 
-  void measure(LLM& llm, const MachineRoofs& roofs, std::vector<Row>& rows) {
-    const TokenCost cost = cost_of(card_, llm.info(), config_);
-    ask(llm, random_tokens(llm, 32), 8);  // wakes threads and touches pages
+  void measure(DirectRunner& runner, const TokenCost& cost, const MachineRoofs& roofs,
+               std::vector<Row>& rows) {
+    runner.prefill(config_.context);  // touches every page of the cache once
     for (const int depth : depths_) {
+      const std::string at = depth > 0 ? cat(" @ d", depth) : "";
       for (const int tokens : prompts_) {
-        if (tokens > 0) rows.push_back(measure_prefill(llm, roofs, cost, tokens, depth));
+        if (tokens == 0) continue;
+        Row row{cat("pp", tokens, at), runner.threads(), tokens, depth};
+        const auto rates = repeat(tokens, [&] {
+          runner.prefill(depth, 1, tokens);
+          return runner.extend(tokens);
+        });
+        const double keys = depth + (tokens + 1) / 2.0;
+        finish(row, rates, cost.flops + cost.flops_per_key * keys, roofs.fma_flops_per_second);
+        rows.push_back(row);
       }
       for (const int tokens : generates_) {
-        if (tokens > 0) rows.push_back(measure_decode(llm, roofs, cost, tokens, depth));
+        if (tokens == 0) continue;
+        Row row{cat("tg", tokens, at), runner.threads(), tokens, depth};
+        row.decode = true;
+        const auto rates = repeat(tokens, [&] {
+          runner.prefill(depth, 1, tokens);
+          return runner.decode(tokens);
+        });
+        const double keys = depth + (tokens + 1) / 2.0;
+        finish(row, rates, cost.bytes + cost.bytes_per_key * keys, roofs.read_bytes_per_second);
+        rows.push_back(row);
       }
     }
   }
 
-  Row measure_prefill(LLM& llm, const MachineRoofs& roofs, const TokenCost& cost, int tokens, int depth) {
-    // Whole pages of the depth are reused by the second prompt, so the depth is rounded to pages.
-    const int in_cache = (depth + kPageTokens - 1) / kPageTokens * kPageTokens;
-    Row row{cat("pp", tokens, in_cache > 0 ? cat(" @ d", in_cache) : ""), config_.threads, tokens, in_cache};
+  // Tokens per second of each repetition, after one that does not count.
+  template <class Seconds>
+  std::vector<double> repeat(int tokens, const Seconds& seconds) const {
     std::vector<double> rates;
-    for (int i = 0; i < repetitions_; ++i) {
-      // New tokens each time: nothing but the depth may come from the cache.
-      std::vector<int32_t> prompt = random_tokens(llm, in_cache);
-      if (in_cache > 0) ask(llm, prompt, 1);
-      const auto more = random_tokens(llm, tokens);
-      prompt.insert(prompt.end(), more.begin(), more.end());
-      rates.push_back(tokens / ask(llm, prompt, 1).prefill_seconds);
-    }
-    const double keys = in_cache + (tokens + 1) / 2.0;
-    finish(row, rates, cost.flops + cost.flops_per_key * keys, roofs.fma_flops_per_second);
-    return row;
-  }
-
-  Row measure_decode(LLM& llm, const MachineRoofs& roofs, const TokenCost& cost, int tokens, int depth) {
-    Row row{cat("tg", tokens, depth > 0 ? cat(" @ d", depth) : ""), config_.threads, tokens, depth};
-    row.decode = true;
-    std::vector<double> rates;
-    for (int i = 0; i < repetitions_; ++i) {
-      // The first token comes out of the prefill.
-      const Completion done = ask(llm, random_tokens(llm, std::max(depth, 1)), tokens + 1);
-      rates.push_back(tokens / done.decode_seconds);
-    }
-    finish(row, rates, cost.bytes + cost.bytes_per_key * (depth + tokens / 2.0), roofs.read_bytes_per_second);
-    return row;
-  }
-
-  Completion ask(LLM& llm, std::vector<int32_t> prompt, int max_tokens) {
-    SamplingParams sampling;
-    sampling.temperature = 0;
-    sampling.ignore_eos = true;
-    sampling.max_tokens = max_tokens;
-    Completion completion = llm.generate({{std::move(prompt), sampling}}).at(0);
-    const Choice& choice = completion.choices.at(0);
-    if (choice.finish == FinishReason::error) throw Error(choice.error);
-    return completion;
-  }
-
-  std::vector<int32_t> random_tokens(const LLM& llm, int count) {
-    std::vector<int32_t> tokens;
-    for (int i = 0; i < count; ++i) {
-      random_ = random_ * 6364136223846793005u + 1442695040888963407u;  // Knuth's MMIX generator
-      tokens.push_back(static_cast<int32_t>((random_ >> 33) % static_cast<uint64_t>(llm.info().vocab_size)));
-    }
-    return tokens;
+    seconds();
+    for (int i = 0; i < repetitions_; ++i) rates.push_back(tokens / seconds());
+    return rates;
   }
 
   static void print_roofs(const MachineRoofs& roofs, int threads) {
@@ -246,7 +225,6 @@ class Bench : public Subcommand {
   bool json_ = false;
   EngineConfig config_;
   ModelCard card_;
-  uint64_t random_ = 1;
 };
 
 }  // namespace

@@ -141,8 +141,8 @@ void ChatSession::print_help() const {
     text += cat(left, command.help, "\n");
   }
   print(text +
-        "  \"\"\"                     begins and ends a text of several lines\n"
-        "  Ctrl-C                  stops the reply\n");
+        "  \"\"\"                   begins and ends a text of several lines\n"
+        "  Ctrl-C                stops the reply\n");
 }
 
 void ChatSession::change_system(const std::string& text) {
@@ -185,7 +185,7 @@ void ChatSession::print_stats() const {
   const int used = last_->prompt_tokens + last_->completion_tokens;
   print(cat("prompt: ", last_->prompt_tokens, " tokens, ", fixed(last_->prefill_seconds, 3),
             " s\nreply:  ", last_->completion_tokens, " tokens, ", fixed(last_->decode_seconds, 3), " s, ",
-            speed(last_->completion_tokens, last_->decode_seconds), "\ncontext: ", used, " of ",
+            speed(last_->completion_tokens - 1, last_->decode_seconds), "\ncontext: ", used, " of ",
             llm_.info().context, " tokens used\n"));
 }
 

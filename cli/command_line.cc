@@ -27,7 +27,8 @@ std::string wrapped(const std::string& text) {
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find(' ', begin), text.size());
     if (column > kHelpColumn && column + end - begin > kHelpWidth) {
-      out += "\n" + std::string(kHelpColumn, ' ');
+      out.back() = '\n';  // in place of the space before it
+      out += std::string(kHelpColumn, ' ');
       column = kHelpColumn;
     }
     out += text.substr(begin, end - begin) + " ";

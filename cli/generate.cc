@@ -147,6 +147,9 @@ class Generate : public Subcommand {
     }
     if (has_prompt && !file_.empty()) throw Error("a prompt and --file: give one of them");
     prompt_ = to_utf8(has_prompt ? prompt_argument : file_.empty() ? read_stdin() : read_file(file_));
+    if (!has_prompt && !raw_) {  // the newline that ends a file or `echo` is no part of a question
+      while (!prompt_.empty() && (prompt_.back() == '\n' || prompt_.back() == '\r')) prompt_.pop_back();
+    }
     if (prompt_.empty()) {
       throw Error("there is no prompt: give it as an argument, with --file, or on standard input");
     }
@@ -197,6 +200,8 @@ class Generate : public Subcommand {
 
   Json to_json(const Completion& completion, const LoadedModel& loaded) const {
     const int64_t prompt = completion.prompt_tokens, reply = completion.completion_tokens;
+    // The first token of each reply comes out of the prefill.
+    const int decoded = completion.completion_tokens - static_cast<int>(completion.choices.size());
     Json first = choice_json(completion.choices.at(0), params_.logprobs >= 0);
     Json::Object object{{"model", Json(loaded.llm.info().name)}};
     for (const auto& member : first.as_object("choice")) object.push_back(member);
@@ -216,8 +221,7 @@ class Generate : public Subcommand {
                           {"decode_seconds", json_of(completion.decode_seconds)},
                           {"prefill_tokens_per_second",
                            json_of(rate(completion.prompt_tokens, completion.prefill_seconds))},
-                          {"decode_tokens_per_second",
-                           json_of(rate(completion.completion_tokens, completion.decode_seconds))}}));
+                          {"decode_tokens_per_second", json_of(rate(decoded, completion.decode_seconds))}}));
     // As text: JSON readers keep 53 bits of a number.
     object.emplace_back("seed", Json(cat(completion.seed)));
     return Json(std::move(object));

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <cwchar>
 
+#include "base/cat.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "llamita/error.h"
@@ -112,8 +113,10 @@ LineReader::~LineReader() {
 LineReader::Outcome LineReader::read(const std::string& prompt, std::string& line) {
   State& state = *state_;
   const Paint paint = stdout_paint();
-  state.prompt = paint.on ? std::string{kPromptEscape} + "\033[1m" + kPromptEscape + prompt + kPromptEscape +
-                                "\033[0m" + kPromptEscape
+  // libedit ties a closing escape to the character after it, so the prompt's last character stays plain.
+  const auto escape = [](const char* code) { return cat(kPromptEscape, code, kPromptEscape); };
+  const size_t bold = prompt.size() - 1;
+  state.prompt = paint.on ? cat(escape("\033[1m"), prompt.substr(0, bold), escape("\033[0m"), prompt.substr(bold))
                           : prompt;
   state.interrupted = false;
   const InterruptScope scope;

@@ -11,7 +11,7 @@ namespace llamita::cli {
 
 namespace {
 
-constexpr double kPatience = 0.4;       // seconds: what is done by then needs no bar
+constexpr double kPatience = 0.4, kPlainPatience = 5.0;  // seconds: what is done by then needs no progress
 constexpr double kRedraw = 0.1;         // seconds between two drawings of the bar
 constexpr double kLineInterval = 10.0;  // seconds between two plain lines
 constexpr int kBarWidth = 28;
@@ -30,7 +30,7 @@ Progress::~Progress() {
 }
 
 void Progress::update(int64_t done, int64_t total) {
-  if (since_start_.seconds() < kPatience) return;
+  if (since_start_.seconds() < (terminal_ ? kPatience : kPlainPatience)) return;
   if (drawn_ && since_last_.seconds() < (terminal_ ? kRedraw : kLineInterval)) return;
   if (terminal_) {
     draw_bar(done, total);

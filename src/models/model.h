@@ -1,0 +1,46 @@
+// Model: one family's forward pass over loaded weights. Immutable after loading; one forward() at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "nn/forward_batch.h"
+#include "ops/context.h"
+#include "weights/model_config.h"
+
+namespace llamita {
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  // Logits (R, V) f32 in the context's arena, for the tokens of batch.logit_rows. Writes the step's keys and
+  // values into the cache. With shape-only tensors and a measuring arena it plans memory and touches nothing.
+  virtual Tensor forward(const ForwardBatch& batch, const KvCache& kv, Context& context) const = 0;
+
+  const ModelConfig& config() const { return config_; }
+  int64_t parameters() const { return parameters_; }
+  int64_t weight_bytes() const { return weight_bytes_; }  // as they lie in memory
+
+ protected:
+  explicit Model(ModelConfig config) : config_(std::move(config)) {}
+
+  ModelConfig config_;
+  int64_t parameters_ = 0;
+  int64_t weight_bytes_ = 0;
+
+  friend std::unique_ptr<Model> load_model(const std::string&, const std::function<void(int64_t, int64_t)>&);
+};
+
+// Loads a model folder or a .gguf file: family from config.json's architectures or general.architecture,
+// every weight read exactly once and shape-checked. `progress` is called with bytes done and in all. Throws
+// Error.
+std::unique_ptr<Model> load_model(const std::string& path,
+                                  const std::function<void(int64_t, int64_t)>& progress = {});
+
+// Only the shape of the model at `path`; no weights are read.
+ModelConfig read_model_config(const std::string& path);
+
+}  // namespace llamita

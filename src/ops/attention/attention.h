@@ -1,0 +1,33 @@
+// attention: causal scaled dot-product attention with grouped query heads over a paged cache, for any mix of
+// prefill chunks and decode tokens. Keys and values are read only through the block table.
+//   token t of sequence b stands at position p = kv_len[b] - (q_start[b+1] - t) and sees keys max(0,
+//   p+1-window) .. p
+// Method: online softmax (Milakov and Gimelshein 2018; FlashAttention, Dao et al. 2022): one pass over the
+// keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order, one query row
+// and head at a time, so the result is the same for prefill, decode, any chunking, any batch and any number
+// of threads.
+#pragma once
+
+#include "ops/attention/plan.h"
+#include "ops/op.h"
+#include "quant/kv_format.h"
+
+namespace llamita {
+
+struct AttentionArgs {
+  Tensor q;            // (T, H, D) f32, tokens may be strided
+  Tensor k_cache;      // (pages, Hkv, kPageTokens, D) f32, f16 or bf16; H % Hkv == 0
+  Tensor v_cache;      // the same
+  Tensor q_start;      // (B+1) i32
+  Tensor kv_len;       // (B) i32
+  Tensor block_table;  // (B, max_blocks) i32: page of each kPageTokens keys
+  const AttentionPlan* plan = nullptr;
+  float scale = 1;
+  int window = 0;  // keys a token sees including itself; 0: all
+  Tensor out;      // (T, H, D) f32
+};
+
+const Op<AttentionArgs>& attention_op();
+inline void attention(const AttentionArgs& args, Context& context) { run(attention_op(), args, context); }
+
+}  // namespace llamita

@@ -1,0 +1,70 @@
+// Context: what an op needs besides its arguments: threads, the arena for scratch and results, the
+// capabilities of the machine, which variants are forced, and where to record what ran.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "hw/cpu/isa.h"
+#include "tensor/arena.h"
+
+namespace llamita {
+
+// What a variant may rely on.
+struct Caps {
+  DeviceKind device = DeviceKind::cpu;
+  cpu::Isa isa = cpu::Isa::generic;
+  int threads = 1;
+};
+
+// Work an op does at the least: each input read once, each output written once.
+struct Cost {
+  double bytes_read = 0;
+  double bytes_written = 0;
+  double flops = 0;
+};
+
+struct OpRecord {
+  std::string_view op;
+  std::string_view variant;
+  Cost cost;
+  double microseconds = 0;  // 0 in a dry run
+};
+
+class Context {
+ public:
+  // Real execution. Borrows both.
+  Context(ThreadPool& pool, Arena& arena, Caps caps);
+  // A dry run: ops check their arguments, record themselves and take their scratch, but touch no data.
+  Context(Arena& measuring_arena, Caps caps);
+
+  bool dry_run() const { return pool_ == nullptr; }
+  ThreadPool& pool() const;
+  Arena& arena() const { return *arena_; }
+  const Caps& caps() const { return caps_; }
+
+  // Every op executed appends a record here while set (nullptr: off).
+  void record_to(std::vector<OpRecord>* records) { records_ = records; }
+  std::vector<OpRecord>* records() const { return records_; }
+
+  // The variant that LLAMITA_KERNEL (say "attention=flash1_sm80,linear=reference") forces for this op, or "".
+  std::string_view forced_variant(std::string_view op) const;
+
+  // Logs at debug level, once for each pair, which variant of an op runs.
+  void log_choice(std::string_view op, std::string_view variant);
+
+ private:
+  ThreadPool* pool_ = nullptr;
+  Arena* arena_;
+  Caps caps_;
+  std::vector<OpRecord>* records_ = nullptr;
+  std::unordered_map<std::string, std::string> forced_;
+  std::unordered_set<std::string> logged_;
+};
+
+}  // namespace llamita

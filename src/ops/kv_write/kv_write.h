@@ -1,0 +1,20 @@
+// kv_write: puts the keys and values of a step's tokens into their cache slots, rounded to the cache's dtype.
+#pragma once
+
+#include "ops/op.h"
+#include "quant/kv_format.h"
+
+namespace llamita {
+
+struct KvWriteArgs {
+  Tensor k;        // (T, Hkv, D) f32, tokens may be strided
+  Tensor v;        // (T, Hkv, D) f32, tokens may be strided
+  Tensor kv_slot;  // (T) i64: page * kPageTokens + offset; negative: not written
+  Tensor k_cache;  // (pages, Hkv, kPageTokens, D) f32, f16 or bf16
+  Tensor v_cache;  // the same
+};
+
+const Op<KvWriteArgs>& kv_write_op();
+inline void kv_write(const KvWriteArgs& args, Context& context) { run(kv_write_op(), args, context); }
+
+}  // namespace llamita

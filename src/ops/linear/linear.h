@@ -1,0 +1,23 @@
+// linear: out = x W^T (+ bias) (+ residual), with W of any weight format. W stays packed; every variant reads
+// it as it is stored. Activations are f32. Reduction order: for each output one f32 accumulation over
+// ascending K, the same at any T, any N and any number of threads within one instruction set, so a token's
+// result does not depend on what else is in the batch.
+#pragma once
+
+#include "ops/op.h"
+#include "quant/weight.h"
+
+namespace llamita {
+
+struct LinearArgs {
+  Tensor x;                               // (T, K) f32, rows may be strided
+  const quant::Weight* weight = nullptr;  // (N, K)
+  Tensor bias;                            // (N) f32 or undefined
+  Tensor residual;                        // (T, N) f32 or undefined; may be out
+  Tensor out;                             // (T, N) f32, rows may be strided
+};
+
+const Op<LinearArgs>& linear_op();
+inline void linear(const LinearArgs& args, Context& context) { run(linear_op(), args, context); }
+
+}  // namespace llamita

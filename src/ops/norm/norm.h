@@ -1,0 +1,26 @@
+// norm: RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last axis.
+//   rms:   out = x / sqrt(mean(x^2) + eps) * weight
+//   layer: out = (x - mean) / sqrt(var + eps) * weight + bias
+// Reduction order: sums run in double over ascending elements of one row, so a row's result depends on
+// nothing else.
+#pragma once
+
+#include "ops/op.h"
+
+namespace llamita {
+
+enum class NormKind { rms, layer };
+
+struct NormArgs {
+  NormKind kind = NormKind::rms;
+  Tensor x;       // (T, C) f32, rows may be strided
+  Tensor weight;  // (C) f32
+  Tensor bias;    // (C) f32 or undefined
+  float eps = 1e-5f;
+  Tensor out;  // (T, C) f32, rows may be strided; may be x
+};
+
+const Op<NormArgs>& norm_op();
+inline void norm(const NormArgs& args, Context& context) { run(norm_op(), args, context); }
+
+}  // namespace llamita

@@ -1,0 +1,81 @@
+// Op<Args>: one operation and every way it can be done. Dispatch, tests, benchmarks, traces and the roofline
+// report all walk the same table of variants. The smallest estimate among the variants that support the
+// arguments runs; the scalar reference supports everything and is the specification of the rest.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "base/log.h"
+#include "base/timer.h"
+#include "llamita/error.h"
+#include "ops/context.h"
+
+namespace llamita {
+
+template <class Args>
+struct Variant {
+  std::string_view name;
+  bool (*supports)(const Args& args, const Caps& caps);
+  double (*estimate_us)(const Args& args, const Caps& caps);
+  void (*run)(const Args& args, Context& context);
+  // A composition of other ops: in a dry run it is executed, so that the ops inside record themselves.
+  bool composed = false;
+  // Arena bytes run() takes for scratch; a composition takes its own through the arena.
+  int64_t (*scratch_bytes)(const Args& args, const Caps& caps) = nullptr;
+};
+
+template <class Args>
+struct Op {
+  std::string_view name;
+  void (*check)(const Args& args);  // shapes, dtypes, devices: programmer errors
+  Cost (*cost)(const Args& args);
+  std::span<const Variant<Args>> variants;
+};
+
+// The variant that runs for these arguments. Throws Error when LLAMITA_KERNEL forces one that is unknown or
+// does not support them.
+template <class Args>
+const Variant<Args>& choose(const Op<Args>& op, const Args& args, const Context& context) {
+  const std::string_view forced = context.forced_variant(op.name);
+  const Variant<Args>* best = nullptr;
+  double best_us = 0;
+  for (const Variant<Args>& variant : op.variants) {
+    if (!forced.empty() && variant.name != forced) continue;
+    if (!variant.supports(args, context.caps())) continue;
+    const double us = variant.estimate_us(args, context.caps());
+    if (best == nullptr || us < best_us) {
+      best = &variant;
+      best_us = us;
+    }
+  }
+  if (best == nullptr && !forced.empty()) {
+    throw Error(cat("LLAMITA_KERNEL: op ", op.name, " has no variant ", forced,
+                    " for this machine and these shapes"));
+  }
+  LLAMITA_CHECK(best != nullptr, "op ", op.name, " has no variant for these arguments");
+  return *best;
+}
+
+template <class Args>
+void run(const Op<Args>& op, const Args& args, Context& context) {
+  op.check(args);
+  const Variant<Args>& variant = choose(op, args, context);
+  context.log_choice(op.name, variant.name);
+  std::vector<OpRecord>* records = context.records();
+  const Arena::Scope scope(context.arena());
+  if (variant.composed) return variant.run(args, context);
+  if (context.dry_run()) {
+    if (variant.scratch_bytes != nullptr) {
+      context.arena().take(DType::u8, {variant.scratch_bytes(args, context.caps())});
+    }
+    if (records != nullptr) records->push_back({op.name, variant.name, op.cost(args), 0});
+    return;
+  }
+  if (records == nullptr) return variant.run(args, context);
+  const Stopwatch watch;
+  variant.run(args, context);
+  records->push_back({op.name, variant.name, op.cost(args), watch.microseconds()});
+}
+
+}  // namespace llamita

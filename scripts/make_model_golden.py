@@ -146,7 +146,8 @@ def main():
         if old:
             old_style(folder / "config.json")
         write_tokenizer(folder)
-        model = model.to(torch.float32)
+        # Read back as anyone would: casting the model in place would also round its rotary frequencies.
+        model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
         golden = {}
         for i, length in enumerate((48, 7)):
             ids = torch.randint(0, VOCAB, (length,), generator=generator)

@@ -232,8 +232,8 @@ TEST(Json, ALargeVocabularyIsReadInWellUnderASecond) {
   text += R"(},"merges":[)";
   for (int i = 0; i < 280000; ++i) {
     const std::string number = std::to_string(i);
-    text +=
-        (i == 0 ? "[\"the left side of " : ",[\"the left side of ") + number + "\",\"right side " + number + "\"]";
+    text += (i == 0 ? "[\"the left side of " : ",[\"the left side of ") + number + "\",\"right side " +
+            number + "\"]";
   }
   text += "]}}";
   ASSERT_GT(text.size(), 16u << 20);

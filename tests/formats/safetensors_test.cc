@@ -144,7 +144,8 @@ TEST(Safetensors, ExtentsTileTheData) {
   EXPECT_ERROR(parse_text(two(4, 8, "[4]", "aaaabbbb.")), "end at 8 of the data, which has 9 bytes");
   EXPECT_ERROR(parse_text(two(4, 8, "[3]", "aaaabbbb")), "dtype and shape take 3 bytes");
   EXPECT_ERROR(parse_text(two(4, 4, "[4294967296,4294967296]", "aaaa")), "overflows");
-  EXPECT_ERROR(parse_text(two(4, 4, "[9223372036854775807,3,0]", "aaaa")), "overflows");
+  EXPECT_ERROR(parse_text(two(4, 4, "[9223372036854775807,2,0]", "aaaa")), "overflows");
+  EXPECT_ERROR(parse_text(two(4, 4, "[0,9223372036854775807,2]", "aaaa")), "overflows");
   EXPECT_ERROR(parse_text(two(4, 4, "[9223372036854775808]", "aaaa")), "should be an integer");
 }
 

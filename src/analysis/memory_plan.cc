@@ -85,6 +85,8 @@ KvCache shape_only_cache(const ModelConfig& model, const EngineShape& shape) {
 
 int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, int sequences, int logit_rows,
                       int32_t vocab_limit, const Caps& caps) {
+  // No sequence has more tokens in a step than it may have in all.
+  tokens = static_cast<int>(std::min<int64_t>(tokens, int64_t{sequences} * shape.context));
   const auto blocks = (int64_t{shape.context} + kPageTokens - 1) / kPageTokens;
   std::vector<int32_t> q_start, kv_len(static_cast<size_t>(sequences), shape.context);
   for (int b = 0; b <= sequences; ++b) {

@@ -52,8 +52,8 @@ std::vector<std::vector<std::vector<int32_t>>> solo(const FakeModel& model, cons
     config.batch_tokens = 1024;
     Engine engine(model, tokenizer, config);
     replies.emplace_back();
-    for (const Choice& choice : engine.generate({request})[0].choices)
-      replies.back().push_back(choice.tokens);
+    const Completion done = engine.generate({request})[0];
+    for (const Choice& choice : done.choices) replies.back().push_back(choice.tokens);
   }
   return replies;
 }

@@ -38,7 +38,9 @@ constexpr uint64_t integer_weight(float below, float scale) {
   // Exact: a product with a power of two, then the integer part.
   const auto steps = static_cast<uint32_t>(distance * 16777216.0f);
   const uint32_t rest = (uint32_t{kWeightBits} << 24) - steps;
-  return (uint64_t{exp2_fraction(rest & 0xFFFFFFu)} << (rest >> 24)) >> 31;
+  const uint64_t mantissa = exp2_fraction(rest & 0xFFFFFFu);  // in units of 2^-31
+  const uint32_t power = rest >> 24;
+  return power >= 31 ? mantissa << (power - 31) : mantissa >> (31 - power);
 }
 
 // The high 64 bits of a * b.

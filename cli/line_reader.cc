@@ -116,8 +116,9 @@ LineReader::Outcome LineReader::read(const std::string& prompt, std::string& lin
   // libedit ties a closing escape to the character after it, so the prompt's last character stays plain.
   const auto escape = [](const char* code) { return cat(kPromptEscape, code, kPromptEscape); };
   const size_t bold = prompt.size() - 1;
-  state.prompt = paint.on ? cat(escape("\033[1m"), prompt.substr(0, bold), escape("\033[0m"), prompt.substr(bold))
-                          : prompt;
+  state.prompt = paint.on
+                     ? cat(escape("\033[1m"), prompt.substr(0, bold), escape("\033[0m"), prompt.substr(bold))
+                     : prompt;
   state.interrupted = false;
   const InterruptScope scope;
   state.scope = &scope;

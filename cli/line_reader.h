@@ -16,8 +16,8 @@ class LineReader {
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
 
-  // One line without its newline, as UTF-8. `prompt` ends in a space. `interrupted` is Ctrl-C (whatever was typed is dropped), `end`
-  // Ctrl-D on an empty line or a terminal that went away.
+  // One line without its newline, as UTF-8. `prompt` ends in a space. `interrupted` is Ctrl-C (whatever was
+  // typed is dropped), `end` Ctrl-D on an empty line or a terminal that went away.
   Outcome read(const std::string& prompt, std::string& line);
   // Whether the line that the last `interrupted` dropped was empty.
   bool interrupted_empty() const;

@@ -12,8 +12,8 @@ namespace llamita::cli {
 namespace {
 
 constexpr double kPatience = 0.4, kPlainPatience = 5.0;  // seconds: what is done by then needs no progress
-constexpr double kRedraw = 0.1;         // seconds between two drawings of the bar
-constexpr double kLineInterval = 10.0;  // seconds between two plain lines
+constexpr double kRedraw = 0.1;                          // seconds between two drawings of the bar
+constexpr double kLineInterval = 10.0;                   // seconds between two plain lines
 constexpr int kBarWidth = 28;
 
 std::string amounts(int64_t done, int64_t total) {

@@ -11,7 +11,8 @@ namespace {
 TEST(ConversationFile, ComesBackAsItWas) {
   const test::TempDir dir;
   const std::string path = (dir.path() / "talk.json").string();
-  const Conversation saved = {{"system", "Be \"brief\"."}, {"user", "a\nb\t\\ \xF0\x9F\xA6\x99"}, {"assistant", ""}};
+  const Conversation saved = {
+      {"system", "Be \"brief\"."}, {"user", "a\nb\t\\ \xF0\x9F\xA6\x99"}, {"assistant", ""}};
   save_conversation(path, "model", saved);
   save_conversation(path, "model", saved);  // over the first one
   const Conversation loaded = load_conversation(path);
@@ -41,10 +42,12 @@ TEST(ConversationFile, SaysWhatIsWrongWithAFile) {
   EXPECT_ERROR(load_conversation(dir.write("a", "{\"messages\":")), "offset");
   EXPECT_ERROR(load_conversation(dir.write("b", "[]")), "'messages'");
   EXPECT_ERROR(load_conversation(dir.write("c", "{\"messages\":7}")), "messages");
-  EXPECT_ERROR(load_conversation(dir.write("d", "{\"messages\":[{\"role\":\"user\"}]}")), "'content' is missing");
+  EXPECT_ERROR(load_conversation(dir.write("d", "{\"messages\":[{\"role\":\"user\"}]}")),
+               "'content' is missing");
   EXPECT_ERROR(load_conversation(dir.write("e", "{\"messages\":[{\"role\":\"cook\",\"content\":\"\"}]}")),
                "message 1: expected the role system, user or assistant, got 'cook'");
-  EXPECT_ERROR(load_conversation(dir.write("f", "{\"messages\":[{\"role\":\"user\",\"content\":3}]}")), "content");
+  EXPECT_ERROR(load_conversation(dir.write("f", "{\"messages\":[{\"role\":\"user\",\"content\":3}]}")),
+               "content");
 }
 
 }  // namespace

@@ -43,8 +43,8 @@ TEST(ToUtf8, KeepsWhatIsWellFormed) {
 TEST(ToUtf8, ReplacesWhatIsNot) {
   const std::string bad = "\xEF\xBF\xBD";
   EXPECT_EQ(to_utf8("a\xFFz"), "a" + bad + "z");
-  EXPECT_EQ(to_utf8("\xC0\xAF"), bad + bad);                // overlong slash
-  EXPECT_EQ(to_utf8("\xED\xA0\x80"), bad + bad + bad);      // a surrogate
+  EXPECT_EQ(to_utf8("\xC0\xAF"), bad + bad);                      // overlong slash
+  EXPECT_EQ(to_utf8("\xED\xA0\x80"), bad + bad + bad);            // a surrogate
   EXPECT_EQ(to_utf8("\xF4\x90\x80\x80"), bad + bad + bad + bad);  // beyond the last character
   EXPECT_EQ(to_utf8("cut \xE2\x82"), "cut " + bad + bad);
 }

@@ -145,9 +145,9 @@ class PercentFormatter {
       runtime_.budget().text(out.size() + piece.size());
       out.append(piece);
     }
-    const bool all_used = args_.is_tuple()
-                              ? used_ == args_.as_items().size()
-                              : args_.is_dict() || args_.is_list() || args_.is_undefined() || used_ > 0;
+    const bool all_used = args_.is_tuple() ? used_ == args_.as_items().size()
+                                           : args_.is_dict() || args_.is_list() || args_.is_object() ||
+                                                 args_.is_undefined() || used_ > 0;
     if (!all_used) fail("not all arguments were converted by the format");
     return out;
   }

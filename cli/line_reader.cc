@@ -5,6 +5,7 @@
 #include <histedit.h>
 #include <langinfo.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,6 +25,7 @@ namespace {
 
 constexpr char kPromptEscape = '\1';  // brackets what takes no room on the screen
 constexpr int kHistoryLines = 500;
+constexpr unsigned char kEndOfTransmission = 4;  // Ctrl-D
 
 // libedit converts between bytes and characters by the locale, which may be the plain C one in a container.
 void use_utf8_locale() {
@@ -40,6 +42,7 @@ struct LineReader::State {
   bool interrupted = false;
   bool interrupted_empty = false;
   const InterruptScope* scope = nullptr;  // while a line is read
+  int typed_ahead = 0;                    // bytes that were typed before this read began
 
   // 1 byte into `byte`; 0 at the end; -1 when interrupted.
   int read_byte(unsigned char& byte) {
@@ -50,7 +53,11 @@ struct LineReader::State {
       if (sources[0].revents == 0) continue;
       const ssize_t count = ::read(STDIN_FILENO, &byte, 1);
       if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      return count == 1 ? 1 : 0;
+      if (count != 1) return 0;
+      // A Ctrl-D that was typed while the terminal still made lines of the input arrives as a zero.
+      if (typed_ahead > 0 && byte == 0) byte = kEndOfTransmission;
+      --typed_ahead;
+      return 1;
     }
   }
 
@@ -122,7 +129,9 @@ LineReader::Outcome LineReader::read(const std::string& prompt, std::string& lin
   state.interrupted = false;
   const InterruptScope scope;
   state.scope = &scope;
-  ::el_resize(state.edit);  // the window may have another size than at the last line
+  ::el_resize(state.edit);                // the window may have another size than at the last line
+  ::el_set(state.edit, EL_PREP_TERM, 1);  // before the prompt is seen: what is typed from then on is edited
+  ::ioctl(STDIN_FILENO, FIONREAD, &state.typed_ahead);
   int count = 0;
   const char* text = ::el_gets(state.edit, &count);
   line.assign(text != nullptr && count > 0 ? text : "");

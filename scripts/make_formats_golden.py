@@ -71,7 +71,7 @@ def safetensors_files():
     tensors |= {"flags": np.array([True, False]), "scalar": np.array(2.5, dtype=np.float32), "none": ramp(0, 4)}
     save_file(tensors, OUT / "package.safetensors", {"format": "np"})
     bits = (ramp(2, 3).view(np.uint32) >> 16).astype(np.uint16)
-    brain = {"dtype": "bfloat16", "shape": [2, 3], "data": bits.tobytes()}
+    brain = safetensors.TensorSpec(dtype="bfloat16", shape=[2, 3], data_ptr=bits.ctypes.data, data_len=bits.nbytes)
     (OUT / "package_bf16.safetensors").write_bytes(safetensors.serialize({"brain": brain}, None))
 
 

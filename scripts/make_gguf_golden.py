@@ -89,7 +89,7 @@ def add_tokenizer(writer, folder, vocab):
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    writer.add_token_merges(["Ġ Ġ"] if "ĠĠ" in tokens else [])
+    writer.add_token_merges(tokenizer["model"]["merges"])
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(258)
     writer.add_add_bos_token(False)
@@ -170,9 +170,9 @@ def check(source, target, quant):
     model = llama_cpp.Llama(str(path), logits_all=True, n_ctx=64, verbose=False)
     model.eval(golden["ids.0"].tolist())
     logits = np.array(model.scores[:48])
-    worst = np.abs(logits - golden["logits.0"]).max()
-    print(f"{target}: llama.cpp against transformers, max |difference of logits| {worst:.4f}")
-    assert worst < (0.05 if quant in (KIND.F32, KIND.F16, KIND.BF16) else 2.0)
+    error = ((logits - golden["logits.0"]) ** 2).mean() / (golden["logits.0"] ** 2).mean()
+    print(f"{target}: llama.cpp against transformers, NMSE of the logits {error:.1e}")
+    assert error < (1e-3 if quant in (KIND.F32, KIND.F16, KIND.BF16) else 1e-1)  # it rounds activations to the format
 
 
 def main():

@@ -73,6 +73,7 @@ def byte_alphabet():
 
 def write_tokenizer(folder):
     vocab = {char: byte for byte, char in sorted(byte_alphabet().items())}
+    vocab["ĠĠ"] = BYTES + len(SPECIAL)  # one merge, because llama.cpp wants a byte-pair vocabulary to have some
     added = [{"id": BYTES + i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
               "normalized": False, "special": True} for i, text in enumerate(SPECIAL)]
     tokenizer = {
@@ -81,7 +82,7 @@ def write_tokenizer(folder):
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": []},
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": ["Ġ Ġ"]},
     }
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": SPECIAL[0], "eos_token": SPECIAL[2],
               "chat_template": CHAT_TEMPLATE, "clean_up_tokenization_spaces": False}

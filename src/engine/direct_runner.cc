@@ -60,29 +60,39 @@ int32_t DirectRunner::made_up_token(size_t sequence, int position) const {
   return static_cast<int32_t>(mixed % static_cast<uint64_t>(model_.config().vocab));
 }
 
+void DirectRunner::require_room(int more) const {
+  for (const kv::BlockTable& table : tables_) {
+    if (length_ + more > table.capacity() || length_ + more > plan_.shape.context) {
+      throw Error(cat(more, " tokens after ", length_, " do not fit: ask prefill() for the room"));
+    }
+  }
+}
+
 double DirectRunner::prefill(int tokens, int sequences, int more) {
   open(sequences, tokens + more);
+  return extend(tokens);
+}
+
+double DirectRunner::extend(int tokens) {
+  require_room(tokens);
+  const int end = length_ + tokens;
   const Stopwatch watch;
   for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
-    for (int begin = 0; begin < tokens; begin += plan_.shape.batch_tokens) {
+    for (int begin = length_; begin < end; begin += plan_.shape.batch_tokens) {
       sched::Batch batch;
-      batch.chunks = {chunk(sequence, begin, std::min(tokens, begin + plan_.shape.batch_tokens))};
+      batch.chunks = {chunk(sequence, begin, std::min(end, begin + plan_.shape.batch_tokens))};
       for (int position = begin; position < batch.chunks[0].end; ++position) {
         batch.tokens.push_back(made_up_token(sequence, position));
       }
       runner_.step(batch, {});
     }
   }
-  length_ = tokens;
+  length_ = end;
   return watch.seconds();
 }
 
 double DirectRunner::decode(int steps) {
-  for (const kv::BlockTable& table : tables_) {
-    if (length_ + steps > table.capacity() || length_ + steps > plan_.shape.context) {
-      throw Error(cat(steps, " steps after ", length_, " tokens do not fit: ask prefill() for the room"));
-    }
-  }
+  require_room(steps);
   const Stopwatch watch;
   for (int step = 0; step < steps; ++step, ++length_) {
     sched::Batch batch;

@@ -20,6 +20,9 @@ class DirectRunner {
   // `sequences` fresh sequences of `tokens` made-up tokens each, in chunks of batch_tokens. Returns seconds.
   // Throws Error when they do not fit into the cache with room for `more` tokens each.
   double prefill(int tokens, int sequences = 1, int more = 0);
+  // `tokens` more of each sequence in chunks of batch_tokens, after prefill(): a prompt that goes on. Returns
+  // seconds.
+  double extend(int tokens);
   // `steps` steps of one token a sequence, after prefill(). Returns seconds.
   double decode(int steps);
 
@@ -34,6 +37,7 @@ class DirectRunner {
 
  private:
   void open(int sequences, int tokens);
+  void require_room(int more) const;
   sched::Batch::Chunk chunk(size_t sequence, int begin, int end) const;
   int32_t made_up_token(size_t sequence, int position) const;
 

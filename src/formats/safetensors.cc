@@ -52,28 +52,38 @@ DType read_dtype(const Json& entry, const std::string& what) {
                   ", which is not read here; F32, F16, BF16, F64, I8 to I64, U8 and BOOL are"));
 }
 
-uint64_t read_count(const Json& value, const std::string& what) {
+int64_t read_count(const Json& value, const std::string& what) {
   const int64_t count = value.as_int(what);
   if (count < 0) throw Error(cat(what, " is ", count, "; it cannot be negative"));
-  return static_cast<uint64_t>(count);
+  return count;
+}
+
+// The product of the sizes must fit int64 even without those that are 0, so that no later product of some of
+// them wraps.
+uint64_t bytes_of(DType dtype, const std::vector<int64_t>& shape, const std::string& what) {
+  int64_t bytes = info(dtype).block_bytes;
+  bool empty = false;
+  for (const int64_t size : shape) {
+    empty = empty || size == 0;
+    bytes = checked_mul<int64_t>(bytes, std::max<int64_t>(size, 1), what);
+  }
+  return empty ? 0 : static_cast<uint64_t>(bytes);
 }
 
 Entry read_entry(const std::string& name, const Json& json, const std::string& source) {
   const std::string what = cat(source, ": tensor ", printable(name));
   json.as_object(what);
   Entry entry{{name, read_dtype(json, what), {}, {}, nullptr}, 0, 0};
-  auto bytes = static_cast<uint64_t>(info(entry.tensor.dtype).block_bytes);
   const std::string shape_name = cat(what, ".shape");
   for (const Json& size : member(json, "shape", what).as_array(shape_name)) {
-    const uint64_t count = read_count(size, shape_name);
-    entry.tensor.shape.push_back(static_cast<int64_t>(count));
-    bytes = checked_mul(bytes, count, shape_name);
+    entry.tensor.shape.push_back(read_count(size, shape_name));
   }
+  const uint64_t bytes = bytes_of(entry.tensor.dtype, entry.tensor.shape, shape_name);
   const std::string place_name = cat(what, ".data_offsets");
   const Json::Array& place = member(json, "data_offsets", what).as_array(place_name);
   if (place.size() != 2) throw Error(cat(place_name, " should be [begin, end]"));
-  entry.begin = read_count(place[0], place_name);
-  entry.end = read_count(place[1], place_name);
+  entry.begin = static_cast<uint64_t>(read_count(place[0], place_name));
+  entry.end = static_cast<uint64_t>(read_count(place[1], place_name));
   if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
     throw Error(cat(place_name, " are ", entry.begin, " to ", entry.end, ", but dtype and shape take ", bytes,
                     " bytes"));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/cat.h"
+#include "formats/printable.h"
 #include "llamita/error.h"
 #include "text/bpe.h"
 
@@ -28,8 +29,8 @@ class MergeReader {
     const size_t space = line.find(' ');
     if (space == std::string_view::npos || space == 0 || space + 1 == line.size() ||
         line.find(' ', space + 1) != std::string_view::npos) {
-      throw Error(cat(source_, ": merge ", entries_.size(), ", \"", line,
-                      "\", is not two tokens with a space between"));
+      throw Error(cat(source_, ": merge ", entries_.size(), ", ", printable(line),
+                      ", is not two tokens with a space between"));
     }
     add(line.substr(0, space), line.substr(space + 1));
   }
@@ -40,8 +41,8 @@ class MergeReader {
   int32_t find(std::string_view text, std::string_view left, std::string_view right) const {
     const auto id = vocabulary_.find(text);
     if (!id) {
-      throw Error(cat(source_, ": merge ", entries_.size(), ", \"", left, "\" with \"", right, "\", names \"",
-                      text, "\", which is no token of the vocabulary"));
+      throw Error(cat(source_, ": merge ", entries_.size(), ", ", printable(left), " with ", printable(right),
+                      ", names ", printable(text), ", which is no token of the vocabulary"));
     }
     return *id;
   }

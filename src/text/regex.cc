@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/cat.h"
+#include "formats/printable.h"
 #include "llamita/error.h"
 
 namespace llamita {
@@ -103,8 +104,8 @@ Regex::Regex(const std::string& source, const std::string& where) : where_(where
   Handle<pcre2_code> code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(exact.data()), exact.size(), options,
                                         &error, &offset, context.get()));
   if (!code) {
-    throw Error(cat(where, ": the regular expression \"", source.substr(0, 200),
-                    "\" cannot be compiled: ", message_of(error), " (near offset ", offset, ")"));
+    throw Error(cat(where, ": the regular expression ", printable(source.substr(0, 200)),
+                    " cannot be compiled: ", message_of(error), " (near offset ", offset, ")"));
   }
   pcre2_jit_compile(code.get(),
                     PCRE2_JIT_COMPLETE);  // without the JIT the interpreter gives the same matches

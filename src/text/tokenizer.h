@@ -26,6 +26,8 @@ class Tokenizer {
   // From a model folder: tokenizer.json, with tokenizer_config.json and special_tokens_map.json where they
   // are there. Throws Error naming file and field for anything missing, malformed or not supported.
   static std::unique_ptr<Tokenizer> from_folder(const std::string& folder);
+  // The same from the text of a tokenizer.json alone; `source` names it in errors.
+  static std::unique_ptr<Tokenizer> from_json(std::string_view text, const std::string& source);
   // From the tokenizer.ggml.* keys of a GGUF file.
   static std::unique_ptr<Tokenizer> from_gguf(const gguf::File& file);
 

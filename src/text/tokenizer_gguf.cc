@@ -7,6 +7,7 @@
 #include "base/cat.h"
 #include "base/checked.h"
 #include "formats/gguf.h"
+#include "formats/printable.h"
 #include "llamita/error.h"
 #include "text/bpe.h"
 #include "text/merges.h"
@@ -68,7 +69,7 @@ class Reader {
     } else if (model == "llama") {
       read_sentencepiece();
     } else {
-      fail(cat("tokenizer.ggml.model \"", model, "\" is not supported; \"gpt2\" and \"llama\" are"));
+      fail(cat("tokenizer.ggml.model ", printable(model), " is not supported; \"gpt2\" and \"llama\" are"));
     }
     read_specials();
     if (const auto* source = file_.get_string("tokenizer.chat_template")) parts_.chat_template = *source;
@@ -180,7 +181,7 @@ class Reader {
         known += cat(known.empty() ? "" : ", ", candidate);
       }
     }
-    fail(cat("tokenizer.ggml.pre \"", name, "\" is not supported; these are: ", known));
+    fail(cat("tokenizer.ggml.pre ", printable(name), " is not supported; these are: ", known));
   }
 
   void read_sentencepiece() {

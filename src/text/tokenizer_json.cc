@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/mapped_file.h"
+#include "formats/printable.h"
 #include "text/bpe.h"
 #include "text/json_node.h"
 #include "text/merges.h"
@@ -23,14 +24,10 @@ constexpr size_t kMaxTemplateBytes = 4 << 20;
 
 class Reader {
  public:
-  explicit Reader(const std::string& folder)
-      : folder_(folder), path_((folder_ / "tokenizer.json").string()) {}
+  // `folder` is empty when there are no files beside `path`.
+  Reader(std::string path, std::string folder) : path_(std::move(path)), folder_(std::move(folder)) {}
 
-  std::unique_ptr<Tokenizer> read() {
-    if (!std::filesystem::exists(path_)) {
-      throw Error(cat(path_, " is not there; a model folder needs its tokenizer as tokenizer.json"));
-    }
-    const Json file = Json::parse_file(path_);
+  std::unique_ptr<Tokenizer> read(const Json& file) {
     const JsonNode root(file, cat(path_, ":"));
     read_vocabulary(root);
     read_configs();
@@ -58,7 +55,7 @@ class Reader {
     const auto at = static_cast<size_t>(id);
     if (texts.size() <= at) texts.resize(at + 1);
     if (!texts[at].empty() && texts[at] != text) {
-      node.fail(cat("tokens \"", texts[at], "\" and \"", text, "\" have the same id ", id));
+      node.fail(cat("tokens ", printable(texts[at]), " and ", printable(text), " have the same id ", id));
     }
     texts[at] = text;
   }
@@ -69,7 +66,7 @@ class Reader {
     const auto type = model.find("type");
     // Files older than 2020 leave the type out; only byte-pair models have merges.
     const std::string name = type ? type->text() : model.find("merges") ? "BPE" : "unnamed";
-    if (name != "BPE") model.fail(cat("model type \"", name, "\" is not supported; BPE is"));
+    if (name != "BPE") model.fail(cat("model type ", printable(name), " is not supported; BPE is"));
     const JsonNode vocab = model.at("vocab");
     const Json::Object& entries = vocab.json().as_object(vocab.where());
     const auto added = root.find("added_tokens");
@@ -94,7 +91,7 @@ class Reader {
 
   std::optional<Json> read_beside(const char* name) const {
     const auto path = folder_ / name;
-    if (!std::filesystem::exists(path)) return std::nullopt;
+    if (folder_.empty() || !std::filesystem::exists(path)) return std::nullopt;
     return Json::parse_file(path.string());
   }
 
@@ -146,7 +143,7 @@ class Reader {
   void read_model(const JsonNode& model) {
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (const auto node = model.find(key); node && !node->text().empty()) {
-        node->fail(cat("\"", node->text(), "\" is not supported; only an empty one is"));
+        node->fail(cat(printable(node->text()), " is not supported; only an empty one is"));
       }
     }
     BpeModel::Options options;
@@ -197,7 +194,7 @@ class Reader {
     } else if (type == "BertProcessing" || type == "RobertaProcessing") {
       wrap({vocabulary_id(pair_id(node.at("cls")))}, {vocabulary_id(pair_id(node.at("sep")))});
     } else if (type != "ByteLevel") {  // which changes offsets only
-      node.fail(cat("post-processor \"", type, "\" is not supported"));
+      node.fail(cat("post-processor ", printable(type), " is not supported"));
     }
   }
 
@@ -224,9 +221,13 @@ class Reader {
         seen_text = true;
         continue;
       }
-      const JsonNode token = node.at("special_tokens").at(item.at("SpecialToken").text("id"));
+      const std::string& name = item.at("SpecialToken").text("id");
+      const JsonNode tokens = node.at("special_tokens");
+      const Json* token = tokens.json().find(name);
+      if (token == nullptr) tokens.fail(cat("the template's token ", printable(name), " is missing"));
       auto& ids = seen_text ? after : before;
-      for (const JsonNode& id : token.at("ids").elements()) ids.push_back(vocabulary_id(id));
+      for (const JsonNode& id : JsonNode(*token, tokens.where()).at("ids").elements())
+        ids.push_back(vocabulary_id(id));
     }
     if (!seen_text) node.fail("the template for a single text has no place for the text");
     wrap(std::move(before), after);
@@ -234,7 +235,7 @@ class Reader {
 
   void read_chat_template() {
     const auto jinja = folder_ / "chat_template.jinja";
-    if (std::filesystem::exists(jinja)) {
+    if (!folder_.empty() && std::filesystem::exists(jinja)) {
       const MappedFile file(jinja.string());
       if (file.size() > kMaxTemplateBytes) {
         throw Error(
@@ -258,14 +259,24 @@ class Reader {
     }
   }
 
-  std::filesystem::path folder_;
   std::string path_;
+  std::filesystem::path folder_;
   TokenizerParts parts_;
   bool byte_level_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> Tokenizer::from_folder(const std::string& folder) { return Reader(folder).read(); }
+std::unique_ptr<Tokenizer> Tokenizer::from_folder(const std::string& folder) {
+  const std::string path = (std::filesystem::path(folder) / "tokenizer.json").string();
+  if (!std::filesystem::exists(path)) {
+    throw Error(cat(path, " is not there; a model folder needs its tokenizer as tokenizer.json"));
+  }
+  return Reader(path, folder).read(Json::parse_file(path));
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::from_json(std::string_view text, const std::string& source) {
+  return Reader(source, "").read(Json::parse(text, source));
+}
 
 }  // namespace llamita

@@ -1,5 +1,6 @@
 #include "text/tokenizer_json_steps.h"
 
+#include "formats/printable.h"
 #include "text/unicode.h"
 
 namespace llamita::tokenizer_json {
@@ -27,7 +28,7 @@ pre_tokenizers::Behavior read_behavior(const JsonNode& node) {
   if (name == "MergedWithPrevious") return Behavior::merged_with_previous;
   if (name == "MergedWithNext") return Behavior::merged_with_next;
   if (name == "Contiguous") return Behavior::contiguous;
-  node.fail(cat("unknown split behavior \"", name, "\""));
+  node.fail(cat("unknown split behavior ", printable(name)));
 }
 
 // Older files say add_prefix_space instead of prepend_scheme.
@@ -39,7 +40,7 @@ pre_tokenizers::Prepend read_prepend(const JsonNode& node) {
   if (name == "always") return Prepend::always;
   if (name == "first") return Prepend::first;
   if (name == "never") return Prepend::never;
-  scheme->fail(cat("expected \"always\", \"first\" or \"never\", found \"", name, "\""));
+  scheme->fail(cat("expected \"always\", \"first\" or \"never\", found ", printable(name)));
 }
 
 bool is_punctuation(char32_t c) {
@@ -86,7 +87,7 @@ class PreTokenizerReader {
       out_.add(split(Pattern::literal(unicode::to_utf8(read_character(node.at("delimiter")))),
                      Behavior::removed, false));
     } else {
-      node.fail(cat("pre-tokenizer \"", type, "\" is not supported"));
+      node.fail(cat("pre-tokenizer ", printable(type), " is not supported"));
     }
   }
 
@@ -130,7 +131,7 @@ void read_normalizer(const JsonNode& node, Normalizer& out) {
   } else if (type == "StripAccents") {
     out.add(strip_accents());
   } else {
-    node.fail(cat("normalizer \"", type, "\" is not supported"));
+    node.fail(cat("normalizer ", printable(type), " is not supported"));
   }
 }
 
@@ -160,7 +161,7 @@ void read_decoder(const JsonNode& node, std::vector<decoders::Step>& out) {
     out.emplace_back(decoders::Metaspace{unicode::to_utf8(read_character(node.at("replacement"))),
                                          read_prepend(node) != pre_tokenizers::Prepend::never});
   } else {
-    node.fail(cat("decoder \"", type, "\" is not supported"));
+    node.fail(cat("decoder ", printable(type), " is not supported"));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/cat.h"
+#include "formats/printable.h"
 #include "llamita/error.h"
 #include "text/unicode.h"
 
@@ -66,8 +67,8 @@ Vocabulary::Vocabulary(std::vector<std::string> texts, const std::string& source
     if (texts_[id].empty()) continue;
     const auto [entry, added] = ids_.emplace(texts_[id], static_cast<int32_t>(id));
     if (!added && !first_wins) {
-      throw Error(cat(source, ": tokens ", entry->second, " and ", id, " are both spelled \"", texts_[id],
-                      "\"; each token needs a spelling of its own"));
+      throw Error(cat(source, ": tokens ", entry->second, " and ", id, " are both spelled ",
+                      printable(texts_[id]), "; each token needs a spelling of its own"));
     }
   }
 }

@@ -39,7 +39,52 @@ Cost cost(const LinearArgs& args) {
   return {.bytes_read = read, .bytes_written = 4 * outputs, .flops = 2 * multiplications(args)};
 }
 
+template <cpu::Isa isa>
+bool on_rows_with(const LinearArgs& args, const Caps& caps) {
+  return on_cpu(args, caps) && caps.isa >= isa && args.weight->layout == quant::Layout::rows;
+}
+
+// In nanoseconds for a weight, as measured with Q4_1 on a 3.5 GHz core: decoding, once for each pass over the
+// weights, and multiplying, for each token. Only comparisons matter.
+template <cpu::Isa isa>
+double rows_us(const LinearArgs& args, const Caps&) {
+  const int64_t T = args.x.dim(0);
+  const auto passes = static_cast<double>(T / 4 + T % 4 / 2 + T % 2);
+  const double speed = isa == cpu::Isa::avx512 ? 0.6 : 1.0;
+  const auto weights = static_cast<double>(args.weight->rows() * args.weight->cols);
+  return speed * 1e-3 * weights * (passes * 0.12 + static_cast<double>(T) * 0.03);
+}
+
+template <cpu::Isa isa>
+double panel_us(const LinearArgs& args, const Caps&) {
+  const int64_t T = args.x.dim(0);
+  const auto passes = static_cast<double>((T + 127) / 128), tiles = static_cast<double>((T + 3) / 4);
+  const double speed = isa == cpu::Isa::avx512 ? 0.6 : 1.0;
+  const auto weights = static_cast<double>(args.weight->rows() * args.weight->cols);
+  return speed * 1e-3 * weights * (passes * 0.2 + tiles * 0.08);
+}
+
 constexpr Variant<LinearArgs> kVariants[] = {
+    {.name = "cpu_rows_avx512",
+     .supports = on_rows_with<cpu::Isa::avx512>,
+     .estimate_us = rows_us<cpu::Isa::avx512>,
+     .run = linear_cpu_rows_avx512,
+     .scratch_bytes = linear_cpu_scratch_bytes},
+    {.name = "cpu_panel_avx512",
+     .supports = on_rows_with<cpu::Isa::avx512>,
+     .estimate_us = panel_us<cpu::Isa::avx512>,
+     .run = linear_cpu_panel_avx512,
+     .scratch_bytes = linear_cpu_scratch_bytes},
+    {.name = "cpu_rows_avx2",
+     .supports = on_rows_with<cpu::Isa::avx2>,
+     .estimate_us = rows_us<cpu::Isa::avx2>,
+     .run = linear_cpu_rows_avx2,
+     .scratch_bytes = linear_cpu_scratch_bytes},
+    {.name = "cpu_panel_avx2",
+     .supports = on_rows_with<cpu::Isa::avx2>,
+     .estimate_us = panel_us<cpu::Isa::avx2>,
+     .run = linear_cpu_panel_avx2,
+     .scratch_bytes = linear_cpu_scratch_bytes},
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const LinearArgs& args, const Caps&) { return 2e-3 * multiplications(args); },

@@ -7,4 +7,13 @@ namespace llamita {
 
 void linear_reference(const LinearArgs& args, Context& context);
 
+// The kernels of kernels.h over all parts of a weight; Layout::rows only.
+void linear_cpu_rows_avx2(const LinearArgs& args, Context& context);
+void linear_cpu_panel_avx2(const LinearArgs& args, Context& context);
+void linear_cpu_rows_avx512(const LinearArgs& args, Context& context);
+void linear_cpu_panel_avx512(const LinearArgs& args, Context& context);
+
+// Arena bytes of the four above: a copy of x filled up with zeros where K is no multiple of 32.
+int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps& caps);
+
 }  // namespace llamita

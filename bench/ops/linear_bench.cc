@@ -1,0 +1,65 @@
+// linear, every variant and format: GB/s of stored weights and GFLOP/s. The weights rotate over enough copies
+// that they come from DRAM.
+//   bench_ops --benchmark_filter='linear/Q4_1'
+#include <benchmark/benchmark.h>
+
+#include "ops/linear/linear.h"
+#include "ops/op_test_support.h"
+
+namespace llamita {
+namespace {
+
+constexpr int64_t kN = 4096, kK = 4096;
+constexpr int64_t kCacheBytes = 96 << 20;
+
+void run_linear(benchmark::State& state, const Variant<LinearArgs>& variant, DType format, int64_t T,
+                int threads) {
+  test::Machine machine(threads, cpu::best_isa());
+  std::vector<quant::Weight> weights;
+  for (int64_t bytes = 0; bytes < kCacheBytes; bytes += weights.back().bytes()) {
+    weights.push_back(test::random_weight(format, kN, kK, 1));
+  }
+  test::Matrix x(T, kK), out(T, kN);
+  test::fill_normal(x, 2);
+  size_t next = 0;
+  for (auto _ : state) {
+    const LinearArgs args{x.tensor(), &weights[next++ % weights.size()], {}, {}, out.tensor()};
+    variant.run(args, machine.context());
+    benchmark::ClobberMemory();
+  }
+  const auto seconds = static_cast<double>(state.iterations());
+  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(weights[0].bytes()) * 1e-9 * seconds,
+                                              benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(2e-9 * static_cast<double>(T * kN * kK) * seconds, benchmark::Counter::kIsRate);
+}
+
+const bool registered = [] {
+  for (const DType format :
+       {DType::f32, DType::f16, DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
+        DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl}) {
+    for (const Variant<LinearArgs>& variant : linear_op().variants) {
+      for (const int64_t T : {1, 2, 4, 8, 512}) {
+        for (int threads = 1; threads <= usable_cores(); threads *= 2) {
+          const LinearArgs shape{Tensor(nullptr, DType::f32, {T, kK}), nullptr, {}, {}, {}};
+          const quant::Weight weight = test::random_weight(format, 1, kK, 1);
+          LinearArgs args = shape;
+          args.weight = &weight;
+          if (!variant.supports(args, test::Machine::caps_of(threads, cpu::best_isa()))) continue;
+          if (variant.name == "reference" && (T > 1 || threads > 1)) continue;
+          const std::string label =
+              cat("linear/", name(format), "/", variant.name, "/T:", T, "/threads:", threads);
+          benchmark::RegisterBenchmark(
+              label.c_str(),
+              [=, &variant](benchmark::State& state) { run_linear(state, variant, format, T, threads); })
+              ->UseRealTime()
+              ->Unit(benchmark::kMillisecond);
+        }
+      }
+    }
+  }
+  return true;
+}();
+
+}  // namespace
+}  // namespace llamita

@@ -1,0 +1,100 @@
+// Avx512: the vector operations the CPU kernels are written in, for 512-bit registers. A kernel is a template
+// over this struct or Avx2 (simd_avx2.h), which have the same members, so both instruction sets share one
+// source. Include it only in files that end in _avx512.cc: everything here is inlined into them.
+#pragma once
+
+// g++ 12 takes the deliberately undefined operands inside its own intrinsics for mistakes (GCC bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#include <cstdint>
+
+namespace llamita::cpu {
+
+struct Avx512 {
+  static constexpr int kLanes = 16;
+  struct F {
+    __m512 v;
+  };
+  struct I {  // 32-bit integers
+    __m512i v;
+  };
+
+#define LLAMITA_SIMD [[gnu::always_inline]] static inline
+  LLAMITA_SIMD F zero() { return {_mm512_setzero_ps()}; }
+  LLAMITA_SIMD F set(float value) { return {_mm512_set1_ps(value)}; }
+  LLAMITA_SIMD F load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  LLAMITA_SIMD void store(float* to, F value) { _mm512_storeu_ps(to, value.v); }
+  LLAMITA_SIMD F add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+  LLAMITA_SIMD F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  LLAMITA_SIMD F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+  LLAMITA_SIMD F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a b + c
+  // A NaN in b is the result.
+  LLAMITA_SIMD F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+  LLAMITA_SIMD F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+  // Value where x is not below the limit, else 0.
+  LLAMITA_SIMD F zero_below(F x, F limit, F value) {
+    return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_NLT_UQ), value.v)};
+  }
+  // The lanes in a fixed tree: halves, quarters, eighths, then neighbours.
+  LLAMITA_SIMD float sum(F a) {
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+  LLAMITA_SIMD float largest(F a) {
+    const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+  }
+
+  LLAMITA_SIMD F load_f16(const void* from) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)))};
+  }
+  LLAMITA_SIMD F load_bf16(const void* from) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+  }
+  LLAMITA_SIMD void store_f16(void* to, F value) {  // to nearest even
+    _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtps_ph(value.v, _MM_FROUND_TO_NEAREST_INT));
+  }
+
+  // kLanes bytes, widened.
+  LLAMITA_SIMD I load_u8(const void* from) {
+    return {_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)))};
+  }
+  LLAMITA_SIMD I load_i8(const void* from) {
+    return {_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)))};
+  }
+  LLAMITA_SIMD I set_int(int value) { return {_mm512_set1_epi32(value)}; }
+  LLAMITA_SIMD I lane_numbers() {
+    return {_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
+  }
+  LLAMITA_SIMD I add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+  LLAMITA_SIMD I bit_and(I a, int mask) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))}; }
+  LLAMITA_SIMD I bit_or(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
+  LLAMITA_SIMD I shift_left(I a, int count) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(count))}; }
+  LLAMITA_SIMD I shift_right(I a, int count) {
+    return {_mm512_srli_epi32(a.v, static_cast<unsigned>(count))};
+  }
+  LLAMITA_SIMD I shift_right(I a, I counts) { return {_mm512_srlv_epi32(a.v, counts.v)}; }
+  LLAMITA_SIMD F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+  LLAMITA_SIMD I to_int(F a) { return {_mm512_cvtps_epi32(a.v)}; }  // to nearest even
+  LLAMITA_SIMD F bits_to_float(I a) { return {_mm512_castsi512_ps(a.v)}; }
+  // table[index] for indices 0..15 of a table of 16 bytes with signs.
+  LLAMITA_SIMD I lookup_i8(const int8_t* table, I index) {
+    return {_mm512_permutexvar_epi32(index.v, load_i8(table).v)};
+  }
+#undef LLAMITA_SIMD
+};
+
+}  // namespace llamita::cpu

@@ -1,0 +1,38 @@
+// What crosses from the generic code of linear into the per-ISA files: plain pointers, one part of a weight.
+//
+// Accumulation, the same in every kernel of one instruction set, so that all give the same bits: an output
+// has one accumulator of as many lanes as a register has floats; lane l takes elements k = l modulo lanes, in
+// ascending order, by fused multiply-add; then the lanes are added in the fixed tree of S::sum, then the
+// bias, then the residual.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace llamita {
+
+struct LinearJob {
+  const uint8_t* weight;  // (N, K), rows `weight_stride` bytes apart
+  int64_t weight_stride;
+  DType format;
+  int64_t K;
+  const float* x;  // (T, groups of 32 that hold K): zeros after K
+  int64_t x_stride;
+  int64_t T;
+  const float* bias;      // (N) or nullptr
+  const float* residual;  // (T, N) or nullptr
+  int64_t residual_stride;
+  float* out;  // (T, N)
+  int64_t out_stride;
+};
+
+// Outputs of rows [begin, end) of the part. _rows decodes a row in registers and multiplies it with one to
+// four tokens at a time; _panel decodes kPanelRows rows into L1 and multiplies them with all tokens in tiles.
+inline constexpr int kPanelRows = 12;
+void linear_rows_avx2(const LinearJob& job, int64_t begin, int64_t end);
+void linear_panel_avx2(const LinearJob& job, int64_t begin, int64_t end);
+void linear_rows_avx512(const LinearJob& job, int64_t begin, int64_t end);
+void linear_panel_avx512(const LinearJob& job, int64_t begin, int64_t end);
+
+}  // namespace llamita

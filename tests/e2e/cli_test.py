@@ -1,0 +1,396 @@
+#!/usr/bin/env python3
+"""The command line as people meet it: exit codes, messages, JSON, and the chat in a pseudo-terminal.
+
+    tests/e2e/cli_test.py BINARY [unittest options]
+
+Uses the tiny checkpoint in tests/golden/models/llama; nothing but Python's standard library.
+"""
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+BINARY = ""
+TINY = Path(__file__).resolve().parent.parent / "golden" / "models" / "llama"
+COMMANDS = ["chat", "generate", "pull", "ls", "inspect", "tokenize", "bench"]
+PATIENCE = 60  # seconds for anything; sanitizers on a busy machine are slow
+
+
+def llamita(*arguments, stdin=b"", environment=None):
+    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, timeout=PATIENCE,
+                          env={**os.environ, **(environment or {})})
+
+
+def gguf_of_nothing():
+    """A well-formed GGUF file without keys and tensors."""
+    return b"GGUF" + (3).to_bytes(4, "little") + bytes(16)
+
+
+class CommandLine(unittest.TestCase):
+    def fails(self, code, *arguments, **keywords):
+        """Fails with `code` and one line on standard error, which is returned."""
+        run = llamita(*arguments, **keywords)
+        self.assertEqual(run.returncode, code, run)
+        lines = run.stderr.decode().splitlines()
+        self.assertEqual(len(lines), 1, lines)
+        self.assertTrue(lines[0].startswith("llamita: error: "), lines)
+        self.assertEqual(run.stdout, b"")
+        return lines[0]
+
+    def test_help_names_every_command(self):
+        overview = llamita()
+        self.assertEqual(overview.returncode, 0)
+        self.assertEqual(overview.stdout, llamita("--help").stdout)
+        for command in COMMANDS:
+            self.assertRegex(overview.stdout.decode(), rf"(?m)^  {command} ")
+            text = llamita(command, "--help")
+            self.assertEqual(text.returncode, 0)
+            self.assertIn(f"Usage: llamita {command}", text.stdout.decode())
+            self.assertIn("Examples:", text.stdout.decode())
+
+    def test_version(self):
+        self.assertRegex(llamita("--version").stdout.decode(), r"^llamita \d+\.\d+\.\d+\n$")
+
+    def test_usage_errors(self):
+        self.assertIn("no command 'dance'", self.fails(2, "dance"))
+        self.assertIn("--nonsense", self.fails(2, "chat", "--nonsense"))
+        self.assertIn("temp: expected a number", self.fails(2, "generate", TINY, "hi", "--temp", "warm"))
+        self.assertIn("--kv-dtype", self.fails(2, "chat", "--kv-dtype", "q4"))
+        self.assertIn("MODEL", self.fails(2, "inspect"))
+        self.assertIn("--threads", self.fails(2, "bench", "--threads", "0"))
+        self.fails(2, "generate", TINY, "hi", "--temp")
+        self.fails(2, "generate", TINY, "hi", "and more", "and more")
+
+    def test_models_that_are_not_there(self):
+        self.assertIn("/no/such/model", self.fails(1, "generate", "/no/such/model", "hi"))
+        self.assertIn("absent.gguf", self.fails(1, "inspect", "absent.gguf"))
+
+    def test_broken_gguf_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "broken.gguf"
+            for content in [b"", b"GGUF", b"not a model at all", gguf_of_nothing()[:20], gguf_of_nothing()]:
+                path.write_bytes(content)
+                self.assertIn("broken.gguf", self.fails(1, "generate", path, "hi"), content)
+
+    def test_options_the_model_refuses(self):
+        self.assertIn("device", self.fails(1, "generate", TINY, "hi", "--device", "abacus"))
+        self.assertIn("context", self.fails(1, "generate", TINY, "x" * 500))
+
+    def test_no_prompt(self):
+        self.assertIn("no prompt", self.fails(1, "generate", TINY))
+
+    def test_closed_and_full_output(self):
+        with open("/dev/full", "wb") as full:
+            run = subprocess.run([BINARY, "--help"], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(b"cannot write to standard output", run.stderr)
+        reader, writer = os.pipe()
+        os.close(reader)
+        run = subprocess.run([BINARY, "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
+        os.close(writer)
+        self.assertEqual((run.returncode, run.stderr), (0, b""))
+
+
+class Generate(unittest.TestCase):
+    def json(self, *arguments, **keywords):
+        run = llamita("generate", TINY, *arguments, "--json", **keywords)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return json.loads(run.stdout)
+
+    def test_json(self):
+        reply = self.json("Hello", "--temp", 0, "-n", 8, "--ignore-eos", "--logprobs", 2)
+        self.assertEqual(len(reply["tokens"]), 8)
+        self.assertEqual(reply["finish_reason"], "length")
+        self.assertEqual(reply["usage"]["completion_tokens"], 8)
+        self.assertEqual(reply["usage"]["total_tokens"], 8 + reply["usage"]["prompt_tokens"])
+        self.assertGreater(reply["timings"]["prefill_seconds"], 0)
+        self.assertEqual([len(token["top"]) for token in reply["logprobs"]], [2] * 8)
+        # At temperature 0 the chosen token is the likeliest.
+        for token in reply["logprobs"]:
+            self.assertEqual(token["chosen"], token["top"][0])
+
+    def test_where_the_prompt_comes_from(self):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"Hello")
+            file.flush()
+            options = ["--temp", "0", "-n", "6", "--ignore-eos"]
+            argument = self.json("Hello", *options)
+            self.assertEqual(self.json("--file", file.name, *options)["tokens"], argument["tokens"])
+            self.assertEqual(self.json(*options, stdin=b"Hello\n")["tokens"], argument["tokens"])
+            named = llamita("generate", "--model", TINY, "Hello", *options, "--json")
+            self.assertEqual(json.loads(named.stdout)["tokens"], argument["tokens"])
+            self.assertNotEqual(self.json("Hello", "--raw", *options)["usage"]["prompt_tokens"],
+                                argument["usage"]["prompt_tokens"])
+            self.assertGreater(self.json("Hello", "--system", "Be kind", *options)["usage"]["prompt_tokens"],
+                               argument["usage"]["prompt_tokens"])
+
+    def test_sampling_options_do_something(self):
+        options = ["Hello", "--raw", "-n", "12", "--ignore-eos"]
+        seeded = self.json(*options, "--seed", 7)
+        self.assertEqual(seeded["seed"], "7")
+        self.assertEqual(self.json(*options, "--seed", 7)["tokens"], seeded["tokens"])
+        self.assertNotEqual(self.json(*options, "--seed", 8)["tokens"], seeded["tokens"])
+        greedy = self.json(*options, "--temp", 0)
+        self.assertEqual(self.json(*options, "--top-k", 1)["tokens"], greedy["tokens"])
+        self.assertEqual(self.json(*options, "--min-p", 1)["tokens"], greedy["tokens"])
+        self.assertEqual(self.json(*options, "--top-p", 0.0001)["tokens"], greedy["tokens"])
+        first = greedy["tokens"][0]
+        self.assertNotIn(first, self.json(*options, "--temp", 0, "--logit-bias", f"{first}:-100")["tokens"])
+        self.assertEqual(self.json(*options, "--logit-bias", "65:100")["tokens"], [65] * 12)
+        unlike = self.json(*options, "--logit-bias", "65:20", "--logit-bias", "66:20", "--temp", 0,
+                           "--presence-penalty", 2, "--frequency-penalty", 2, "--repeat-penalty", 2)
+        self.assertEqual(set(unlike["tokens"]), {65, 66})
+        stopped = self.json("Hello", "--raw", "-n", 12, "--ignore-eos", "--logit-bias", "65:100", "--stop", "aa",
+                            "--stop", seeded_text(65) * 3)
+        self.assertEqual((stopped["text"], stopped["finish_reason"]), ("", "stop"))
+
+    def test_several_replies(self):
+        reply = self.json("Hello", "-n", 5, "--n", 3, "--seed", 1, "--temp", 2, "--ignore-eos")
+        self.assertEqual(len(reply["choices"]), 3)
+        self.assertEqual(reply["usage"]["completion_tokens"], 15)
+        self.assertEqual(len({tuple(choice["tokens"]) for choice in reply["choices"]}), 3)
+        text = llamita("generate", TINY, "Hello", "-n", 5, "--n", 2)
+        self.assertEqual(text.stdout.count(b"--- reply "), 2)
+
+    def test_bytes_that_are_no_utf8(self):
+        reply = self.json("--raw", "-n", 3, stdin=b"a\xff\xfe\xc3(\x00b")
+        self.assertGreater(reply["usage"]["prompt_tokens"], 0)
+
+    def test_threads_and_cache_formats(self):
+        options = ["Hello", "--temp", "0", "-n", "6", "--ignore-eos"]
+        one = self.json(*options, "--threads", 1)
+        self.assertEqual(self.json(*options, "--threads", 2)["tokens"], one["tokens"])
+        for kv_dtype in ["f32", "bf16"]:
+            self.assertEqual(len(self.json(*options, "--kv-dtype", kv_dtype)["tokens"]), 6)
+
+    def test_plain_output_is_the_text(self):
+        options = ["Hello", "--seed", "3", "-n", "10"]
+        text = llamita("generate", TINY, *options).stdout.decode()
+        self.assertEqual(text.rstrip("\n"), self.json(*options)["text"].rstrip("\n"))
+        self.assertNotIn("\033[", llamita("generate", "--help").stdout.decode())
+
+
+def seeded_text(token):
+    """The text of one token of the tiny model."""
+    run = llamita("tokenize", TINY, "x", "--json")
+    assert run.returncode == 0, run.stderr
+    run = llamita("generate", TINY, "x", "--raw", "-n", 1, "--logit-bias", f"{token}:100", "--temp", 0, "--json")
+    return json.loads(run.stdout)["text"]
+
+
+class Files(unittest.TestCase):
+    def test_inspect(self):
+        run = llamita("inspect", TINY, "--json", "--tensors", "--context", 64)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        card = json.loads(run.stdout)
+        config = json.loads((TINY / "config.json").read_text())
+        self.assertEqual(card["family"], "llama")
+        self.assertEqual(card["layers"], config["num_hidden_layers"])
+        self.assertEqual(sum(entry["tensors"] for entry in card["formats"]), len(card["tensors"]))
+        self.assertTrue(card["memory"]["exact"])
+        self.assertGreater(card["memory"]["activation_bytes"], 0)
+        # Keys and values, two bytes each, of every layer and head.
+        self.assertEqual(card["memory"]["kv_bytes_per_token"],
+                         2 * 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"])
+        text = llamita("inspect", TINY).stdout.decode()
+        self.assertIn("llama", text)
+        self.assertIn("F32", text)
+
+    def test_tokenize(self):
+        text = "Hello, llama!"
+        ids = llamita("tokenize", TINY, text, "--ids").stdout.decode().split()
+        self.assertEqual(json.loads(llamita("tokenize", TINY, text, "--ids", "--json").stdout), [int(i) for i in ids])
+        pieces = json.loads(llamita("tokenize", TINY, text, "--json").stdout)
+        self.assertEqual([piece["id"] for piece in pieces], [int(i) for i in ids])
+        table = llamita("tokenize", TINY, text).stdout.decode().splitlines()
+        self.assertEqual([row.split("\t")[0] for row in table], ids)
+        lines = llamita("tokenize", TINY, "--lines", "--ids", "--json", stdin=f"{text}\n\n{text}\n".encode())
+        rows = [json.loads(line) for line in lines.stdout.splitlines()]
+        self.assertEqual(len(rows), 3)
+        self.assertEqual(rows[0], rows[2])
+
+    def test_control_tokens_only_when_asked(self):
+        plain = json.loads(llamita("tokenize", TINY, "<|im_end|>", "--ids", "--json").stdout)
+        control = json.loads(llamita("tokenize", TINY, "<|im_end|>", "--ids", "--json", "--control").stdout)
+        self.assertNotIn(258, plain)
+        self.assertIn(258, control)
+
+    def test_bench(self):
+        run = llamita("bench", TINY, "-p", "8", "-n", "4", "-d", "0,64", "-r", 2, "-t", 1, "--json")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        rows = json.loads(run.stdout)["rows"]
+        self.assertEqual([row["test"] for row in rows], ["pp8", "tg4", "pp8 @ d64", "tg4 @ d64"])
+        for row in rows:
+            self.assertGreater(row["tokens_per_second"], 0)
+            self.assertGreater(row["roof"], 0)
+
+
+class Terminal:
+    """llamita in a pseudo-terminal."""
+
+    def __init__(self, *arguments, environment=None):
+        self.seen = b""
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update({"TERM": "xterm", **(environment or {})})
+            os.execv(BINARY, [BINARY, *map(str, arguments)])
+
+    def read(self, seconds):
+        """Reads what comes within `seconds`; False at the end."""
+        if not select.select([self.terminal], [], [], seconds)[0]:
+            return True
+        try:
+            data = os.read(self.terminal, 65536)
+        except OSError:
+            data = b""
+        self.seen += data
+        return bool(data)
+
+    def wait_for(self, pattern):
+        """Reads until `pattern` was seen; returns everything up to its end and forgets it."""
+        end = time.monotonic() + PATIENCE
+        while not (match := re.search(pattern, self.seen)):
+            if time.monotonic() > end or not self.read(0.2):
+                raise AssertionError(f"{pattern} was not seen, but {self.seen[-2000:]!r}")
+        before, self.seen = self.seen[:match.end()], self.seen[match.end():]
+        return before
+
+    def prompt(self):
+        return self.wait_for(rb"> (\033\[\??[0-9;]*[a-zA-Z])*$")
+
+    def type(self, text):
+        os.write(self.terminal, text)
+
+    def exit_code(self):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            self.read(0.05)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                os.close(self.terminal)
+                return os.waitstatus_to_exitcode(status)
+        os.kill(self.pid, signal.SIGKILL)
+        raise AssertionError("the chat did not end")
+
+
+class Chat(unittest.TestCase):
+    def test_without_a_terminal(self):
+        for prompt in [b"Hello\n", b""]:
+            run = llamita("chat", TINY, "-n", 8, "--logit-bias", "65:20", stdin=prompt)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertTrue(run.stdout.strip())
+        with open(os.devnull, "rb") as nothing:
+            run = subprocess.run([BINARY, "chat", str(TINY), "-n", "8"], stdin=nothing, capture_output=True,
+                                 timeout=PATIENCE)
+        self.assertEqual(run.returncode, 0, run.stderr)
+
+    def test_commands(self):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / "talk.json"
+            chat = Terminal("chat", TINY, "-n", 4, environment={"NO_COLOR": "1"})
+            greeting = chat.prompt()
+            self.assertIn(b"parameters", greeting)
+            for line, answer in [
+                    (b"/help", rb"/regen"),
+                    (b"/set", rb"temp = 0\.7"),
+                    (b"/set temp 0", rb"is set"),
+                    (b"/set", rb"temp = 0\r"),
+                    (b"/set temp warm", rb"expected a number"),
+                    (b"/regen", rb"no reply yet"),
+                    (b"/stats", rb"no reply yet"),
+                    (b"/system Be kind", rb"is set"),
+                    (b"/nonsense", rb"no command /nonsense"),
+                    (b"hi", rb"."),
+                    (b"/stats", rb"context: \d+ of"),
+                    (b"/regen", rb"."),
+                    (b"/save " + bytes(saved), rb"Saved 3 messages"),
+                    (b"/clear", rb"forgotten"),
+                    (b"/load " + bytes(saved), rb"Loaded 3 messages"),
+                    (b"/load " + bytes(saved) + b"x", rb"talk\.jsonx"),
+            ]:
+                chat.type(line + b"\r")
+                chat.wait_for(re.escape(line) + rb"[^\n]*\n")
+                self.assertRegex(chat.prompt(), answer, line)
+            chat.type(b"/quit\r")
+            self.assertEqual(chat.exit_code(), 0)
+            messages = json.loads(saved.read_text())["messages"]
+            self.assertEqual([message["role"] for message in messages], ["system", "user", "assistant"])
+            self.assertEqual(messages[1]["content"], "hi")
+
+    def test_blocks_and_characters(self):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / "talk.json"
+            chat = Terminal("chat", TINY, "-n", 1, environment={"LC_ALL": "C"})
+            chat.prompt()
+            chat.type(b'"""one\r')
+            chat.wait_for(rb"\. ")
+            chat.type("/zwei ä🦙\"\"\"\r".encode())
+            chat.wait_for(rb"\n")
+            chat.prompt()
+            chat.type(b"/save " + bytes(saved) + b"\r")
+            chat.wait_for(rb"Saved")
+            chat.type(b"\x04")
+            self.assertEqual(chat.exit_code(), 0)
+            self.assertEqual(json.loads(saved.read_text())["messages"][0]["content"], "one\n/zwei ä🦙")
+
+    def test_no_color(self):
+        for environment, colours in [({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]:
+            chat = Terminal("chat", TINY, environment=environment)
+            greeting = chat.prompt()
+            chat.type(b"\x04")
+            self.assertEqual(chat.exit_code(), 0)
+            self.assertEqual(b"\033[1m" in greeting, colours, greeting)
+
+    def test_interrupts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # The same model with room for a very long reply.
+            model = Path(folder) / "model"
+            shutil.copytree(TINY, model)
+            config = json.loads((model / "config.json").read_text())
+            config["max_position_embeddings"] = 32768
+            (model / "config.json").write_text(json.dumps(config))
+            chat = Terminal("chat", model, "-n", -1, "--ignore-eos", "--logit-bias", "65:100")
+            chat.prompt()
+            chat.type(b"hi\r")
+            letter = re.escape(seeded_text(65).encode())
+            chat.wait_for(letter * 5)
+            chat.type(b"\x03")
+            chat.wait_for(rb"\[stopped\]")
+            chat.prompt()
+            chat.type(b"half a question\x03")
+            chat.prompt()
+            chat.type(b"\x03")
+            chat.wait_for(rb"/quit")
+            chat.prompt()
+            chat.type(b"/stats\r")  # it still listens
+            chat.wait_for(rb"context: ")
+            chat.type(b"/quit\r")
+            self.assertEqual(chat.exit_code(), 0)
+
+    def test_interrupted_generate(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model"
+            shutil.copytree(TINY, model)
+            config = json.loads((model / "config.json").read_text())
+            config["max_position_embeddings"] = 32768
+            (model / "config.json").write_text(json.dumps(config))
+            run = subprocess.Popen([BINARY, "generate", model, "hi", "-n", "-1", "--ignore-eos"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run.stdout.read(1)
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=PATIENCE)
+            self.assertEqual(run.returncode, 130)
+
+
+if __name__ == "__main__":
+    BINARY = str(Path(sys.argv[1]).resolve())
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])

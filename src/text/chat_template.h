@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +27,10 @@ class ChatTemplate {
     std::string bos_token;  // text of the special tokens, visible to the template
     std::string eos_token;
     Json tools;          // array, or null for none
-    Json::Object extra;  // further template variables (enable_thinking, date_string, …)
+    // Further template variables (enable_thinking, date_string, …); their text is untrusted, and they cannot
+    // take the place of a variable above.
+    Json::Object extra;
+    std::optional<std::time_t> now;  // what strftime_now() shows, in local time; the clock when not set
   };
 
   // Throws Error with line and column when the source is no template this interpreter can run.

@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <optional>
 
 #include "base/cat.h"
+#include "cli/progress.h"
+#include "hub/hub.h"
+#include "hub/known_models.h"
 #include "llamita/error.h"
 
 namespace llamita::cli {
@@ -23,28 +27,69 @@ bool looks_like_path(const std::string& text) {
   return starts("/") || starts("./") || starts("../") || starts("~/") || gguf;
 }
 
-// "org/name" or "org/name:quant".
+// "org/name" with an optional @revision and :quant.
 bool looks_like_repository(const std::string& text) {
   const bool plain = std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/' || c == ':';
+    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/' || c == ':' || c == '@';
   });
   const size_t slash = text.find('/');
   return plain && slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
          text.find('/', slash + 1) == std::string::npos;
 }
 
+std::string pull_repository(const hub::Repo& repo) {
+  std::optional<Progress> bar;
+  size_t file = 0;
+  const auto show = [&](const hub::Progress& progress) {
+    if (!bar || file != progress.index) {
+      file = progress.index;
+      const std::string count = progress.files > 1 ? cat(" (", file + 1, " of ", progress.files, ")") : "";
+      bar.emplace(cat("downloading ", progress.file, count));
+    }
+    bar->update(static_cast<int64_t>(progress.done), static_cast<int64_t>(progress.total));
+  };
+  return hub::pull(repo, show).model.string();
+}
+
+std::string fetch_known(const hub::KnownModel& model) {
+  Progress bar(cat("downloading ", model.name));
+  const auto show = [&](uint64_t done, uint64_t total) {
+    bar.update(static_cast<int64_t>(done), static_cast<int64_t>(total));
+  };
+  return hub::fetch_known_model(model, show).string();
+}
+
+[[noreturn]] void unknown_model(const std::string& model) {
+  std::string names;
+  for (const hub::KnownModel& known : hub::known_models())
+    names += cat(names.empty() ? "" : ", ", known.name);
+  throw Error(cat("'", model,
+                  "' is no file or folder here, no repository like org/name, and no known model (", names,
+                  ")"));
+}
+
 }  // namespace
 
 bool looks_like_model(const std::string& text) {
-  return text == kDefaultModel || exists(text) || looks_like_path(text) || looks_like_repository(text);
+  return hub::find_known_model(text) != nullptr || exists(text) || looks_like_path(text) ||
+         looks_like_repository(text);
 }
 
 std::string resolve_model(const std::string& model) {
-  if (exists(model)) return model;
+  if (!model.empty() && exists(model)) return model;
   if (looks_like_path(model)) throw Error(cat("there is no file or folder ", model));
-  throw Error(cat("no hub yet: ", model));
+  if (looks_like_repository(model)) {
+    const hub::Repo repo = hub::Repo::parse(model);
+    if (const auto cached = hub::find_cached(repo, hub::Config::from_environment())) return cached->string();
+  }
+  return pull_model(model);
 }
 
-std::string pull_model(const std::string& model) { return resolve_model(model); }
+std::string pull_model(const std::string& model) {
+  const std::string name = model.empty() ? std::string(kDefaultModel) : model;
+  if (const hub::KnownModel* known = hub::find_known_model(name)) return fetch_known(*known);
+  if (looks_like_repository(name)) return pull_repository(hub::Repo::parse(name));
+  unknown_model(name);
+}
 
 }  // namespace llamita::cli

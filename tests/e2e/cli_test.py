@@ -146,9 +146,14 @@ class Generate(unittest.TestCase):
         first = greedy["tokens"][0]
         self.assertNotIn(first, self.json(*options, "--temp", 0, "--logit-bias", f"{first}:-100")["tokens"])
         self.assertEqual(self.json(*options, "--logit-bias", "65:100")["tokens"], [65] * 12)
-        unlike = self.json(*options, "--logit-bias", "65:20", "--logit-bias", "66:20", "--temp", 0,
-                           "--presence-penalty", 2, "--frequency-penalty", 2, "--repeat-penalty", 2)
-        self.assertEqual(set(unlike["tokens"]), {65, 66})
+        self.assertNotEqual(self.json(*options, "--temp", 0, "--repeat-penalty", 5)["tokens"], greedy["tokens"])
+        # Two tokens far ahead of the others: without penalties one of them may come again and again.
+        pair = [*options, "--logit-bias", "65:80", "--logit-bias", "66:80"]
+        alternating = self.json(*pair, "--temp", 0, "--frequency-penalty", 2)["tokens"]
+        self.assertEqual(set(alternating), {65, 66})
+        self.assertNotEqual(self.json(*pair, "--temp", 0)["tokens"], alternating)
+        self.assertNotEqual(self.json(*pair, "--seed", 7, "--presence-penalty", 2)["tokens"],
+                            self.json(*pair, "--seed", 7, "--presence-penalty", -2)["tokens"])
         stopped = self.json("Hello", "--raw", "-n", 12, "--ignore-eos", "--logit-bias", "65:100", "--stop", "aa",
                             "--stop", seeded_text(65) * 3)
         self.assertEqual((stopped["text"], stopped["finish_reason"]), ("", "stop"))
@@ -265,7 +270,8 @@ class Terminal:
         return before
 
     def prompt(self):
-        return self.wait_for(rb"> (\033\[\??[0-9;]*[a-zA-Z])*$")
+        escapes = rb"(\033\[\??[0-9;]*[a-zA-Z])*"
+        return self.wait_for(rb"[\r\n]" + escapes + rb">" + escapes + rb" " + escapes + rb"$")
 
     def type(self, text):
         os.write(self.terminal, text)
@@ -332,12 +338,13 @@ class Chat(unittest.TestCase):
             chat = Terminal("chat", TINY, "-n", 1, environment={"LC_ALL": "C"})
             chat.prompt()
             chat.type(b'"""one\r')
-            chat.wait_for(rb"\. ")
+            chat.wait_for(rb"[\r\n](\033\[1m)?\.(\033\[0m)? ")
             chat.type("/zwei ä🦙\"\"\"\r".encode())
             chat.wait_for(rb"\n")
             chat.prompt()
             chat.type(b"/save " + bytes(saved) + b"\r")
             chat.wait_for(rb"Saved")
+            chat.prompt()
             chat.type(b"\x04")
             self.assertEqual(chat.exit_code(), 0)
             self.assertEqual(json.loads(saved.read_text())["messages"][0]["content"], "one\n/zwei ä🦙")

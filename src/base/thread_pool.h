@@ -23,7 +23,8 @@ class ThreadPool {
   int threads() const;
 
   // Calls body(thread) once on every thread, 0 <= thread < threads(), the caller's as 0, and returns when all
-  // are done. Not reentrant: a body must not start another region.
+  // are done. Not reentrant: a body must not start another region (checked). One region at a time: a pool
+  // belongs to one caller. When bodies throw, the first exception is rethrown here after all have ended.
   void run(const std::function<void(int thread)>& body);
 
   // Calls body(begin, end) over chunks of [0, n) of about `grain` items, taken by whichever thread is free.

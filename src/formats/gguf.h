@@ -1,5 +1,9 @@
 // GGUF version 2 and 3, single and split files, as they are: key-values and tensors, nothing of models. Every
 // count and extent is checked against the bytes that are there before anything is allocated or touched.
+//
+//   const gguf::File file = gguf::File::open("model.gguf");
+//   const auto layers = file.get_int("llama.block_count");
+//   for (const gguf::TensorInfo& tensor : file.tensors()) …   // tensor.data lies in the mapped file
 #pragma once
 
 #include <cstdint>
@@ -22,19 +26,35 @@ namespace llamita::gguf {
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<bool>, std::vector<int64_t>,
                            std::vector<double>, std::vector<std::string>>;
 
+// What a file may ask for. Beyond is an Error that names the limit.
+struct Limits {
+  static constexpr uint64_t kKeyBytes = 65535;
+  static constexpr uint64_t kStringBytes = uint64_t{1} << 20;
+  static constexpr uint64_t kArrayElements = uint64_t{1} << 24;
+  static constexpr uint64_t kKeys = 65536;
+  static constexpr uint64_t kTensors = 65536;
+  static constexpr uint32_t kDimensions = 4;
+  static constexpr int64_t kAlignment = 4096;
+};
+
 struct TensorInfo {
   std::string name;
   DType dtype;
   std::vector<int64_t> shape;              // row-major: the contiguous dimension last (the file has it first)
   std::span<const std::byte> data;         // inside the mapping of its file
-  std::shared_ptr<const MappedFile> file;  // keeps `data` alive
+  std::shared_ptr<const MappedFile> file;  // keeps `data` alive; null after File::parse
 };
 
 class File {
  public:
   // Opens a .gguf file; of a split model any part, the others are found beside it. Throws Error with path and
   // offset for anything malformed, truncated, duplicated, out of bounds or of an unknown tensor type.
+  // No two tensors may share bytes, so the tensors are never larger than the files.
   static File open(const std::string& path);
+
+  // One part from memory that outlives the File; `source` names it in errors. Nothing is looked for beside
+  // it.
+  static File parse(std::span<const std::byte> bytes, const std::string& source);
 
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
@@ -56,7 +76,9 @@ class File {
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
  private:
-  void read_part(const std::string& path, bool first);
+  friend class PartReader;
+  static File open_part(const std::string& path);
+  void join_parts(const std::string& path, int64_t count);
 
   std::string path_;
   uint32_t version_ = 0;

@@ -20,7 +20,8 @@ class Json {
 
   struct Limits {
     size_t bytes = size_t{256} << 20;
-    int depth = 64;
+    int depth = 64;                   // of nested arrays and objects
+    size_t values = size_t{8} << 20;  // what "[0,0,0,…" may cost: 40 bytes of memory for each
   };
 
   Json() = default;  // null
@@ -65,6 +66,9 @@ class Json {
   std::string dump() const;
 
  private:
+  template <class T>
+  const T& as(std::string_view what, std::string_view expected) const;
+
   std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
 };
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -54,12 +55,16 @@ class Context {
   // The variant that LLAMITA_KERNEL (say "attention=flash1_sm80,linear=reference") forces for this op, or "".
   std::string_view forced_variant(std::string_view op) const;
 
+  // Logs at debug level, once for each pair, which variant of an op runs.
+  void log_choice(std::string_view op, std::string_view variant);
+
  private:
   ThreadPool* pool_ = nullptr;
   Arena* arena_;
   Caps caps_;
   std::vector<OpRecord>* records_ = nullptr;
   std::unordered_map<std::string, std::string> forced_;
+  std::unordered_set<std::string> logged_;
 };
 
 }  // namespace llamita

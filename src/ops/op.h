@@ -61,6 +61,7 @@ template <class Args>
 void run(const Op<Args>& op, const Args& args, Context& context) {
   op.check(args);
   const Variant<Args>& variant = choose(op, args, context);
+  context.log_choice(op.name, variant.name);
   std::vector<OpRecord>* records = context.records();
   const Arena::Scope scope(context.arena());
   if (variant.composed) return variant.run(args, context);

@@ -59,6 +59,20 @@ Tensor Tensor::columns(int64_t begin, int64_t end) const {
   return out;
 }
 
+Tensor Tensor::split_last(int64_t count) const {
+  LLAMITA_CHECK(rank_ >= 1 && rank_ < kMaxRank && count > 0 && shape_[rank_ - 1] % count == 0,
+                "the last axis of ", shape_text(), " in ", count);
+  LLAMITA_CHECK(!is_block(dtype_), "splitting a block format");
+  Tensor out = *this;
+  const int64_t inner = shape_[rank_ - 1] / count;
+  out.shape_[rank_ - 1] = count;
+  out.strides_[rank_ - 1] = inner * strides_[rank_ - 1];
+  out.shape_[rank_] = inner;
+  out.strides_[rank_] = strides_[rank_ - 1];
+  ++out.rank_;
+  return out;
+}
+
 Tensor Tensor::view(std::initializer_list<int64_t> shape) const {
   LLAMITA_CHECK(dense(), "view of a strided tensor ", shape_text());
   Tensor out(data_, dtype_, shape, device_);

@@ -98,6 +98,8 @@ class Tensor {
   Tensor slice(int64_t begin, int64_t end) const;
   // The last axis cut to [begin, end); a strided view, no copy. Plain dtypes only.
   Tensor columns(int64_t begin, int64_t end) const;
+  // The last axis split into (count, size / count): the heads of a projection. Rows may be strided.
+  Tensor split_last(int64_t count) const;
   // Another shape over the same dense elements.
   Tensor view(std::initializer_list<int64_t> shape) const;
 

@@ -40,8 +40,14 @@ class Tokenizer {
   // become nothing.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special) const = 0;
   // Raw bytes this token adds in the middle of a text (not necessarily whole UTF-8 characters); empty for
-  // control tokens. Concatenating them gives the text that the detokenizer streams.
+  // control tokens and for ids outside the vocabulary. Concatenating them gives the text that the detokenizer
+  // streams.
   virtual std::string_view token_bytes(int32_t id) const = 0;
+  // The same for the first token of a text, where a few decoders (Metaspace) drop the leading space.
+  virtual std::string_view first_token_bytes(int32_t id) const = 0;
+  // A byte-fallback token ("<0x0A>"): a run of these is text only if the run as a whole is UTF-8; otherwise
+  // each of its bytes is a U+FFFD.
+  virtual bool is_byte(int32_t id) const = 0;
   // The vocabulary's own spelling ("Ġhello", "<|im_end|>"), for display.
   virtual std::string_view token_text(int32_t id) const = 0;
   virtual std::optional<int32_t> find(std::string_view token_text) const = 0;
@@ -58,6 +64,8 @@ class Tokenizer {
   // The model's chat template source, if the files carry one (chat_template.jinja wins over
   // tokenizer_config.json).
   virtual const std::optional<std::string>& chat_template() const = 0;
+  // The template for conversations with tools, where the files carry one of its own ("tool_use").
+  virtual const std::optional<std::string>& tool_chat_template() const = 0;
 };
 
 }  // namespace llamita

@@ -9,16 +9,20 @@
 namespace llamita {
 
 struct AttentionPlan {
+  // Enough rows to share the reading of a page, few enough that a prompt of 512 tokens gives 32 items.
+  static constexpr int32_t kRowsPerItem = 16;
+
   struct Item {
     int32_t sequence;
-    int32_t q_begin, q_end;  // rows of q, absolute in the step's tokens
+    int32_t q_begin, q_end;  // rows of q, absolute in the step's tokens; at most kRowsPerItem
+    int32_t first_position;  // position of row q_begin in its sequence; the following rows follow
   };
   std::vector<Item> items;  // longest first, so that the last ones to start are short
   int32_t max_kv_len = 0;
 };
 
 // q_start (B+1): first token of each sequence in the step; kv_len (B): keys of each sequence, this step's
-// included.
+// included. Checks that they fit together.
 AttentionPlan plan_attention(std::span<const int32_t> q_start, std::span<const int32_t> kv_len);
 
 }  // namespace llamita

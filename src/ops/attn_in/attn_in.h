@@ -16,13 +16,13 @@ struct AttnInArgs {
   Tensor norm_weight;  // (C) f32
   Tensor norm_bias;    // (C) f32 or undefined
   float norm_eps = 1e-5f;
-  const Weight* qkv = nullptr;  // (H*D + 2*Hkv*D, C), rows q | k | v
-  Tensor qkv_bias;              // (H*D + 2*Hkv*D) f32 or undefined
-  Tensor q_norm, k_norm;        // (D) f32 each, or both undefined: RMS over each head
-  Tensor cos_sin;               // (T, R) f32 from rope_table, or undefined (learned positions)
-  Tensor kv_slot;               // (T) i64
-  Tensor k_cache, v_cache;      // (pages, Hkv, kPageTokens, D)
-  Tensor q;                     // (T, H, D) f32 out
+  const quant::Weight* qkv = nullptr;  // (H*D + 2*Hkv*D, C), rows q | k | v
+  Tensor qkv_bias;                     // (H*D + 2*Hkv*D) f32 or undefined
+  Tensor q_norm, k_norm;               // (D) f32 each, or both undefined: RMS over each head
+  Tensor cos_sin;                      // (T, R) f32 from rope_table, or undefined (learned positions)
+  Tensor kv_slot;                      // (T) i64
+  Tensor k_cache, v_cache;             // (pages, Hkv, kPageTokens, D)
+  Tensor q;                            // (T, H, D) f32 out
 };
 
 const Op<AttnInArgs>& attn_in_op();

@@ -8,12 +8,12 @@
 namespace llamita {
 
 struct EmbeddingArgs {
-  Tensor token_ids;                        // (T) i32
-  const Weight* table = nullptr;           // (V, C)
-  Tensor input_rows;                       // (n, C) f32 or undefined
-  Tensor positions;                        // (T) i32 or undefined: learned positions, with position_table
-  const Weight* position_table = nullptr;  // (P, C), added; GPT-2
-  Tensor out;                              // (T, C) f32
+  Tensor token_ids;                      // (T) i32
+  const quant::Weight* table = nullptr;  // (V, C)
+  Tensor input_rows;                     // (n, C) f32 or undefined
+  Tensor positions;                      // (T) i32 or undefined: learned positions, with position_table
+  const quant::Weight* position_table = nullptr;  // (P, C), added; GPT-2
+  Tensor out;                                     // (T, C) f32
 };
 
 const Op<EmbeddingArgs>& embedding_op();

@@ -10,11 +10,11 @@
 namespace llamita {
 
 struct LinearArgs {
-  Tensor x;                        // (T, K) f32, rows may be strided
-  const Weight* weight = nullptr;  // (N, K)
-  Tensor bias;                     // (N) f32 or undefined
-  Tensor residual;                 // (T, N) f32 or undefined; may be out
-  Tensor out;                      // (T, N) f32, rows may be strided
+  Tensor x;                               // (T, K) f32, rows may be strided
+  const quant::Weight* weight = nullptr;  // (N, K)
+  Tensor bias;                            // (N) f32 or undefined
+  Tensor residual;                        // (T, N) f32 or undefined; may be out
+  Tensor out;                             // (T, N) f32, rows may be strided
 };
 
 const Op<LinearArgs>& linear_op();

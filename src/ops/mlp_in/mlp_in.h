@@ -15,8 +15,8 @@ struct MlpInArgs {
   Tensor norm_weight;  // (C) f32
   Tensor norm_bias;    // (C) f32 or undefined
   float norm_eps = 1e-5f;
-  const Weight* in = nullptr;  // gated: (2F, C), rows gate | up; ungated: (F, C)
-  Tensor bias;                 // (2F) or (F) f32, or undefined
+  const quant::Weight* in = nullptr;  // gated: (2F, C), rows gate | up; ungated: (F, C)
+  Tensor bias;                        // (2F) or (F) f32, or undefined
   Activation activation = Activation::silu;
   bool gated = true;
   Tensor out;  // (T, F) f32

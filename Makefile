@@ -1,0 +1,66 @@
+# Llamita's front door: each target is a few commands that one could type. `make` alone lists them.
+#   MODEL=…     for `make chat` and `make bench`: a folder, a .gguf file, a repository or a known name
+#   JOBS=…      compilers and tests at once (default: what cores and memory carry)
+#   SETUP=no    do not look for missing packages
+MODEL ?=
+JOBS ?= $(shell scripts/jobs.sh)
+SETUP ?= yes
+FUZZ_SECONDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build chat test test-gpu bench format check asan tsan fuzz clean
+
+help: ## this list
+	@echo "Llamita: run a language model on this machine."
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install the packages that are missing (asks first)
+ifeq ($(SETUP),yes)
+	@scripts/setup.sh
+endif
+
+build/build.ninja: | setup
+	cmake --preset cpu
+
+build: setup build/build.ninja ## build everything into build/
+	cmake --build build -j $(JOBS)
+
+chat: setup build/build.ninja ## build, get the default model, chat with it
+	@cmake --build build -j $(JOBS) --target llamita
+	@build/llamita chat $(MODEL)
+
+test: build ## build and run every test that needs no GPU
+	ctest --test-dir build --output-on-failure -j $(JOBS) -LE gpu
+
+test-gpu: setup ## build the GPU part and run its tests (needs an NVIDIA GPU)
+	cmake --preset cuda
+	cmake --build build-cuda -j $(JOBS)
+	ctest --test-dir build-cuda --output-on-failure -L gpu --no-tests=error
+
+bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
+	@cmake --build build -j $(JOBS) --target llamita
+	@build/llamita bench $(MODEL)
+
+format: ## format the C++ files (clang-format 14)
+	scripts/check_format.sh --fix
+
+check: ## layers and format, as CI checks them first
+	scripts/check_layers.py --self-test
+	scripts/check_layers.py
+	scripts/check_format.sh
+
+asan: setup ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
+	cmake --preset asan
+	cmake --build build-asan -j $(JOBS)
+	ctest --test-dir build-asan --output-on-failure -j $(JOBS) -LE gpu
+
+tsan: setup ## the tests with threads under ThreadSanitizer
+	cmake --preset tsan
+	cmake --build build-tsan -j $(JOBS) --target test_base test_engine
+	ctest --test-dir build-tsan --output-on-failure -R '^(base|engine)\.' --no-tests=error
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (needs clang)
+	scripts/run_fuzz.sh $(FUZZ_SECONDS)
+
+clean: ## delete the build folders
+	rm -rf build build-cuda build-asan build-tsan build-fuzz

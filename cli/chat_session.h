@@ -1,0 +1,50 @@
+// ChatSession: one conversation with a loaded model, its settings, and the slash commands that change them.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "cli/output.h"
+#include "llamita/llm.h"
+
+namespace llamita::cli {
+
+class ChatSession {
+ public:
+  // Borrows the model. `system` may be empty.
+  ChatSession(LLM& llm, SamplingParams sampling, const std::string& system);
+
+  // Asks and streams the reply to standard output; Ctrl-C ends the reply, not the program. What was said
+  // stays in the conversation, also when it was cut. Throws Error when the model cannot answer; the
+  // conversation is then as it was before.
+  void ask(const std::string& prompt);
+  // The same for the last question again, with another seed.
+  void regenerate();
+
+  // Runs "/name argument". Returns false when the chat is to end. Throws Error.
+  bool run_command(const std::string& line);
+
+  const Conversation& conversation() const { return conversation_; }
+
+ private:
+  struct Command;
+  static const std::vector<Command>& commands();
+
+  void answer(uint64_t attempt);
+  void print_help() const;
+  void change_system(const std::string& text);
+  void set(const std::string& argument);
+  void save(const std::string& path) const;
+  void load(const std::string& path);
+  void print_stats() const;
+
+  LLM& llm_;
+  const SamplingParams first_sampling_;
+  SamplingParams sampling_;
+  Conversation conversation_;
+  uint64_t attempt_ = 0;  // of the last question
+  std::optional<Completion> last_;
+};
+
+}  // namespace llamita::cli

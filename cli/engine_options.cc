@@ -1,0 +1,53 @@
+#include "cli/engine_options.h"
+
+#include <filesystem>
+
+#include "base/cat.h"
+#include "base/timer.h"
+#include "cli/numbers.h"
+#include "cli/progress.h"
+#include "cli/resolve_model.h"
+
+namespace llamita::cli {
+
+namespace {
+
+constexpr int64_t kMostThreads = 4096, kMostContext = int64_t{1} << 24;
+
+}  // namespace
+
+void declare_engine(OptionSet& options, EngineConfig& config) {
+  options.group("How the model runs");
+  options.value("-t,--threads", "N", "CPU threads (default: as many as this process may use)",
+                [&config](const std::string& text) {
+                  config.threads = static_cast<int>(parse_int(text, "--threads", 0, kMostThreads));
+                });
+  options.value("-c,--context", "N",
+                "longest conversation in tokens, 8k = 8192 (default: the model's, at most 32k)",
+                [&config](const std::string& text) {
+                  config.context = static_cast<int>(parse_int(text, "--context", 0, kMostContext));
+                });
+  declare_kv_and_device(options, config);
+}
+
+void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
+  options.value("--kv-dtype", "TYPE", "keys and values in memory as f32, f16 or bf16 (default f16)",
+                [&config](const std::string& text) {
+                  if (text != "f32" && text != "f16" && text != "bf16") {
+                    throw Error(cat("--kv-dtype: expected f32, f16 or bf16, got '", text, "'"));
+                  }
+                  config.kv_dtype = text;
+                });
+  options.value("--device", "NAME", "cpu, cuda, cuda:1 … or auto (default auto)",
+                [&config](const std::string& text) { config.device = text; });
+}
+
+LoadedModel load(const std::string& model, const EngineConfig& config) {
+  const std::string path = resolve_model(model);
+  const Stopwatch watch;
+  Progress progress(cat("loading ", std::filesystem::path(path).filename().string()));
+  LLM llm = LLM::load(path, config, [&](int64_t done, int64_t total) { progress.update(done, total); });
+  return {path, std::move(llm), watch.seconds()};
+}
+
+}  // namespace llamita::cli

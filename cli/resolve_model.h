@@ -1,0 +1,23 @@
+// What a MODEL argument means: a model folder, a .gguf file, a known name, or a Hugging Face repository
+// "org/name" or "org/name:quant", which is downloaded on first use.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace llamita::cli {
+
+inline constexpr std::string_view kDefaultModel = "smollm2-135m-instruct";
+
+// Whether an argument that may be a MODEL or a prompt is a MODEL: something that exists, a known name, a
+// path, or one word with one slash like a repository.
+bool looks_like_model(const std::string& text);
+
+// The folder or .gguf file that `model` means; "" is the default model. Downloads with a progress bar when it
+// is not here yet. Throws Error.
+std::string resolve_model(const std::string& model);
+
+// The same, and always asks the source, so that a download that is not complete is completed.
+std::string pull_model(const std::string& model);
+
+}  // namespace llamita::cli

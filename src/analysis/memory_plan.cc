@@ -1,0 +1,123 @@
+#include "analysis/memory_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "base/checked.h"
+#include "ops/sampling/sampling.h"
+
+namespace llamita {
+
+namespace {
+
+constexpr int kDefaultContext =
+    32768;  // of models that allow more: the cache of 128k tokens fits few machines
+constexpr int kMaxBatchTokens = 1 << 20;
+constexpr int kMaxBatchSequences = 4096;
+
+KvFormat parse_kv_format(const std::string& name) {
+  if (name == "f32") return {DType::f32};
+  if (name == "f16") return {DType::f16};
+  if (name == "bf16") return {DType::bf16};
+  throw Error(cat("kv_dtype must be f32, f16 or bf16, not \"", name, "\""));
+}
+
+void require_range(std::string_view option, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) {
+    throw Error(cat(option, " must be between ", low, " and ", high, ", not ", value));
+  }
+}
+
+std::string gib(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1 << 30));
+  return text;
+}
+
+int choose_context(const ModelConfig& model, const EngineConfig& config) {
+  const int longest = model.max_positions > 0 ? model.max_positions : kDefaultContext;
+  if (config.context > longest) {
+    throw Error(
+        cat("context ", config.context, " is more than the ", longest, " positions this model was made for"));
+  }
+  return config.context > 0 ? config.context : std::min(longest, kDefaultContext);
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes) {
+  require_range("context", config.context, 0, INT32_MAX / 2);
+  require_range("batch_tokens", config.batch_tokens, 1, kMaxBatchTokens);
+  require_range("batch_sequences", config.batch_sequences, 1, kMaxBatchSequences);
+  require_range("threads", config.threads, 0, 4096);
+  require_range("kv_bytes", config.kv_bytes, 0, INT64_MAX / 2);
+  MemoryPlan plan;
+  EngineShape& shape = plan.shape;
+  shape.kv_format = parse_kv_format(config.kv_dtype);
+  shape.batch_tokens = config.batch_tokens;
+  shape.batch_sequences = std::min(config.batch_sequences, config.batch_tokens);
+  shape.context = choose_context(model, config);
+  plan.weight_bytes = weight_bytes;
+
+  const int64_t elems =
+      checked_mul<int64_t>(int64_t{2} * model.layers * model.kv_heads, model.head_dim, "KV cache");
+  plan.kv_bytes_per_token = checked_mul<int64_t>(elems, info(shape.kv_format.dtype).block_bytes, "KV cache");
+  const int64_t page_bytes = checked_mul<int64_t>(plan.kv_bytes_per_token, kPageTokens, "KV cache");
+  const int64_t wanted = (int64_t{shape.context} + kPageTokens - 1) / kPageTokens;
+  const int64_t pages = config.kv_bytes > 0 ? config.kv_bytes / page_bytes : wanted;
+  if (pages < 1 || (config.context > 0 && pages < wanted)) {
+    throw Error(cat("kv_bytes ", config.kv_bytes, " holds ", pages * kPageTokens,
+                    " tokens, but a sequence of ", shape.context, " needs ",
+                    checked_mul(wanted, page_bytes, "KV cache"), " bytes: raise kv_bytes or lower context"));
+  }
+  shape.kv_pages = checked_cast<int>(std::min<int64_t>(pages, INT32_MAX / kPageTokens), "KV pages");
+  shape.context = std::min(shape.context, shape.kv_pages * kPageTokens);
+  plan.kv_bytes = checked_mul<int64_t>(page_bytes, shape.kv_pages, "KV cache");
+  return plan;
+}
+
+KvCache shape_only_cache(const ModelConfig& model, const EngineShape& shape) {
+  const Tensor pages(nullptr, shape.kv_format.dtype,
+                     {shape.kv_pages, model.kv_heads, kPageTokens, model.head_dim});
+  return {shape.kv_format, std::vector<KvCache::Layer>(static_cast<size_t>(model.layers), {pages, pages})};
+}
+
+int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, int sequences, int logit_rows,
+                      int32_t vocab_limit, const Caps& caps) {
+  const auto blocks = (int64_t{shape.context} + kPageTokens - 1) / kPageTokens;
+  std::vector<int32_t> q_start, kv_len(static_cast<size_t>(sequences), shape.context);
+  for (int b = 0; b <= sequences; ++b) {
+    q_start.push_back(static_cast<int32_t>(int64_t{tokens} * b / sequences));
+  }
+  const AttentionPlan attention = plan_attention(q_start, kv_len);
+  ForwardBatch batch;
+  batch.token_ids = Tensor(nullptr, DType::i32, {tokens});
+  batch.positions = Tensor(nullptr, DType::i32, {1, tokens});
+  batch.kv_slot = Tensor(nullptr, DType::i64, {tokens});
+  batch.q_start = Tensor(nullptr, DType::i32, {sequences + 1});
+  batch.kv_len = Tensor(nullptr, DType::i32, {sequences});
+  batch.block_table = Tensor(nullptr, DType::i32, {sequences, blocks});
+  batch.logit_rows = Tensor(nullptr, DType::i32, {logit_rows});
+  batch.plan = &attention;
+
+  Arena arena;
+  Context context(arena, caps);
+  const Tensor logits = model.forward(batch, shape_only_cache(model.config(), shape), context);
+  sampling({.logits = logits, .vocab_limit = vocab_limit, .rows = {}, .out = {}}, context);
+  return static_cast<int64_t>(arena.peak());
+}
+
+void require_memory(const MemoryPlan& plan, std::optional<int64_t> available) {
+  const int64_t needed = plan.kv_bytes + plan.arena_bytes;
+  if (!available || needed <= *available) return;
+  const int64_t page_bytes = plan.kv_bytes_per_token * kPageTokens;
+  const int64_t tokens = std::max<int64_t>(0, *available - plan.arena_bytes) / page_bytes * kPageTokens;
+  throw Error(cat("keys and values of ", plan.shape.kv_pages * int64_t{kPageTokens}, " tokens take ",
+                  gib(plan.kv_bytes), " and a step ", gib(plan.arena_bytes), ", but only ", gib(*available),
+                  " of memory are free: ",
+                  tokens > 0 ? cat("a context of at most ", tokens, " tokens fits")
+                             : std::string("free memory or choose a smaller model")));
+}
+
+}  // namespace llamita

@@ -1,0 +1,127 @@
+#include "engine/direct_runner.h"
+
+#include <algorithm>
+
+#include "analysis/available_memory.h"
+#include "base/timer.h"
+#include "engine/validate.h"
+
+namespace llamita {
+
+namespace {
+
+MemoryPlan plan_and_check(const Model& model, const EngineConfig& config, const ThreadPool& pool) {
+  MemoryPlan plan = plan_memory(model.config(), config, model.weight_bytes());
+  const EngineShape& shape = plan.shape;
+  plan.arena_bytes = measure_arena(model, shape, shape.batch_tokens, shape.batch_sequences,
+                                   shape.batch_sequences, model.config().vocab, cpu_caps(pool));
+  require_memory(plan, available_memory());
+  return plan;
+}
+
+}  // namespace
+
+DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
+    : model_(model),
+      pool_(config.threads),
+      plan_(plan_and_check(model, config, pool_)),
+      runner_(model, plan_.shape, model.config().vocab, pool_),
+      blocks_(plan_.shape.kv_pages, kPageTokens) {}
+
+// Blocks for `sequences` empty sequences of up to `tokens` tokens.
+void DirectRunner::open(int sequences, int tokens) {
+  if (sequences < 1 || sequences > plan_.shape.batch_sequences) {
+    throw Error(cat("between 1 and ", plan_.shape.batch_sequences, " sequences can be measured, not ",
+                    sequences, ": raise batch_sequences"));
+  }
+  if (tokens < 1 || tokens > plan_.shape.context) {
+    throw Error(
+        cat("sequences of ", tokens, " tokens were asked for, but the context is ", plan_.shape.context));
+  }
+  tables_.clear();
+  length_ = 0;
+  for (int sequence = 0; sequence < sequences; ++sequence) {
+    tables_.emplace_back(blocks_);
+    if (!tables_.back().grow(tokens)) {
+      throw Error(cat(sequences, " sequences of ", tokens, " tokens do not fit into ", plan_.kv_bytes,
+                      " bytes of cache: raise kv_bytes"));
+    }
+  }
+}
+
+sched::Batch::Chunk DirectRunner::chunk(size_t sequence, int begin, int end) const {
+  const auto blocks = tables_[sequence].blocks();
+  return {sequence, begin, end, true, {blocks.begin(), blocks.end()}};
+}
+
+// Any ids do: a step's work does not depend on them. Neighbours differ so that embedding rows do.
+int32_t DirectRunner::made_up_token(size_t sequence, int position) const {
+  const uint64_t mixed = (sequence * 1000003 + static_cast<uint64_t>(position)) * 2654435761u;
+  return static_cast<int32_t>(mixed % static_cast<uint64_t>(model_.config().vocab));
+}
+
+void DirectRunner::require_room(int more) const {
+  for (const kv::BlockTable& table : tables_) {
+    if (length_ + more > table.capacity() || length_ + more > plan_.shape.context) {
+      throw Error(cat(more, " tokens after ", length_, " do not fit: ask prefill() for the room"));
+    }
+  }
+}
+
+double DirectRunner::prefill(int tokens, int sequences, int more) {
+  open(sequences, tokens + more);
+  return extend(tokens);
+}
+
+double DirectRunner::extend(int tokens) {
+  require_room(tokens);
+  const int end = length_ + tokens;
+  const Stopwatch watch;
+  for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
+    for (int begin = length_; begin < end; begin += plan_.shape.batch_tokens) {
+      sched::Batch batch;
+      batch.chunks = {chunk(sequence, begin, std::min(end, begin + plan_.shape.batch_tokens))};
+      for (int position = begin; position < batch.chunks[0].end; ++position) {
+        batch.tokens.push_back(made_up_token(sequence, position));
+      }
+      runner_.step(batch, {});
+    }
+  }
+  length_ = end;
+  return watch.seconds();
+}
+
+double DirectRunner::decode(int steps) {
+  require_room(steps);
+  const Stopwatch watch;
+  for (int step = 0; step < steps; ++step, ++length_) {
+    sched::Batch batch;
+    for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
+      batch.chunks.push_back(chunk(sequence, length_, length_ + 1));
+      batch.tokens.push_back(made_up_token(sequence, length_));
+    }
+    runner_.step(batch, {});
+  }
+  return watch.seconds();
+}
+
+std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens) {
+  validate_prompt(tokens, model_.config().vocab, plan_.shape.context + 1);
+  const int length = static_cast<int>(tokens.size());
+  open(1, length);
+  std::vector<float> logits;
+  logits.reserve(tokens.size() * static_cast<size_t>(model_.config().vocab));
+  // No more rows of logits than the arena was measured for.
+  const int most = plan_.shape.batch_sequences;
+  for (int begin = 0; begin < length; begin += most) {
+    const int end = std::min(length, begin + most);
+    sched::Batch batch;
+    batch.chunks = {chunk(0, begin, end)};
+    batch.tokens.assign(tokens.begin() + begin, tokens.begin() + end);
+    runner_.step_logits(batch, logits);
+  }
+  length_ = length;
+  return logits;
+}
+
+}  // namespace llamita

@@ -1,0 +1,53 @@
+// DirectRunner: steps on given tokens without scheduler, sampling or text, for measuring: the speed of
+// prefill and decode alone, and the logits a model gives a fixed text (perplexity, comparisons with other
+// engines).
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/model_runner.h"
+#include "kv/block_table.h"
+#include "llamita/engine_config.h"
+
+namespace llamita {
+
+class DirectRunner {
+ public:
+  // Borrows the model. Throws Error as Engine's constructor does.
+  DirectRunner(const Model& model, const EngineConfig& config);
+
+  // `sequences` fresh sequences of `tokens` made-up tokens each, in chunks of batch_tokens. Returns seconds.
+  // Throws Error when they do not fit into the cache with room for `more` tokens each.
+  double prefill(int tokens, int sequences = 1, int more = 0);
+  // `tokens` more of each sequence in chunks of batch_tokens, after prefill(): a prompt that goes on. Returns
+  // seconds.
+  double extend(int tokens);
+  // `steps` steps of one token a sequence, after prefill(). Returns seconds.
+  double decode(int steps);
+
+  // Logits (T, V), row t those after tokens[0 .. t]: teacher forcing. Throws Error for ids outside the
+  // vocabulary and for more tokens than the context.
+  std::vector<float> logits_of(std::span<const int32_t> tokens);
+
+  const MemoryPlan& memory_plan() const { return plan_; }
+  int threads() const { return pool_.threads(); }
+  // Every op that runs appends a record (nullptr: off).
+  void record_to(std::vector<OpRecord>* records) { runner_.record_to(records); }
+
+ private:
+  void open(int sequences, int tokens);
+  void require_room(int more) const;
+  sched::Batch::Chunk chunk(size_t sequence, int begin, int end) const;
+  int32_t made_up_token(size_t sequence, int position) const;
+
+  const Model& model_;
+  ThreadPool pool_;
+  MemoryPlan plan_;
+  ModelRunner runner_;
+  kv::BlockPool blocks_;
+  std::vector<kv::BlockTable> tables_;  // by sequence
+  int length_ = 0;                      // tokens of each sequence
+};
+
+}  // namespace llamita

@@ -1,0 +1,110 @@
+// LLM: the public face of loading, encoding and the engine.
+#include "llamita/llm.h"
+
+#include <filesystem>
+
+#include "analysis/available_memory.h"
+#include "engine/engine.h"
+#include "engine/prompt_encoder.h"
+#include "formats/gguf.h"
+#include "models/model.h"
+
+namespace llamita {
+
+namespace {
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
+  if (std::filesystem::is_directory(path)) return Tokenizer::from_folder(path);
+  return Tokenizer::from_gguf(gguf::File::open(path));
+}
+
+void require_cpu(const std::string& device) {
+  if (device == "auto" || device == "cpu") return;
+  throw Error(cat("device must be auto or cpu in this build, not \"", device, "\""));
+}
+
+ModelInfo describe(const Model& model, const Engine& engine, bool has_chat_template) {
+  ModelInfo info;
+  info.name = model.config().name;
+  info.family = model.config().family;
+  info.parameters = model.parameters();
+  info.weight_bytes = model.weight_bytes();
+  info.kv_bytes = engine.memory_plan().kv_bytes;
+  info.context = engine.context();
+  info.vocab_size = model.config().vocab;
+  info.has_chat_template = has_chat_template;
+  return info;
+}
+
+}  // namespace
+
+const char* name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop: return "stop";
+    case FinishReason::length: return "length";
+    case FinishReason::cancelled: return "cancelled";
+    case FinishReason::error: return "error";
+  }
+  return "";
+}
+
+struct LLM::Impl {
+  Impl(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_ptr<Model> model_in, const EngineConfig& config)
+      : tokenizer(std::move(tokenizer_in)),
+        model(std::move(model_in)),
+        encoder(*tokenizer),
+        engine(*model, *tokenizer, config),
+        info(describe(*model, engine, encoder.has_chat_template())) {}
+
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Model> model;
+  PromptEncoder encoder;
+  Engine engine;
+  ModelInfo info;
+};
+
+LLM LLM::load(const std::string& path, const EngineConfig& config, const Progress& progress) {
+  // What can be refused in a moment is refused before gigabytes of weights are read.
+  require_cpu(config.device);
+  require_memory(plan_memory(read_model_config(path), config, 0), available_memory());
+  auto tokenizer = load_tokenizer(path);
+  auto model = load_model(path, progress);
+  return LLM(std::make_unique<Impl>(std::move(tokenizer), std::move(model), config));
+}
+
+LLM::LLM(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LLM::~LLM() = default;
+LLM::LLM(LLM&&) noexcept = default;
+LLM& LLM::operator=(LLM&&) noexcept = default;
+
+std::vector<Completion> LLM::generate(const std::vector<Request>& requests, const Stream& stream,
+                                      const CancelToken* cancel) {
+  std::vector<TokenRequest> encoded;
+  for (const Request& request : requests) {
+    encoded.push_back({{}, request.sampling, ""});
+    try {
+      encoded.back().prompt = impl_->encoder.encode(request);
+    } catch (const Error& error) {
+      encoded.back().error = error.what();
+    }
+  }
+  return impl_->engine.generate(encoded, stream, cancel);
+}
+
+const ModelInfo& LLM::info() const { return impl_->info; }
+
+std::vector<int32_t> LLM::tokenize(std::string_view text, bool add_special) const {
+  return impl_->tokenizer->encode(text, add_special, false);
+}
+
+std::string LLM::detokenize(const std::vector<int32_t>& tokens) const {
+  return impl_->tokenizer->decode(tokens, false);
+}
+
+std::string LLM::render_chat(const Conversation& conversation) const {
+  std::string text;
+  for (const Piece& piece : impl_->encoder.render(conversation)) text += piece.text;
+  return text;
+}
+
+}  // namespace llamita

@@ -1,0 +1,64 @@
+// ModelRunner: runs the scheduler's batches. Owns the cache's tensors and the arena; turns a Batch (ids) into
+// a ForwardBatch (tensors) and an AttentionPlan, calls the model and samples. Once a shape of step has been
+// seen, a step allocates nothing that grows with the model.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_set>
+#include <vector>
+
+#include "analysis/memory_plan.h"
+#include "ops/sampling/sampling.h"
+#include "sched/batch.h"
+
+namespace llamita {
+
+class ModelRunner {
+ public:
+  // Borrows model and pool. `vocab_limit`: token ids that may be chosen are below it. The cache takes
+  // plan.kv_bytes of memory as its pages are first written.
+  ModelRunner(const Model& model, const EngineShape& shape, int32_t vocab_limit, ThreadPool& pool);
+
+  // Runs one step. `rows`: one for each chunk that samples, in order; so are the results, which live until
+  // the next step.
+  std::span<const SampledToken> step(const sched::Batch& batch, std::span<const SamplingRow> rows);
+  // Runs one step and appends the logits (V each) of every token to `out`. At most batch_sequences tokens.
+  void step_logits(const sched::Batch& batch, std::vector<float>& out);
+
+  // Every op that runs appends a record (nullptr: off).
+  void record_to(std::vector<OpRecord>* records) { records_ = records; }
+  int64_t arena_bytes() const { return static_cast<int64_t>(arena_->capacity()); }
+
+ private:
+  enum class LogitsOf { sampled_chunks, all_tokens };
+
+  void prepare(const sched::Batch& batch, LogitsOf logits_of);
+  ForwardBatch forward_batch();
+  void provide_arena(int tokens, int sequences, int logit_rows);
+  Tensor forward();
+
+  const Model& model_;
+  EngineShape shape_;
+  int32_t vocab_limit_;
+  ThreadPool& pool_;
+  Caps caps_;
+  KvCache cache_;
+  std::vector<Storage> cache_memory_;
+  std::unique_ptr<Arena> arena_;
+  std::optional<Context> context_;
+  std::unordered_set<uint64_t> measured_;  // shapes of steps that fit the arena
+  std::vector<OpRecord>* records_ = nullptr;
+
+  // The step's inputs; see ForwardBatch.
+  std::vector<int32_t> token_ids_, positions_, q_start_, kv_len_, block_table_, logit_rows_;
+  std::vector<int64_t> kv_slot_;
+  AttentionPlan attention_;
+  std::vector<SampledToken> sampled_;
+};
+
+// What kernels may rely on here: this machine's instruction set and the pool's threads.
+Caps cpu_caps(const ThreadPool& pool);
+
+}  // namespace llamita

@@ -1,0 +1,36 @@
+// PromptEncoder: what a request's prompt is in tokens. Text that people wrote, alone or inside a
+// conversation, never becomes control tokens; only the model's own template can say them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "llamita/request.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace llamita {
+
+class PromptEncoder {
+ public:
+  // Borrows the tokenizer. A chat template that cannot be used is reported when a conversation needs it:
+  // plain text works without.
+  explicit PromptEncoder(const Tokenizer& tokenizer);
+
+  // Plain text gets what the tokenizer adds to every text (a BOS, say); a conversation gets exactly what its
+  // template wrote, which includes a BOS where the model wants one; token ids stay as they are. Throws Error.
+  std::vector<int32_t> encode(const Request& request) const;
+  // The prompt of a conversation. Throws Error when there is no usable template or it refuses the messages.
+  std::vector<Piece> render(const Conversation& conversation) const;
+  bool has_chat_template() const { return template_.has_value(); }
+
+ private:
+  std::string special_text(std::optional<int32_t> token) const;
+
+  const Tokenizer& tokenizer_;
+  std::optional<ChatTemplate> template_;
+  std::string why_no_template_;
+};
+
+}  // namespace llamita

@@ -1,0 +1,20 @@
+// What a request may ask for. Everything that reaches the step loop was checked here.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "llamita/sampling_params.h"
+
+namespace llamita {
+
+inline constexpr int kMaxChoices = 128;  // of one request
+
+// Throws Error that names the option, its bounds and what came. Token ids must be below `vocab_size`.
+void validate(const SamplingParams& params, int32_t vocab_size);
+
+// Throws Error when the prompt is empty, has an id that is not in 0 .. vocab_size - 1, or leaves no room for
+// one token of reply in a context of `context` tokens.
+void validate_prompt(std::span<const int32_t> prompt, int32_t vocab_size, int context);
+
+}  // namespace llamita

@@ -1,0 +1,40 @@
+// BlockTable: the blocks that hold one sequence's keys and values, in order of position. Owns its references
+// and gives them back when it goes.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kv/block_pool.h"
+
+namespace llamita::kv {
+
+class BlockTable {
+ public:
+  // Borrows the pool.
+  explicit BlockTable(BlockPool& pool) : pool_(&pool) {}
+  ~BlockTable() { truncate(0); }
+  BlockTable(BlockTable&& other) noexcept;
+  BlockTable& operator=(BlockTable&& other) noexcept;
+
+  std::span<const BlockId> blocks() const { return blocks_; }
+  int capacity() const { return static_cast<int>(blocks_.size()) * pool_->block_tokens(); }  // tokens
+
+  // Takes blocks until `tokens` tokens fit. False, and nothing taken, when the pool has too few.
+  [[nodiscard]] bool grow(int tokens);
+  // Gives back the blocks that `tokens` tokens do not need.
+  void truncate(int tokens);
+  // An empty table starts with the first `count` blocks of another one, which must be full of the same
+  // tokens.
+  void share_prefix(const BlockTable& other, int count);
+  // Moves the last block of `other` to the end of this table. Its references move with it.
+  void take_last_of(BlockTable& other);
+  // Whether nobody else references the block that holds this position: only then may it be written.
+  bool exclusive(int position) const;
+
+ private:
+  BlockPool* pool_;
+  std::vector<BlockId> blocks_;
+};
+
+}  // namespace llamita::kv

@@ -1,0 +1,71 @@
+#include <algorithm>
+
+#include "base/cat.h"
+#include "models/decoder.h"
+#include "models/families.h"
+
+namespace llamita {
+
+namespace {
+
+constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kQwen2, &kQwen3, &kGpt2};
+
+const Family& family_of(const TensorFiles& files) {
+  std::string known;
+  for (const Family* family : kFamilies) {
+    const auto names = files.is_gguf() ? family->gguf : family->architectures;
+    if (std::find(names.begin(), names.end(), files.architecture()) != names.end()) return *family;
+    for (const std::string_view name : names) known += cat(known.empty() ? "" : ", ", name);
+  }
+  throw Error(cat(files.path(), ": unknown architecture ", files.architecture(), ", known are ", known));
+}
+
+ModelConfig configure(const Family& family, const TensorFiles& files) {
+  ModelConfig config;
+  if (files.is_gguf()) {
+    config = family.from_gguf(files);
+  } else {
+    const ConfigReader reader(files.config(), files.path() + "/config.json");
+    config = family.from_config(reader);
+    read_special_tokens(reader, files.path(), config);
+  }
+  config.family = family.name;
+  if (config.name.empty()) {
+    const std::string trimmed = files.path().substr(0, files.path().find_last_not_of('/') + 1);
+    config.name = trimmed.substr(trimmed.rfind('/') + 1);
+  }
+  if (config.heads % config.kv_heads != 0) {
+    throw Error(
+        cat(files.path(), ": ", config.heads, " heads are no multiple of ", config.kv_heads, " KV heads"));
+  }
+  return config;
+}
+
+}  // namespace
+
+std::span<const Family* const> families() { return kFamilies; }
+
+std::unique_ptr<Model> build_decoder(ModelConfig config, WeightLoader& weights) {
+  return std::make_unique<Decoder>(std::move(config), weights);
+}
+
+std::unique_ptr<Model> load_model(const std::string& path,
+                                  const std::function<void(int64_t, int64_t)>& progress) {
+  const TensorFiles files = TensorFiles::open(path);
+  const Family& family = family_of(files);
+  ModelConfig config = configure(family, files);
+  WeightLoader weights(files, progress);
+  std::unique_ptr<Model> model = family.build(std::move(config), weights);
+  weights.skip("rope_freqs.weight");  // read with the configuration
+  weights.finish();
+  model->parameters_ = weights.parameters();
+  model->weight_bytes_ = weights.bytes();
+  return model;
+}
+
+ModelConfig read_model_config(const std::string& path) {
+  const TensorFiles files = TensorFiles::open(path);
+  return configure(family_of(files), files);
+}
+
+}  // namespace llamita

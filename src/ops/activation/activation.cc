@@ -1,0 +1,41 @@
+#include "ops/activation/activation.h"
+
+#include "ops/activation/variants.h"
+#include "ops/cpu.h"
+#include "ops/shape_check.h"
+
+namespace llamita {
+
+namespace {
+
+void check(const ActivationArgs& args) {
+  const int64_t T = args.gate.dim(0), F = args.gate.dim(1);
+  check_shape("activation", "gate", args.gate, DType::f32, {{"T", T}, {"F", F}});
+  check_optional_shape("activation", "up", args.up, DType::f32, {{"T", T}, {"F", F}});
+  check_shape("activation", "out", args.out, DType::f32, {{"T", T}, {"F", F}});
+}
+
+Cost cost(const ActivationArgs& args) {
+  const auto elems = static_cast<double>(args.gate.elems());
+  const bool gated = args.up.defined();
+  return {.bytes_read = 4 * elems * (gated ? 2 : 1),
+          .bytes_written = 4 * elems,
+          .flops = elems * (gated ? 9 : 8)};
+}
+
+constexpr Variant<ActivationArgs> kVariants[] = {
+    {.name = "reference",
+     .supports = on_cpu,
+     .estimate_us = [](const ActivationArgs& args,
+                       const Caps&) { return 1e-2 * static_cast<double>(args.gate.elems()); },
+     .run = activation_reference},
+};
+
+}  // namespace
+
+const Op<ActivationArgs>& activation_op() {
+  static constexpr Op<ActivationArgs> kOp{"activation", check, cost, kVariants};
+  return kOp;
+}
+
+}  // namespace llamita

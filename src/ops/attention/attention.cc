@@ -1,0 +1,88 @@
+#include "ops/attention/attention.h"
+
+#include <algorithm>
+
+#include "ops/attention/variants.h"
+#include "ops/cpu.h"
+#include "ops/shape_check.h"
+
+namespace llamita {
+
+namespace {
+
+void check(const AttentionArgs& args) {
+  const int64_t T = args.q.dim(0), H = args.q.dim(1), D = args.q.dim(2);
+  const int64_t pages = args.k_cache.dim(0), Hkv = args.k_cache.dim(1), B = args.kv_len.dim(0);
+  const DType dtype = args.k_cache.dtype();
+  check_shape("attention", "q", args.q, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+  LLAMITA_CHECK(is_float(dtype), "attention: a cache of ", name(dtype));
+  for (const Tensor& cache : {args.k_cache, args.v_cache}) {
+    check_shape("attention", "cache", cache, dtype,
+                {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+  }
+  LLAMITA_CHECK(Hkv > 0 && H % Hkv == 0, "attention: H ", H, " must be a multiple of Hkv ", Hkv);
+  check_shape("attention", "q_start", args.q_start, DType::i32, {{"B+1", B + 1}});
+  check_shape("attention", "kv_len", args.kv_len, DType::i32, {{"B", B}});
+  check_shape("attention", "block_table", args.block_table, DType::i32,
+              {{"B", B}, {"max_blocks", args.block_table.dim(1)}});
+  check_shape("attention", "out", args.out, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+  LLAMITA_CHECK(args.plan != nullptr, "attention: no plan");
+  LLAMITA_CHECK(args.window >= 0, "attention: window ", args.window);
+  const int64_t needed = (args.plan->max_kv_len + kPageTokens - 1) / kPageTokens;
+  LLAMITA_CHECK(needed <= args.block_table.dim(1), "attention: block_table (B, max_blocks) has max_blocks ",
+                args.block_table.dim(1), ", ", args.plan->max_kv_len, " keys need ", needed);
+}
+
+// Pairs of a row and a key it sees.
+double score_count(const AttentionArgs& args) {
+  double sum = 0;
+  for (const AttentionPlan::Item& item : args.plan->items) {
+    for (int32_t row = item.q_begin; row < item.q_end; ++row) {
+      const int32_t keys = item.first_position + (row - item.q_begin) + 1;
+      sum += args.window > 0 ? std::min(keys, args.window) : keys;
+    }
+  }
+  return sum;
+}
+
+// The keys each sequence's rows see, every one counted once.
+double key_count(const AttentionArgs& args) {
+  struct Range {
+    int64_t begin = INT64_MAX, end = 0;
+  };
+  std::vector<Range> ranges(static_cast<size_t>(args.kv_len.dim(0)));
+  for (const AttentionPlan::Item& item : args.plan->items) {
+    Range& range = ranges[static_cast<size_t>(item.sequence)];
+    const int64_t first = args.window > 0 ? std::max(0, item.first_position + 1 - args.window) : 0;
+    range.begin = std::min(range.begin, first);
+    range.end = std::max<int64_t>(range.end, item.first_position + item.q_end - item.q_begin);
+  }
+  double sum = 0;
+  for (const Range& range : ranges) sum += static_cast<double>(std::max<int64_t>(range.end - range.begin, 0));
+  return sum;
+}
+
+Cost cost(const AttentionArgs& args) {
+  const auto q_bytes = 4 * static_cast<double>(args.q.elems());
+  const auto H = static_cast<double>(args.q.dim(1)), D = static_cast<double>(args.q.dim(2));
+  const auto Hkv = static_cast<double>(args.k_cache.dim(1));
+  const double kv_bytes = 2 * key_count(args) * Hkv * D * info(args.k_cache.dtype()).block_bytes;
+  return {.bytes_read = q_bytes + kv_bytes, .bytes_written = q_bytes, .flops = 4 * score_count(args) * H * D};
+}
+
+constexpr Variant<AttentionArgs> kVariants[] = {
+    {.name = "reference",
+     .supports = on_cpu,
+     .estimate_us = [](const AttentionArgs& args,
+                       const Caps&) { return 2e-3 * score_count(args) * static_cast<double>(args.q.dim(1)); },
+     .run = attention_reference},
+};
+
+}  // namespace
+
+const Op<AttentionArgs>& attention_op() {
+  static constexpr Op<AttentionArgs> kOp{"attention", check, cost, kVariants};
+  return kOp;
+}
+
+}  // namespace llamita

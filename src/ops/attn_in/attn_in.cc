@@ -1,0 +1,62 @@
+#include "ops/attn_in/attn_in.h"
+
+#include "ops/attn_in/variants.h"
+#include "ops/cpu.h"
+#include "ops/shape_check.h"
+
+namespace llamita {
+
+namespace {
+
+void check(const AttnInArgs& args) {
+  LLAMITA_CHECK(args.qkv != nullptr, "attn_in: no qkv weight");
+  const int64_t T = args.x.dim(0), C = args.x.dim(1), H = args.q.dim(1), D = args.q.dim(2);
+  const int64_t pages = args.k_cache.dim(0), Hkv = args.k_cache.dim(1);
+  const int64_t rows = (H + 2 * Hkv) * D;
+  check_shape("attn_in", "x", args.x, DType::f32, {{"T", T}, {"C", C}});
+  check_shape("attn_in", "norm_weight", args.norm_weight, DType::f32, {{"C", C}});
+  check_optional_shape("attn_in", "norm_bias", args.norm_bias, DType::f32, {{"C", C}});
+  LLAMITA_CHECK(args.qkv->cols == C && args.qkv->rows() == rows, "attn_in: qkv must be (H*D + 2*Hkv*D ", rows,
+                ", C ", C, "), got (", args.qkv->rows(), ", ", args.qkv->cols, ")");
+  check_optional_shape("attn_in", "qkv_bias", args.qkv_bias, DType::f32, {{"H*D + 2*Hkv*D", rows}});
+  LLAMITA_CHECK(args.q_norm.defined() == args.k_norm.defined(), "attn_in: q_norm and k_norm belong together");
+  check_optional_shape("attn_in", "q_norm", args.q_norm, DType::f32, {{"D", D}});
+  check_optional_shape("attn_in", "k_norm", args.k_norm, DType::f32, {{"D", D}});
+  if (args.cos_sin.defined()) {
+    const int64_t R = args.cos_sin.dim(1);
+    check_shape("attn_in", "cos_sin", args.cos_sin, DType::f32, {{"T", T}, {"R", R}});
+  }
+  check_shape("attn_in", "kv_slot", args.kv_slot, DType::i64, {{"T", T}});
+  for (const Tensor& cache : {args.k_cache, args.v_cache}) {
+    check_shape("attn_in", "cache", cache, args.k_cache.dtype(),
+                {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+  }
+  check_shape("attn_in", "q", args.q, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+}
+
+Cost cost(const AttnInArgs& args) {
+  const auto T = static_cast<double>(args.x.dim(0)), C = static_cast<double>(args.x.dim(1));
+  const auto N = static_cast<double>(args.qkv->rows());
+  const auto kv_elems = T * static_cast<double>(2 * args.k_cache.dim(1) * args.k_cache.dim(3));
+  return {.bytes_read = 4 * T * C + static_cast<double>(args.qkv->bytes()),
+          .bytes_written =
+              4 * static_cast<double>(args.q.elems()) + kv_elems * info(args.k_cache.dtype()).block_bytes,
+          .flops = 2 * T * C * N};
+}
+
+constexpr Variant<AttnInArgs> kVariants[] = {
+    {.name = "composition",
+     .supports = on_cpu,
+     .estimate_us = [](const AttnInArgs& args, const Caps&) { return 1e-4 * cost(args).flops; },
+     .run = attn_in_composition,
+     .composed = true},
+};
+
+}  // namespace
+
+const Op<AttnInArgs>& attn_in_op() {
+  static constexpr Op<AttnInArgs> kOp{"attn_in", check, cost, kVariants};
+  return kOp;
+}
+
+}  // namespace llamita

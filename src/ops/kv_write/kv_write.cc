@@ -1,0 +1,45 @@
+#include "ops/kv_write/kv_write.h"
+
+#include "ops/cpu.h"
+#include "ops/kv_write/variants.h"
+#include "ops/shape_check.h"
+
+namespace llamita {
+
+namespace {
+
+void check(const KvWriteArgs& args) {
+  const int64_t T = args.k.dim(0), Hkv = args.k.dim(1), D = args.k.dim(2), pages = args.k_cache.dim(0);
+  const DType dtype = args.k_cache.dtype();
+  check_shape("kv_write", "k", args.k, DType::f32, {{"T", T}, {"Hkv", Hkv}, {"D", D}});
+  check_shape("kv_write", "v", args.v, DType::f32, {{"T", T}, {"Hkv", Hkv}, {"D", D}});
+  check_shape("kv_write", "kv_slot", args.kv_slot, DType::i64, {{"T", T}});
+  LLAMITA_CHECK(is_float(dtype), "kv_write: a cache of ", name(dtype));
+  for (const Tensor& cache : {args.k_cache, args.v_cache}) {
+    check_shape("kv_write", "cache", cache, dtype,
+                {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+  }
+}
+
+Cost cost(const KvWriteArgs& args) {
+  const auto elems = static_cast<double>(2 * args.k.elems());
+  return {
+      .bytes_read = 4 * elems, .bytes_written = elems * info(args.k_cache.dtype()).block_bytes, .flops = 0};
+}
+
+constexpr Variant<KvWriteArgs> kVariants[] = {
+    {.name = "reference",
+     .supports = on_cpu,
+     .estimate_us = [](const KvWriteArgs& args,
+                       const Caps&) { return 2e-3 * static_cast<double>(args.k.elems()); },
+     .run = kv_write_reference},
+};
+
+}  // namespace
+
+const Op<KvWriteArgs>& kv_write_op() {
+  static constexpr Op<KvWriteArgs> kOp{"kv_write", check, cost, kVariants};
+  return kOp;
+}
+
+}  // namespace llamita

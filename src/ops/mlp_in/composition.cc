@@ -1,0 +1,33 @@
+// mlp_in as the ops it is made of: a norm, one projection to gate | up side by side in the arena, and the
+// activation that folds the two.
+#include "ops/linear/linear.h"
+#include "ops/mlp_in/variants.h"
+
+namespace llamita {
+
+void mlp_in_composition(const MlpInArgs& args, Context& context) {
+  const int64_t T = args.x.dim(0), C = args.x.dim(1), F = args.out.dim(1);
+  const Arena::Scope scope(context.arena());
+  const Tensor normed = context.arena().take(DType::f32, {T, C});
+  norm({.kind = args.norm_kind,
+        .x = args.x,
+        .weight = args.norm_weight,
+        .bias = args.norm_bias,
+        .eps = args.norm_eps,
+        .out = normed},
+       context);
+  if (!args.gated) {
+    linear({.x = normed, .weight = args.in, .bias = args.bias, .residual = {}, .out = args.out}, context);
+    activation({.kind = args.activation, .gate = args.out, .up = {}, .out = args.out}, context);
+    return;
+  }
+  const Tensor gate_up = context.arena().take(DType::f32, {T, 2 * F});
+  linear({.x = normed, .weight = args.in, .bias = args.bias, .residual = {}, .out = gate_up}, context);
+  activation({.kind = args.activation,
+              .gate = gate_up.columns(0, F),
+              .up = gate_up.columns(F, 2 * F),
+              .out = args.out},
+             context);
+}
+
+}  // namespace llamita

@@ -1,0 +1,47 @@
+#include "ops/mlp_in/mlp_in.h"
+
+#include "ops/cpu.h"
+#include "ops/mlp_in/variants.h"
+#include "ops/shape_check.h"
+
+namespace llamita {
+
+namespace {
+
+void check(const MlpInArgs& args) {
+  LLAMITA_CHECK(args.in != nullptr, "mlp_in: no weight");
+  const int64_t T = args.x.dim(0), C = args.x.dim(1), F = args.out.dim(1);
+  const int64_t rows = args.gated ? 2 * F : F;
+  check_shape("mlp_in", "x", args.x, DType::f32, {{"T", T}, {"C", C}});
+  check_shape("mlp_in", "norm_weight", args.norm_weight, DType::f32, {{"C", C}});
+  check_optional_shape("mlp_in", "norm_bias", args.norm_bias, DType::f32, {{"C", C}});
+  LLAMITA_CHECK(args.in->cols == C && args.in->rows() == rows, "mlp_in: in must be (",
+                args.gated ? "2F " : "F ", rows, ", C ", C, "), got (", args.in->rows(), ", ", args.in->cols,
+                ")");
+  check_optional_shape("mlp_in", "bias", args.bias, DType::f32, {{args.gated ? "2F" : "F", rows}});
+  check_shape("mlp_in", "out", args.out, DType::f32, {{"T", T}, {"F", F}});
+}
+
+Cost cost(const MlpInArgs& args) {
+  const auto T = static_cast<double>(args.x.dim(0)), C = static_cast<double>(args.x.dim(1));
+  return {.bytes_read = 4 * T * C + static_cast<double>(args.in->bytes()),
+          .bytes_written = 4 * static_cast<double>(args.out.elems()),
+          .flops = 2 * T * C * static_cast<double>(args.in->rows())};
+}
+
+constexpr Variant<MlpInArgs> kVariants[] = {
+    {.name = "composition",
+     .supports = on_cpu,
+     .estimate_us = [](const MlpInArgs& args, const Caps&) { return 1e-4 * cost(args).flops; },
+     .run = mlp_in_composition,
+     .composed = true},
+};
+
+}  // namespace
+
+const Op<MlpInArgs>& mlp_in_op() {
+  static constexpr Op<MlpInArgs> kOp{"mlp_in", check, cost, kVariants};
+  return kOp;
+}
+
+}  // namespace llamita

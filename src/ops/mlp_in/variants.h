@@ -1,0 +1,10 @@
+// The variants of mlp_in; the table in mlp_in.cc lists them.
+#pragma once
+
+#include "ops/mlp_in/mlp_in.h"
+
+namespace llamita {
+
+void mlp_in_composition(const MlpInArgs& args, Context& context);
+
+}  // namespace llamita

@@ -1,0 +1,24 @@
+// Shape checks of op arguments, whose failures name the axes: "linear: x must be F32 (T 3, K 64), got …".
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+#include "tensor/tensor.h"
+
+namespace llamita {
+
+struct Axis {
+  std::string_view name;
+  int64_t size;
+};
+
+// `tensor` has this dtype and these axes; every axis but the first is dense, the first may be strided.
+void check_shape(std::string_view op, std::string_view tensor_name, const Tensor& tensor, DType dtype,
+                 std::initializer_list<Axis> axes);
+
+// The same for a tensor that may be undefined.
+void check_optional_shape(std::string_view op, std::string_view tensor_name, const Tensor& tensor,
+                          DType dtype, std::initializer_list<Axis> axes);
+
+}  // namespace llamita

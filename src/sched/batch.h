@@ -1,0 +1,27 @@
+// Batch: what the scheduler asks of one step, in tokens and block ids. Self-contained: it stays valid
+// whatever happens to the scheduler while the step runs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kv/block_pool.h"
+
+namespace llamita::sched {
+
+using SequenceId = uint64_t;  // never used twice by one scheduler
+
+struct Batch {
+  struct Chunk {
+    SequenceId sequence = 0;
+    int begin = 0, end = 0;  // positions whose keys and values this step computes
+    bool sample = false;     // the chunk ends the sequence as known so far: its last logits choose a token
+    std::vector<kv::BlockId> blocks;  // hold at least `end` tokens
+  };
+  std::vector<Chunk> chunks;
+  std::vector<int32_t> tokens;  // of all chunks, one after another
+
+  bool empty() const { return chunks.empty(); }
+};
+
+}  // namespace llamita::sched

@@ -1,0 +1,235 @@
+// Tokenizer::from_gguf: the tokenizer.ggml.* keys of a GGUF file.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "base/cat.h"
+#include "base/checked.h"
+#include "formats/gguf.h"
+#include "llamita/error.h"
+#include "text/bpe.h"
+#include "text/merges.h"
+#include "text/pipeline_tokenizer.h"
+#include "text/sentencepiece_bpe.h"
+#include "text/unicode.h"
+
+namespace llamita {
+
+namespace {
+
+// tokenizer.ggml.token_type
+enum TokenType : int64_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
+
+// How the models behind a tokenizer.ggml.pre cut words, by their tokenizer.json. The patterns are applied one
+// after another.
+struct Splitting {
+  std::vector<std::string_view> names;
+  std::vector<std::string_view> patterns;
+  bool nfc = false;
+  bool ignore_merges = false;
+  bool add_bos = false;  // when the file does not say
+};
+
+const std::vector<Splitting>& splittings() {
+  static constexpr std::string_view kDigit = R"(\p{N})";
+  static const std::vector<Splitting> table = {
+      {{"default", "gpt-2", "gpt2", "phi-2"}, {kGpt2Pattern}},
+      {{"llama-bpe", "llama3", "llama-v3"}, {kLlama3Pattern}, false, true, true},
+      {{"qwen2", "deepseek-r1-qwen"}, {kQwen2Pattern}, true},
+      {{"qwen35"}, {kQwen35Pattern}, true},
+      {{"smollm", "starcoder", "refact"}, {kDigit, kGpt2Pattern}},
+      {{"tekken"}, {kTekkenPattern}, false, true, true},
+      {{"gpt-4o", "llama4"}, {kO200kPattern}},
+      {{"deepseek-coder"}, {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", kDigit}},
+      {{"deepseek-v3"},
+       {R"(\p{N}{1,3})", "[一-龥\u3040-ゟ゠-ヿ]+",
+        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}},
+  };
+  return table;
+}
+
+class Reader {
+ public:
+  explicit Reader(const gguf::File& file) : file_(file) {}
+
+  std::unique_ptr<Tokenizer> read() {
+    const std::string& model = text("model");
+    read_vocabulary();
+    if (model == "gpt2") {
+      read_byte_level();
+    } else if (model == "llama") {
+      read_sentencepiece();
+    } else {
+      fail(cat("tokenizer.ggml.model \"", model, "\" is not supported; \"gpt2\" and \"llama\" are"));
+    }
+    read_specials();
+    if (const auto* source = file_.get_string("tokenizer.chat_template")) parts_.chat_template = *source;
+    if (const auto* source = file_.get_string("tokenizer.chat_template.tool_use")) {
+      parts_.tool_chat_template = *source;
+    }
+    return std::make_unique<PipelineTokenizer>(std::move(parts_), file_.path());
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& message) const { throw Error(cat(file_.path(), ": ", message)); }
+
+  static std::string key(std::string_view name) { return cat("tokenizer.ggml.", name); }
+
+  const std::string& text(std::string_view name) const {
+    const std::string* value = file_.get_string(key(name));
+    if (value == nullptr) fail(cat("key ", key(name), " is missing"));
+    return *value;
+  }
+
+  size_t vocabulary_size() const { return static_cast<size_t>(parts_.vocabulary->size()); }
+
+  // Spellings and types. Control and unknown tokens are found in trusted text only, the user's own
+  // everywhere.
+  void read_vocabulary() {
+    const auto* tokens = file_.get_strings(key("tokens"));
+    if (tokens == nullptr) fail(cat("key ", key("tokens"), " is missing"));
+    checked_cast<int32_t>(tokens->size(), cat(file_.path(), ": number of tokens"));
+    std::vector<std::string> texts;
+    texts.reserve(tokens->size());
+    for (const std::string& token : *tokens) unicode::append_lossy(texts.emplace_back(), token);
+    parts_.vocabulary = std::make_unique<const Vocabulary>(std::move(texts), file_.path(), true);
+
+    types_.assign(tokens->size(), kNormal);
+    if (const auto* types = file_.get_ints(key("token_type"))) {
+      if (types->size() != tokens->size()) {
+        fail(cat(key("token_type"), " has ", types->size(), " entries for ", tokens->size(), " tokens"));
+      }
+      types_ = *types;
+    }
+    parts_.control.resize(tokens->size());
+    for (size_t id = 0; id < tokens->size(); ++id) {
+      parts_.control[id] = types_[id] == kControl || types_[id] == kUnknown;
+    }
+    // Duplicates of an earlier spelling are not reachable, as they have no spelling of their own.
+  }
+
+  void read_specials() {
+    parts_.bos = token("bos_token_id");
+    parts_.eos = token("eos_token_id");
+    for (const char* name : {"eot_token_id", "eom_token_id"}) {
+      if (const auto id = token(name)) parts_.stop_tokens.push_back(*id);
+    }
+    if (file_.get_bool(key("add_bos_token")).value_or(add_bos_) && parts_.bos)
+      parts_.prefix.push_back(*parts_.bos);
+    if (file_.get_bool(key("add_eos_token")).value_or(false) && parts_.eos)
+      parts_.suffix.push_back(*parts_.eos);
+    for (size_t id = 0; id < vocabulary_size(); ++id) {
+      if (!parts_.control[id] && types_[id] != kUserDefined) continue;
+      AddedToken added;
+      added.id = static_cast<int32_t>(id);
+      added.content = parts_.vocabulary->text(added.id);
+      added.special = parts_.control[id];
+      parts_.added_tokens.push_back(std::move(added));
+    }
+  }
+
+  std::optional<int32_t> token(std::string_view name) const {
+    const auto value = file_.get_int(key(name));
+    if (!value) return std::nullopt;
+    if (*value < 0 || *value >= parts_.vocabulary->size()) {
+      fail(cat(key(name), " is ", *value, ", outside the vocabulary of ", parts_.vocabulary->size(),
+               " tokens"));
+    }
+    return static_cast<int32_t>(*value);
+  }
+
+  void read_byte_level() {
+    const std::string* pre = file_.get_string(key("pre"));
+    const std::string name = pre == nullptr ? "default" : *pre;
+    const Splitting& splitting = find_splitting(name);
+    if (splitting.nfc) parts_.normalizer.add(normalizers::unicode_form(normalizers::Form::nfc));
+    if (file_.get_bool(key("add_space_prefix")).value_or(false)) {
+      parts_.pre_tokenizer.add(pre_tokenizers::prefix_space());
+    }
+    for (const std::string_view pattern : splitting.patterns) {
+      parts_.pre_tokenizer.add(
+          pre_tokenizers::split(Pattern::regex(std::string(pattern), cat("pre-tokenizer ", name)),
+                                pre_tokenizers::Behavior::isolated, false));
+    }
+    const auto* merges = file_.get_strings(key("merges"));
+    if (merges == nullptr) fail(cat("key ", key("merges"), " is missing"));
+    MergeReader reader(*parts_.vocabulary, cat(file_.path(), ": ", key("merges")));
+    for (const std::string& merge : *merges) reader.add(merge);
+    BpeModel::Options options;
+    options.byte_level = true;
+    options.ignore_merges = splitting.ignore_merges;
+    parts_.model = std::make_unique<BpeModel>(*parts_.vocabulary, reader.entries(), parts_.control, options);
+    parts_.decoder.emplace_back(decoders::ByteLevel{});
+    parts_.description = cat("byte-level BPE (", name, ")");
+    add_bos_ = splitting.add_bos;
+  }
+
+  const Splitting& find_splitting(const std::string& name) const {
+    std::string known;
+    for (const Splitting& splitting : splittings()) {
+      for (const std::string_view candidate : splitting.names) {
+        if (candidate == name) return splitting;
+        known += cat(known.empty() ? "" : ", ", candidate);
+      }
+    }
+    fail(cat("tokenizer.ggml.pre \"", name, "\" is not supported; these are: ", known));
+  }
+
+  void read_sentencepiece() {
+    if (file_.get_bool(key("remove_extra_whitespaces")).value_or(false)) {
+      fail(cat(key("remove_extra_whitespaces"), " is true, which is not supported"));
+    }
+    const auto* scores = file_.get_doubles(key("scores"));
+    if (scores == nullptr) fail(cat("key ", key("scores"), " is missing"));
+    if (scores->size() != vocabulary_size()) {
+      fail(cat(key("scores"), " has ", scores->size(), " entries for ", vocabulary_size(), " tokens"));
+    }
+    for (const double score : *scores) {
+      if (std::isnan(score)) fail(cat(key("scores"), " holds a NaN"));
+    }
+    std::vector<bool> excluded = parts_.control;
+    std::array<int32_t, 256> bytes;
+    bytes.fill(-1);
+    std::optional<int32_t> unk = token("unknown_token_id");
+    for (size_t id = 0; id < vocabulary_size(); ++id) {
+      if (types_[id] == kUnused || types_[id] == kByte) excluded[id] = true;
+      if (types_[id] == kUnknown && !unk) unk = static_cast<int32_t>(id);
+      const int byte = types_[id] == kByte
+                           ? byte_of_fallback_token(parts_.vocabulary->text(static_cast<int32_t>(id)))
+                           : -1;
+      if (byte >= 0) bytes[static_cast<size_t>(byte)] = static_cast<int32_t>(id);
+    }
+    parts_.model =
+        std::make_unique<SentencePieceBpeModel>(*parts_.vocabulary, *scores, std::move(excluded), bytes, unk);
+
+    const std::string space = "\u2581";
+    const bool prefix = file_.get_bool(key("add_space_prefix")).value_or(true);
+    if (prefix) parts_.normalizer.add(normalizers::prepend(space));
+    parts_.normalizer.add(normalizers::replace(Pattern::literal(" "), space));
+    parts_.decoder.emplace_back(decoders::Replace{Pattern::literal(space), " "});
+    parts_.decoder.emplace_back(decoders::ByteFallback{});
+    parts_.decoder.emplace_back(decoders::Fuse{});
+    if (prefix) parts_.decoder.emplace_back(decoders::Strip{' ', 1, 0});
+    parts_.description = "SentencePiece BPE";
+    add_bos_ = true;
+  }
+
+  const gguf::File& file_;
+  TokenizerParts parts_;
+  std::vector<int64_t> types_;  // of each id
+  bool add_bos_ = false;        // when the file does not say
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::from_gguf(const gguf::File& file) { return Reader(file).read(); }
+
+}  // namespace llamita

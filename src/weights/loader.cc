@@ -1,0 +1,173 @@
+#include "weights/loader.h"
+
+#include <array>
+#include <cstring>
+
+#include "base/cat.h"
+#include "llamita/error.h"
+#include "quant/unpack.h"
+
+namespace llamita {
+
+namespace {
+
+std::string text(std::span<const int64_t> shape) {
+  std::string out = "(";
+  for (size_t i = 0; i < shape.size(); ++i) out += cat(i > 0 ? ", " : "", shape[i]);
+  return out + ")";
+}
+
+// Kernels read plain elements through pointers of their type and blocks through byte pointers.
+size_t required_alignment(DType dtype) {
+  return is_block(dtype) ? 1 : static_cast<size_t>(info(dtype).block_bytes);
+}
+
+// Asks for every page once, so that progress is real and the first token does not wait for the disk.
+void touch_pages(std::span<const std::byte> data) {
+  constexpr size_t kPage = 4096;
+  volatile std::byte sink{};
+  for (size_t at = 0; at < data.size(); at += kPage) sink = data[at];
+  static_cast<void>(sink);
+}
+
+// Row n of a half-split weight, in a file that stores rotary pairs as neighbours: pair i of a head is rows i
+// and i + D/2 for us, rows 2i and 2i + 1 in the file.
+int64_t adjacent_row(int64_t n, int64_t head_dim) {
+  const int64_t head = n / head_dim, i = n % head_dim, half = head_dim / 2;
+  return head * head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
+}
+
+// (K, N) to (N, K), element by element; bytes of one element each `size`.
+void transpose(const std::byte* from, std::byte* to, int64_t rows, int64_t cols, int64_t size) {
+  constexpr int64_t kTile = 32;  // a tile of both sides stays in the first cache level
+  for (int64_t n0 = 0; n0 < rows; n0 += kTile) {
+    for (int64_t k0 = 0; k0 < cols; k0 += kTile) {
+      for (int64_t n = n0; n < std::min(n0 + kTile, rows); ++n) {
+        for (int64_t k = k0; k < std::min(k0 + kTile, cols); ++k) {
+          std::memcpy(to + (n * cols + k) * size, from + (k * rows + n) * size, static_cast<size_t>(size));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const TensorFiles& files, Progress progress)
+    : files_(files), progress_(std::move(progress)), total_bytes_(files.total_bytes()) {}
+
+const StoredTensor& WeightLoader::take(const std::string& name, std::span<const int64_t> shape) {
+  const StoredTensor* tensor = files_.find(name);
+  if (tensor == nullptr) {
+    throw Error(cat(files_.path(), ": weight ", files_.stored_name(name), " is missing, expected shape ",
+                    text(shape)));
+  }
+  if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end())) {
+    throw Error(cat(files_.path(), ": weight ", tensor->name, " has shape ", text(tensor->shape),
+                    ", expected ", text(shape)));
+  }
+  LLAMITA_CHECK(taken_.insert(tensor).second, "weight ", name, " is taken twice");
+  return *tensor;
+}
+
+void WeightLoader::count(const StoredTensor& tensor) {
+  touch_pages(tensor.data);
+  done_bytes_ += static_cast<int64_t>(tensor.data.size());
+  int64_t elems = 1;
+  for (const int64_t dim : tensor.shape) elems *= dim;
+  parameters_ += elems;
+  if (progress_) progress_(done_bytes_, total_bytes_);
+}
+
+Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
+                           Orientation stored) {
+  const std::byte* data = tensor.data.data();
+  const size_t bytes = tensor.data.size();
+  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  if (stored == Orientation::in_out) {
+    LLAMITA_CHECK(!reorder, "a transposed weight with rotary rows");
+    if (is_block(tensor.dtype)) {
+      throw Error(cat(files_.path(), ": weight ", tensor.name, " is stored transposed and in blocks (",
+                      name(tensor.dtype), "), which cannot be turned without loss"));
+    }
+    Storage out = Storage::allocate(bytes);
+    transpose(data, static_cast<std::byte*>(out.data()), part.rows, cols, info(tensor.dtype).block_bytes);
+    return out;
+  }
+  if (reorder) {
+    Storage out = Storage::allocate(bytes);
+    const auto row = static_cast<size_t>(row_bytes(tensor.dtype, cols));
+    for (int64_t n = 0; n < part.rows; ++n) {
+      std::memcpy(static_cast<std::byte*>(out.data()) + static_cast<size_t>(n) * row,
+                  data + static_cast<size_t>(adjacent_row(n, part.rotary_head_dim)) * row, row);
+    }
+    return out;
+  }
+  if (reinterpret_cast<uintptr_t>(data) % required_alignment(tensor.dtype) != 0) {
+    Storage out = Storage::allocate(bytes);
+    std::memcpy(out.data(), data, bytes);
+    return out;
+  }
+  return Storage::borrow(data, bytes, tensor.file);
+}
+
+quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols, Orientation stored) {
+  quant::Weight weight;
+  weight.cols = cols;
+  for (const PartSpec& part : parts) {
+    const std::array<int64_t, 2> shape =
+        stored == Orientation::out_in ? std::array{part.rows, cols} : std::array{cols, part.rows};
+    const StoredTensor& tensor = take(part.name, shape);
+    if (!is_block(tensor.dtype) && !is_float(tensor.dtype)) {
+      throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", name(tensor.dtype),
+                      ", which is no format for a matrix here"));
+    }
+    count(tensor);
+    weight.parts.push_back({part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored)});
+    bytes_ += static_cast<int64_t>(tensor.data.size());
+  }
+  return weight;
+}
+
+Vector WeightLoader::vector(std::span<const PartSpec> parts) {
+  int64_t total = 0;
+  for (const PartSpec& part : parts) total += part.rows;
+  Vector out{Storage::allocate(static_cast<size_t>(total) * sizeof(float)), {}};
+  auto* values = static_cast<float*>(out.storage.data());
+  out.values = Tensor::of(values, {total});
+  for (const PartSpec& part : parts) {
+    const std::array<int64_t, 1> shape{part.rows};
+    const StoredTensor& tensor = take(part.name, shape);
+    if (!is_float(tensor.dtype)) {
+      throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", name(tensor.dtype),
+                      ", expected F32, F16 or BF16"));
+    }
+    count(tensor);
+    std::vector<float> stored(static_cast<size_t>(part.rows));
+    quant::unpack_row(tensor.dtype, tensor.data.data(), stored.data(), part.rows);
+    const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+    for (int64_t n = 0; n < part.rows; ++n) {
+      values[n] = stored[static_cast<size_t>(reorder ? adjacent_row(n, part.rotary_head_dim) : n)];
+    }
+    values += part.rows;
+    bytes_ += part.rows * static_cast<int64_t>(sizeof(float));
+  }
+  return out;
+}
+
+void WeightLoader::skip(std::string_view name) {
+  if (const StoredTensor* tensor = files_.find(name)) {
+    taken_.insert(tensor);
+    done_bytes_ += static_cast<int64_t>(tensor->data.size());
+  }
+}
+
+void WeightLoader::finish() const {
+  for (const StoredTensor& tensor : files_.tensors()) {
+    if (taken_.contains(&tensor)) continue;
+    throw Error(cat(files_.path(), ": weight ", tensor.name, " with shape ", text(tensor.shape),
+                    " belongs to no part of a ", files_.architecture(), " model"));
+  }
+}
+
+}  // namespace llamita

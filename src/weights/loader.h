@@ -1,0 +1,81 @@
+// WeightLoader: hands a model its weights, each exactly once and shape-checked. Matrices stay where they are,
+// in the mapped file and in the file's format; what must change (rotary row order, GPT-2's transposed
+// matrices, bytes at odd addresses) is copied once. finish() names what was left over.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "quant/weight.h"
+#include "tensor/storage.h"
+#include "tensor/tensor.h"
+#include "weights/tensor_files.h"
+
+namespace llamita {
+
+// A small f32 vector that owns its memory: norm weights, biases.
+struct Vector {
+  Storage storage;
+  Tensor values;  // (n) f32; undefined when the model has none
+};
+
+// One stored matrix that becomes rows of a fused weight.
+struct PartSpec {
+  std::string label;        // "q"
+  std::string name;         // "model.layers.0.self_attn.q_proj.weight"
+  int64_t rows = 0;         // N of this part
+  int rotary_head_dim = 0;  // > 0: rows of rotary heads of this size, in half-split order for the kernels
+};
+
+enum class Orientation { out_in, in_out };  // (N, K) as usual; (K, N) as GPT-2's Conv1D stores it
+
+class WeightLoader {
+ public:
+  using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+  // Borrows the files for its lifetime; weights keep the mappings they need alive.
+  explicit WeightLoader(const TensorFiles& files, Progress progress = {});
+
+  const TensorFiles& files() const { return files_; }
+  bool has(std::string_view name) const { return files_.find(name) != nullptr; }
+
+  // A (sum of rows, cols) matrix of these parts. Throws Error naming the tensor that is missing or misshapen.
+  quant::Weight linear(std::span<const PartSpec> parts, int64_t cols,
+                       Orientation stored = Orientation::out_in);
+  quant::Weight linear(const PartSpec& part, int64_t cols, Orientation stored = Orientation::out_in) {
+    return linear(std::span(&part, 1), cols, stored);
+  }
+  // Concatenated vectors as f32.
+  Vector vector(std::span<const PartSpec> parts);
+  Vector vector(const std::string& name, int64_t n) {
+    const PartSpec part{"", name, n};
+    return vector(std::span(&part, 1));
+  }
+  // Says that a stored tensor is not needed (a tied head stored twice, a precomputed table).
+  void skip(std::string_view name);
+  // Throws Error when a stored tensor was never taken.
+  void finish() const;
+
+  int64_t parameters() const { return parameters_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  const StoredTensor& take(const std::string& name, std::span<const int64_t> shape);
+  Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored);
+  void count(const StoredTensor& tensor);
+
+  const TensorFiles& files_;
+  Progress progress_;
+  std::unordered_set<const StoredTensor*> taken_;
+  int64_t total_bytes_ = 0;
+  int64_t done_bytes_ = 0;
+  int64_t parameters_ = 0;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace llamita

@@ -1,0 +1,77 @@
+#include "weights/tensor_files.h"
+
+#include <filesystem>
+
+#include "base/cat.h"
+#include "formats/safetensors.h"
+#include "llamita/error.h"
+#include "weights/name_map.h"
+
+namespace llamita {
+
+namespace {
+
+std::string first_architecture(const Json& config, const std::string& file) {
+  const Json* list = config.find("architectures");
+  if (list != nullptr && list->is_array() && !list->as_array(file).empty()) {
+    return list->as_array(file).front().as_string(cat(file, ": architectures"));
+  }
+  if (const Json* type = config.find("model_type")) return type->as_string(cat(file, ": model_type"));
+  throw Error(cat(file, " names no architecture: expected \"architectures\" or \"model_type\""));
+}
+
+}  // namespace
+
+TensorFiles TensorFiles::open(const std::string& path) {
+  TensorFiles files;
+  files.path_ = path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    const std::string config = path + "/config.json";
+    if (!std::filesystem::exists(config, ignored)) {
+      throw Error(cat(path, " is no model folder: it has no config.json"));
+    }
+    files.config_ = Json::parse_file(config);
+    files.architecture_ = first_architecture(files.config_, config);
+    for (auto& tensor : safetensors::open_folder(path)) {
+      files.tensors_.push_back(
+          {std::move(tensor.name), tensor.dtype, std::move(tensor.shape), tensor.data, tensor.file});
+    }
+  } else {
+    files.gguf_ = std::make_shared<gguf::File>(gguf::File::open(path));
+    const std::string* architecture = files.gguf_->get_string("general.architecture");
+    if (architecture == nullptr) throw Error(cat(path, " lacks the key general.architecture"));
+    files.architecture_ = *architecture;
+    for (const auto& tensor : files.gguf_->tensors()) {
+      files.tensors_.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data, tensor.file});
+    }
+  }
+  files.index();
+  return files;
+}
+
+void TensorFiles::index() {
+  by_name_.reserve(tensors_.size());
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (!by_name_.emplace(tensors_[i].name, i).second)
+      throw Error(cat(path_, " has two tensors ", tensors_[i].name));
+  }
+}
+
+std::string TensorFiles::stored_name(std::string_view name) const {
+  return is_gguf() ? gguf_name(name) : std::string(name);
+}
+
+const StoredTensor* TensorFiles::find(std::string_view name) const {
+  auto at = by_name_.find(stored_name(name));
+  if (at == by_name_.end() && !is_gguf()) at = by_name_.find(std::string(name.substr(name.find('.') + 1)));
+  return at == by_name_.end() ? nullptr : &tensors_[at->second];
+}
+
+int64_t TensorFiles::total_bytes() const {
+  int64_t total = 0;
+  for (const StoredTensor& tensor : tensors_) total += static_cast<int64_t>(tensor.data.size());
+  return total;
+}
+
+}  // namespace llamita

@@ -1,0 +1,119 @@
+// Runs a model step by step in tests: owns the cache, the block tables and the arrays of each step's batch.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "models/model.h"
+#include "ops/attention/plan.h"
+
+namespace llamita::test {
+
+class ModelSteps {
+ public:
+  struct Chunk {
+    int sequence;
+    std::vector<int32_t> ids;
+  };
+
+  explicit ModelSteps(const Model& model, DType kv_dtype = DType::f32, int threads = 1,
+                      cpu::Isa isa = cpu::detect_isa())
+      : model_(model), pool_(threads), caps_{DeviceKind::cpu, isa, pool_.threads()} {
+    const ModelConfig& config = model.config();
+    cache_.format.dtype = kv_dtype;
+    for (int i = 0; i < config.layers; ++i) {
+      KvCache::Layer layer;
+      for (Tensor* side : {&layer.k, &layer.v}) {
+        const Tensor shape(nullptr, kv_dtype, {kPages, config.kv_heads, kPageTokens, config.head_dim});
+        storage_.push_back(Storage::allocate(static_cast<size_t>(shape.bytes())));
+        std::fill_n(static_cast<uint8_t*>(storage_.back().data()), shape.bytes(),
+                    uint8_t{0xff});  // NaN in all dtypes
+        *side =
+            Tensor(storage_.back().data(), kv_dtype, {kPages, config.kv_heads, kPageTokens, config.head_dim});
+      }
+      cache_.layers.push_back(layer);
+    }
+  }
+
+  // One forward pass over these chunks, each appended to its sequence. Logits of every token, in order: (T,
+  // V).
+  std::vector<float> run(const std::vector<Chunk>& chunks,
+                         std::vector<std::vector<float>>* hidden = nullptr) {
+    std::vector<int32_t> ids, positions, q_start{0}, kv_len, rows;
+    std::vector<int64_t> slots;
+    size_t most_pages = 1;
+    for (const Chunk& chunk : chunks) {
+      Sequence& sequence = sequences_[chunk.sequence];
+      for (const int32_t id : chunk.ids) {
+        if (sequence.length % kPageTokens == 0) sequence.pages.push_back(next_page());
+        slots.push_back(int64_t{sequence.pages.back()} * kPageTokens + sequence.length % kPageTokens);
+        positions.push_back(sequence.length++);
+        rows.push_back(static_cast<int32_t>(ids.size()));
+        ids.push_back(id);
+      }
+      q_start.push_back(static_cast<int32_t>(ids.size()));
+      kv_len.push_back(sequence.length);
+      most_pages = std::max(most_pages, sequence.pages.size());
+    }
+    std::vector<int32_t> table(chunks.size() * most_pages, -1);
+    for (size_t b = 0; b < chunks.size(); ++b) {
+      const auto& pages = sequences_[chunks[b].sequence].pages;
+      std::copy(pages.begin(), pages.end(), table.begin() + static_cast<int64_t>(b * most_pages));
+    }
+    const AttentionPlan plan = plan_attention(q_start, kv_len);
+    const auto tokens = static_cast<int64_t>(ids.size());
+    const auto count = static_cast<int64_t>(chunks.size());
+    ForwardBatch batch{.token_ids = Tensor::of(ids.data(), {tokens}),
+                       .positions = Tensor::of(positions.data(), {1, tokens}),
+                       .kv_slot = Tensor::of(slots.data(), {tokens}),
+                       .q_start = Tensor::of(q_start.data(), {count + 1}),
+                       .kv_len = Tensor::of(kv_len.data(), {count}),
+                       .block_table = Tensor::of(table.data(), {count, static_cast<int64_t>(most_pages)}),
+                       .logit_rows = Tensor::of(rows.data(), {tokens}),
+                       .plan = &plan};
+    std::vector<Tensor> hidden_out;
+    if (hidden != nullptr) {
+      const auto width = static_cast<size_t>(tokens * model_.config().hidden);
+      hidden->assign(static_cast<size_t>(model_.config().layers + 1), std::vector<float>(width));
+      for (auto& layer : *hidden)
+        hidden_out.push_back(Tensor::of(layer.data(), {tokens, model_.config().hidden}));
+      batch.hidden_out = &hidden_out;
+    }
+    Arena plan_arena;
+    Context dry(plan_arena, caps_);
+    model_.forward(batch, cache_, dry);
+    planned_bytes = plan_arena.peak();
+    Arena arena(planned_bytes);
+    Context context(pool_, arena, caps_);
+    const Tensor logits = model_.forward(batch, cache_, context);
+    used_bytes = arena.peak();
+    return {logits.ptr<float>(), logits.ptr<float>() + logits.elems()};
+  }
+
+  size_t planned_bytes = 0;  // arena of the last step, as the dry run said
+  size_t used_bytes = 0;     // and as it was
+
+ private:
+  static constexpr int kPages = 16;
+
+  struct Sequence {
+    int length = 0;
+    std::vector<int32_t> pages;
+  };
+
+  // Pages in an order that no arithmetic on sequence or position gives by chance.
+  int32_t next_page() { return static_cast<int32_t>((7 * pages_taken_++ + 3) % kPages); }
+
+  const Model& model_;
+  ThreadPool pool_;
+  Caps caps_;
+  KvCache cache_;
+  std::vector<Storage> storage_;
+  std::map<int, Sequence> sequences_;
+  int pages_taken_ = 0;
+};
+
+}  // namespace llamita::test

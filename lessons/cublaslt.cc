@@ -15,7 +15,8 @@ namespace {
 constexpr size_t kWorkspaceBytes = size_t{64} << 20;
 
 void check(cublasStatus_t status, const char* call) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw Error(cat("cuBLASLt: ", call, " failed with ", static_cast<int>(status)));
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw Error(cat("cuBLASLt: ", call, " failed with ", static_cast<int>(status)));
 }
 
 class Loaded final : public CublasLt {
@@ -40,15 +41,16 @@ class Loaded final : public CublasLt {
           "set MAX_WORKSPACE_BYTES");
   }
 
-  // cuBLAS counts column-major: our B(N,K) is its (K,N) matrix to be transposed, our A(M,K) its (K,M), our C its (N,M).
+  // cuBLAS counts column-major: our B(N,K) is its (K,N) matrix to be transposed, our A(M,K) its (K,M), our C
+  // its (N,M).
   int propose(const Gemm& p) override {
     const auto m = static_cast<uint64_t>(p.m), n = static_cast<uint64_t>(p.n), k = static_cast<uint64_t>(p.k);
     check(layout_(&left_, CUDA_R_16BF, k, n, p.k), "layout of B");
     check(layout_(&right_, CUDA_R_16BF, k, m, p.k), "layout of A");
     check(layout_(&result_, CUDA_R_16BF, n, m, p.n), "layout of C");
     int found = 0;
-    check(heuristic_(handle_, operation_, left_, right_, result_, result_, preference_, kMaxAlgorithms, proposals_,
-                     &found),
+    check(heuristic_(handle_, operation_, left_, right_, result_, result_, preference_, kMaxAlgorithms,
+                     proposals_, &found),
           "cublasLtMatmulAlgoGetHeuristic");
     return found;
   }
@@ -64,7 +66,8 @@ class Loaded final : public CublasLt {
   template <class Function>
   void find(Function& function, const char* name) {
     void* symbol = dlsym(library_, name);
-    if (symbol == nullptr) throw Error(cat("expected ", name, " in libcublasLt.so.13, found none: update the toolkit"));
+    if (symbol == nullptr)
+      throw Error(cat("expected ", name, " in libcublasLt.so.13, found none: update the toolkit"));
     function = reinterpret_cast<Function>(symbol);
   }
 

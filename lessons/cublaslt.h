@@ -1,5 +1,5 @@
-// The peer of the ladder: cuBLASLt, loaded when first asked for, so that nothing links it. Of the algorithms its heuristic
-// proposes, each is timed on the buffers of the run and the fastest is the peer.
+// The peer of the ladder: cuBLASLt, loaded when first asked for, so that nothing links it. Of the algorithms
+// its heuristic proposes, each is timed on the buffers of the run and the fastest is the peer.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,6 @@
-// The problem of the GEMM ladder and its steps. C(M,N) = A(M,K) B(N,K)^T: bf16 in, fp32 sums, bf16 out; activations times
-// weights as every linear layer stores them. All matrices are dense and row-major, so both inputs have K innermost.
+// The problem of the GEMM ladder and its steps. C(M,N) = A(M,K) B(N,K)^T: bf16 in, fp32 sums, bf16 out;
+// activations times weights as every linear layer stores them. All matrices are dense and row-major, so both
+// inputs have K innermost.
 #pragma once
 
 #include <cuda_bf16.h>

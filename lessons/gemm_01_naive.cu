@@ -1,8 +1,8 @@
 // Step 1: one thread an output, as the formula reads.
 //
-// Thread x walks down the rows of C. Lanes of a warp read A K elements apart, two bytes out of every 32-byte sector the
-// memory sends, and write C N elements apart. Bound by: transactions of the load units, at a fraction of a percent of
-// the matrix roof.
+// Thread x walks down the rows of C. Lanes of a warp read A K elements apart, two bytes out of every 32-byte
+// sector the memory sends, and write C N elements apart. Bound by: transactions of the load units, at a
+// fraction of a percent of the matrix roof.
 #include "hw/cuda/launch.h"
 #include "lessons/gemm.h"
 

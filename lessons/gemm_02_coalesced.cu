@@ -1,8 +1,8 @@
 // Step 2: the same thread an output, but lanes walk along a row of C and every load is 16 bytes.
 //
-// The warp's stores are contiguous; its loads of A are one broadcast; of each sector of B all 32 bytes are used, in two
-// neighbouring steps. Eight products for each pair of loads instead of one. Bound by: L1 bandwidth, because every
-// product still fetches its operands anew.
+// The warp's stores are contiguous; its loads of A are one broadcast; of each sector of B all 32 bytes are
+// used, in two neighbouring steps. Eight products for each pair of loads instead of one. Bound by: L1
+// bandwidth, because every product still fetches its operands anew.
 #include "hw/cuda/launch.h"
 #include "lessons/gemm.h"
 

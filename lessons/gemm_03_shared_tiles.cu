@@ -1,8 +1,8 @@
 // Step 3: a block computes a 32x32 tile of C and shares its operands through shared memory.
 //
-// Each element fetched from memory now serves 32 threads: traffic from L2 falls 32-fold. Shared memory: two tiles of
-// 32 x 33 floats; the odd row length puts a column into 32 different banks. Bound by: shared memory, two loads for each
-// fused multiply-add.
+// Each element fetched from memory now serves 32 threads: traffic from L2 falls 32-fold. Shared memory: two
+// tiles of 32 x 33 floats; the odd row length puts a column into 32 different banks. Bound by: shared memory,
+// two loads for each fused multiply-add.
 #include "hw/cuda/launch.h"
 #include "lessons/gemm.h"
 

@@ -1,9 +1,9 @@
 // Step 4: a thread computes 8x8 outputs in registers, a block of 256 threads a 128x128 tile.
 //
-// Sixteen values read from shared memory serve 64 fused multiply-adds, so the arithmetic units and no longer the loads
-// set the pace. The tiles lie K-major in shared memory (16 x 128 floats each), so a thread's values are two 16-byte
-// loads; its rows are 4 + 4 apart by 64, which keeps the lanes' addresses in different banks. Bound by: the fp32 units,
-// 67 TFLOP/s on an H100: as far as one gets without tensor cores.
+// Sixteen values read from shared memory serve 64 fused multiply-adds, so the arithmetic units and no longer
+// the loads set the pace. The tiles lie K-major in shared memory (16 x 128 floats each), so a thread's values
+// are two 16-byte loads; its rows are 4 + 4 apart by 64, which keeps the lanes' addresses in different banks.
+// Bound by: the fp32 units, 67 TFLOP/s on an H100: as far as one gets without tensor cores.
 #include "hw/cuda/launch.h"
 #include "lessons/gemm.h"
 
@@ -16,8 +16,8 @@ constexpr int kDepth = 16;
 constexpr int kThreads = 256;
 
 // Thread t brings 8 elements of row t / 2 into the K-major tile; zero outside the matrix.
-__device__ __forceinline__ void load_tile(float (&tile)[kDepth][kTile + 4], const __nv_bfloat16* matrix, int first_row,
-                                          int rows, int k0, int k) {
+__device__ __forceinline__ void load_tile(float (&tile)[kDepth][kTile + 4], const __nv_bfloat16* matrix,
+                                          int first_row, int rows, int k0, int k) {
   const int row = threadIdx.x / 2, depth = threadIdx.x % 2 * 8;
   uint4 bits = make_uint4(0, 0, 0, 0);
   if (first_row + row < rows && k0 + depth < k)

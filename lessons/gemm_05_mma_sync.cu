@@ -1,8 +1,9 @@
 // Step 5: tensor cores. A warp multiplies 16x16 by 16x8 in one instruction, mma.sync m16n8k16.
 //
-// Block 128x128x32, eight warps in 2 x 4, each 64x32 of C as 4 x 4 fragments. Operands stay bf16 all the way; rows in
-// shared memory are padded from 64 to 80 bytes, so the eight rows a fragment load touches start in different banks. One
-// buffer: load, barrier, multiply, barrier. Bound by: waiting; memory and tensor cores take turns.
+// Block 128x128x32, eight warps in 2 x 4, each 64x32 of C as 4 x 4 fragments. Operands stay bf16 all the way;
+// rows in shared memory are padded from 64 to 80 bytes, so the eight rows a fragment load touches start in
+// different banks. One buffer: load, barrier, multiply, barrier. Bound by: waiting; memory and tensor cores
+// take turns.
 #include "hw/cuda/device/ptx/mma_sync.cuh"
 #include "hw/cuda/launch.h"
 #include "lessons/gemm.h"
@@ -19,8 +20,8 @@ constexpr int kThreads = 256;
 using Tile = __nv_bfloat16[kTile][kPitch];
 
 // 128 rows of four 16-byte pieces by 256 threads; zero outside the matrix.
-__device__ __forceinline__ void load_tile(Tile& tile, const __nv_bfloat16* matrix, int first_row, int rows, int k0,
-                                          int k) {
+__device__ __forceinline__ void load_tile(Tile& tile, const __nv_bfloat16* matrix, int first_row, int rows,
+                                          int k0, int k) {
   const int piece = threadIdx.x % 4 * 8;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {

@@ -1,9 +1,10 @@
 // Step 6: loads run ahead of the tensor cores. The peak form of sm_80 cards.
 //
-// Block 128x256x64, eight warps in 2 x 4, each 64x64 of C as 4 x 8 fragments (128 accumulators). cp.async fills three
-// stages of 48 KB, two blocks of K ahead, with one barrier a block; rows are 128 bytes in the 128-byte swizzle, so
-// ldmatrix reads a whole fragment without bank conflicts. The fragments of the next 16 of K load while the current ones
-// multiply. Bound by: mma.sync itself, which on Hopper reaches only about 60 % of the tensor cores' rate.
+// Block 128x256x64, eight warps in 2 x 4, each 64x64 of C as 4 x 8 fragments (128 accumulators). cp.async
+// fills three stages of 48 KB, two blocks of K ahead, with one barrier a block; rows are 128 bytes in the
+// 128-byte swizzle, so ldmatrix reads a whole fragment without bank conflicts. The fragments of the next 16
+// of K load while the current ones multiply. Bound by: mma.sync itself, which on Hopper reaches only about 60
+// % of the tensor cores' rate.
 #include "hw/cuda/device/mma.cuh"
 #include "hw/cuda/device/ptx/cp_async.cuh"
 #include "hw/cuda/launch.h"
@@ -26,8 +27,8 @@ struct Stage {
 
 // A thread brings piece t % 8 of every 32nd row from row t / 8 on.
 template <int kRows>
-__device__ __forceinline__ void load_tile(uint8_t* tile, const __nv_bfloat16* matrix, int first_row, int rows, int k0,
-                                          int k) {
+__device__ __forceinline__ void load_tile(uint8_t* tile, const __nv_bfloat16* matrix, int first_row, int rows,
+                                          int k0, int k) {
   const int piece = threadIdx.x % 8;
   const int column = k0 + piece * 8;
 #pragma unroll
@@ -44,8 +45,8 @@ struct Fragments {
   uint32_t b[4][4];  // each entry serves two 8-column blocks
 };
 
-__device__ __forceinline__ void load_fragments(Fragments& f, const Stage& stage, int warp_row, int warp_column, int k16,
-                                               int lane) {
+__device__ __forceinline__ void load_fragments(Fragments& f, const Stage& stage, int warp_row,
+                                               int warp_column, int k16, int lane) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     device::load_a_fragment(f.a[i], stage.a, warp_row + i * 16, k16, lane);
@@ -61,7 +62,8 @@ __device__ __forceinline__ void multiply(float (&sum)[4][8][4], const Fragments&
       ptx::mma_m16n8k16<__nv_bfloat16>(sum[i][j], f.a[i], f.b[j / 2][j % 2 * 2], f.b[j / 2][j % 2 * 2 + 1]);
 }
 
-__device__ __forceinline__ void store(const Gemm& p, const float (&sum)[4][8][4], int row0, int column0, int lane) {
+__device__ __forceinline__ void store(const Gemm& p, const float (&sum)[4][8][4], int row0, int column0,
+                                      int lane) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -84,7 +86,8 @@ __global__ void __launch_bounds__(kThreads, 1) cp_async(Gemm p) {
   const int warp_row = warp / 4 * 64, warp_column = warp % 4 * 64;
   const int blocks = (p.k + kDepth - 1) / kDepth;
 
-  // Groups are committed even when empty, so that "all but the newest kStages - 2" always means the same block.
+  // Groups are committed even when empty, so that "all but the newest kStages - 2" always means the same
+  // block.
   auto load = [&](int block) {
     if (block < blocks) {
       Stage& stage = stages[block % kStages];
@@ -98,7 +101,8 @@ __global__ void __launch_bounds__(kThreads, 1) cp_async(Gemm p) {
   float sum[4][8][4] = {};
   for (int block = 0; block < blocks; ++block) {
     ptx::cp_async_wait<kStages - 2>();
-    __syncthreads();  // this block's stage is there for all, and all are done with the stage that is loaded next
+    __syncthreads();  // this block's stage is there for all, and all are done with the stage that is loaded
+                      // next
     load(block + kStages - 1);
     const Stage& stage = stages[block % kStages];
     Fragments fragments[2];
@@ -118,8 +122,9 @@ __global__ void __launch_bounds__(kThreads, 1) cp_async(Gemm p) {
 
 void gemm_06_cp_async(const Gemm& p, const GemmContext& context) {
   const dim3 grid((p.n + kTileN - 1) / kTileN, (p.m + kTileM - 1) / kTileM);
-  cuda::launch(cp_async,
-               {.grid = grid, .block = dim3(kThreads), .smem = kStages * sizeof(Stage), .stream = context.stream}, p);
+  cuda::launch(
+      cp_async,
+      {.grid = grid, .block = dim3(kThreads), .smem = kStages * sizeof(Stage), .stream = context.stream}, p);
 }
 
 }  // namespace llamita::lessons

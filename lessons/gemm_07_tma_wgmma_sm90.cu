@@ -1,10 +1,11 @@
-// Step 7: Hopper's own units. One thread asks the copy engine (TMA) for whole tiles; wgmma multiplies 64x128x16 straight
-// from shared memory, asynchronously, four warps at a time.
+// Step 7: Hopper's own units. One thread asks the copy engine (TMA) for whole tiles; wgmma multiplies
+// 64x128x16 straight from shared memory, asynchronously, four warps at a time.
 //
-// Block 128x128x64, two warpgroups, each 64x128 of C (64 accumulators a thread). Ring of four stages of 32 KB: full
-// barriers say that a stage's bytes have landed; a block barrier each step says that its readers are done, after which
-// thread 0 asks for the block four ahead. No thread computes a global address and ragged edges are the copy engine's.
-// Bound by: that block barrier, which stops both warpgroups while one thread issues the next loads.
+// Block 128x128x64, two warpgroups, each 64x128 of C (64 accumulators a thread). Ring of four stages of 32
+// KB: full barriers say that a stage's bytes have landed; a block barrier each step says that its readers are
+// done, after which thread 0 asks for the block four ahead. No thread computes a global address and ragged
+// edges are the copy engine's. Bound by: that block barrier, which stops both warpgroups while one thread
+// issues the next loads.
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/wgmma.cuh"
@@ -77,12 +78,17 @@ __global__ void __launch_bounds__(kThreads) tma_wgmma(const __grid_constant__ Pa
 
 void gemm_07_tma_wgmma(const Gemm& p, const GemmContext& context) {
   const GemmTensors t = tensors_of(p);
-  const Params params{cuda::make_tensor_map(t.a, {kTile, kDepth}), cuda::make_tensor_map(t.b, {kTile, kDepth}),
-                      p.c, p.m, p.n, p.k};
+  const Params params{cuda::make_tensor_map(t.a, {kTile, kDepth}),
+                      cuda::make_tensor_map(t.b, {kTile, kDepth}),
+                      p.c,
+                      p.m,
+                      p.n,
+                      p.k};
   const dim3 grid((p.n + kTile - 1) / kTile, (p.m + kTile - 1) / kTile);
-  cuda::launch(tma_wgmma,
-               {.grid = grid, .block = dim3(kThreads), .smem = smem_bytes<Storage>(), .stream = context.stream},
-               params);
+  cuda::launch(
+      tma_wgmma,
+      {.grid = grid, .block = dim3(kThreads), .smem = smem_bytes<Storage>(), .stream = context.stream},
+      params);
 }
 
 }  // namespace llamita::lessons

@@ -1,10 +1,11 @@
 // Step 8: one warpgroup does nothing but ask for data, two do nothing but multiply.
 //
-// Block 128x256x64: consumers c = 0, 1 own rows 64 c of the tile, m64n256k16 each (128 accumulators a thread). The
-// producer runs ahead through a ring of four stages of 48 KB; full and empty barriers replace the block barrier, so
-// nobody waits for anybody who is not the data's source or reader. The producer gives its registers to the consumers:
-// 128 x 40 + 256 x 232 = 64,512 of the 65,536. A consumer keeps one block's multiplies in flight and frees the stage
-// before. Bound by: the epilogue and the prologue, in which the tensor cores idle, and by L2 on the way in.
+// Block 128x256x64: consumers c = 0, 1 own rows 64 c of the tile, m64n256k16 each (128 accumulators a
+// thread). The producer runs ahead through a ring of four stages of 48 KB; full and empty barriers replace
+// the block barrier, so nobody waits for anybody who is not the data's source or reader. The producer gives
+// its registers to the consumers: 128 x 40 + 256 x 232 = 64,512 of the 65,536. A consumer keeps one block's
+// multiplies in flight and frees the stage before. Bound by: the epilogue and the prologue, in which the
+// tensor cores idle, and by L2 on the way in.
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
@@ -51,7 +52,8 @@ __device__ __forceinline__ void produce(const Params& p, Storage& s, int row0, i
   }
 }
 
-__device__ __forceinline__ void consume(const Params& p, Storage& s, int row0, int column0, int blocks, int consumer) {
+__device__ __forceinline__ void consume(const Params& p, Storage& s, int row0, int column0, int blocks,
+                                        int consumer) {
   const int thread = threadIdx.x % 128;
   float sum[kTileN / 2];
   device::RingCursor<kStages> at;
@@ -92,12 +94,17 @@ __global__ void __launch_bounds__(kThreads, 1) warp_specialised(const __grid_con
 
 void gemm_08_warp_specialised(const Gemm& p, const GemmContext& context) {
   const GemmTensors t = tensors_of(p);
-  const Params params{cuda::make_tensor_map(t.a, {kTileM, kDepth}), cuda::make_tensor_map(t.b, {kTileN, kDepth}),
-                      p.c, p.m, p.n, p.k};
+  const Params params{cuda::make_tensor_map(t.a, {kTileM, kDepth}),
+                      cuda::make_tensor_map(t.b, {kTileN, kDepth}),
+                      p.c,
+                      p.m,
+                      p.n,
+                      p.k};
   const dim3 grid((p.n + kTileN - 1) / kTileN, (p.m + kTileM - 1) / kTileM);
-  cuda::launch(warp_specialised,
-               {.grid = grid, .block = dim3(kThreads), .smem = smem_bytes<Storage>(), .stream = context.stream},
-               params);
+  cuda::launch(
+      warp_specialised,
+      {.grid = grid, .block = dim3(kThreads), .smem = smem_bytes<Storage>(), .stream = context.stream},
+      params);
 }
 
 }  // namespace llamita::lessons

@@ -1,11 +1,13 @@
-// Step 9: one block an SM stays for the whole matrix; pairs of blocks share B; results leave through the copy engine.
+// Step 9: one block an SM stays for the whole matrix; pairs of blocks share B; results leave through the copy
+// engine.
 //
-// Tiles, roles and ring as in step 8. New: (a) persistent: the producer loads the next tile's first stages while the
-// consumers still store this one. (b) tiles in groups of eight rows, so that the SMs' working set stays in L2. (c) a
-// cluster of two blocks, neighbours in M, needs the same 256 rows of B: each loads half and the copy engine writes it to
-// both, so L2 sends 32 KB a step instead of 48 to each SM. A stage is free when the consumers of both blocks let it go.
-// (d) epilogue: stmatrix into swizzled 64x64 chunks, two buffers a warpgroup, TMA stores them while the next is made.
-// Shared memory: 4 x 48 KB ring + 32 KB chunks. Bound by: the power-limited rate of wgmma, less the epilogue.
+// Tiles, roles and ring as in step 8. New: (a) persistent: the producer loads the next tile's first stages
+// while the consumers still store this one. (b) tiles in groups of eight rows, so that the SMs' working set
+// stays in L2. (c) a cluster of two blocks, neighbours in M, needs the same 256 rows of B: each loads half
+// and the copy engine writes it to both, so L2 sends 32 KB a step instead of 48 to each SM. A stage is free
+// when the consumers of both blocks let it go. (d) epilogue: stmatrix into swizzled 64x64 chunks, two buffers
+// a warpgroup, TMA stores them while the next is made. Shared memory: 4 x 48 KB ring + 32 KB chunks. Bound
+// by: the power-limited rate of wgmma, less the epilogue.
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -92,8 +94,8 @@ __device__ __forceinline__ void release(Storage& s, uint32_t stage, int thread) 
 
 // 64 x 256 of C through two chunk buffers. Barrier 1 + consumer is this warpgroup's own.
 __device__ __forceinline__ void store_tile(const Params& p, uint8_t (&chunks)[2][kChunkBytes],
-                                           const float (&sum)[kTileN / 2], int row0, int column0, int consumer,
-                                           int thread) {
+                                           const float (&sum)[kTileN / 2], int row0, int column0,
+                                           int consumer, int thread) {
 #pragma unroll
   for (int chunk = 0; chunk < kTileN / 64; ++chunk) {
     uint8_t* buffer = chunks[chunk % 2];
@@ -152,7 +154,8 @@ __global__ void __launch_bounds__(kThreads, 1) persistent(const __grid_constant_
     ptx::setmaxnreg_increase<232>();
     consume<kCluster>(p, s, rank, group - 1);
   }
-  if constexpr (kCluster > 1) ptx::cluster_sync();  // no block may leave while its partner still releases into it
+  if constexpr (kCluster > 1)
+    ptx::cluster_sync();  // no block may leave while its partner still releases into it
 }
 
 template <int kCluster>

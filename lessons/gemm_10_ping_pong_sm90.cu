@@ -1,12 +1,13 @@
-// Step 10: two consumers take turns. Each owns whole tiles of 128x128, so while one stores its result the other has the
-// tensor cores to itself: the epilogue is hidden.
+// Step 10: two consumers take turns. Each owns whole tiles of 128x128, so while one stores its result the
+// other has the tensor cores to itself: the epilogue is hidden.
 //
-// Tiles of this block go to consumer 0 and 1 alternately, 2 x m64n128k16 a step (128 accumulators a thread). The producer
-// fills the ring in the order of the tiles, so the ring itself keeps the consumers apart: consumer 1 cannot start its
-// tile before consumer 0 has nearly finished its own. Where a consumer enters the ring follows from the number of tiles
-// before its own (RingCursor). Clusters of two share B as in step 9: without, a 128x128 tile would need 64 bytes a clock
-// from L2. Shared memory: 6 x 32 KB ring + 2 x 16 KB chunks. Bound by: the rate of wgmma; a 128x128 tile reads more
-// shared memory a product than 128x256, so step 9 wins where K is long and this one where K is short.
+// Tiles of this block go to consumer 0 and 1 alternately, 2 x m64n128k16 a step (128 accumulators a thread).
+// The producer fills the ring in the order of the tiles, so the ring itself keeps the consumers apart:
+// consumer 1 cannot start its tile before consumer 0 has nearly finished its own. Where a consumer enters the
+// ring follows from the number of tiles before its own (RingCursor). Clusters of two share B as in step 9:
+// without, a 128x128 tile would need 64 bytes a clock from L2. Shared memory: 6 x 32 KB ring + 2 x 16 KB
+// chunks. Bound by: the rate of wgmma; a 128x128 tile reads more shared memory a product than 128x256, so
+// step 9 wins where K is long and this one where K is short.
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -49,7 +50,8 @@ static_assert(smem_bytes<Storage>() <= 232448, "the shared memory of a block on 
 
 // Tile number j of this block, j = first, first + step ...: visit(j, row, column).
 template <int kCluster, class Visit>
-__device__ __forceinline__ void for_each_tile(const Params& p, uint32_t rank, int first, int step, Visit visit) {
+__device__ __forceinline__ void for_each_tile(const Params& p, uint32_t rank, int first, int step,
+                                              Visit visit) {
   const int tiles = p.row_tiles * p.column_tiles;
   const int stride = gridDim.x / kCluster;
   int j = first;
@@ -91,8 +93,8 @@ __device__ __forceinline__ void release(Storage& s, uint32_t stage, int thread) 
 
 // 128 x 128 of C as four chunks through two buffers.
 __device__ __forceinline__ void store_tile(const Params& p, uint8_t (&chunks)[2][kChunkBytes],
-                                           const float (&upper)[kTile / 2], const float (&lower)[kTile / 2], int row0,
-                                           int column0, int consumer, int thread) {
+                                           const float (&upper)[kTile / 2], const float (&lower)[kTile / 2],
+                                           int row0, int column0, int consumer, int thread) {
 #pragma unroll
   for (int chunk = 0; chunk < 4; ++chunk) {
     uint8_t* buffer = chunks[chunk % 2];

@@ -9,8 +9,8 @@
 #include "base/cat.h"
 #include "hw/cuda/graph.h"
 #include "hw/cuda/memory.h"
-#include "llamita/error.h"
 #include "lessons/gemm_check.h"
+#include "llamita/error.h"
 
 namespace llamita::lessons {
 
@@ -35,7 +35,9 @@ struct Guarded {
     poison(stream);
   }
   __nv_bfloat16* data() const { return static_cast<__nv_bfloat16*>(storage.data()) + kGuard; }
-  void poison(const cuda::Stream& stream) const { cuda::fill_async(storage.data(), 0xFF, storage.bytes(), stream); }
+  void poison(const cuda::Stream& stream) const {
+    cuda::fill_async(storage.data(), 0xFF, storage.bytes(), stream);
+  }
   bool guards_intact(const cuda::Stream& stream) const {
     std::vector<uint16_t> seen(2 * kGuard);
     cuda::copy_async(seen.data(), storage.data(), kGuard * 2, stream);
@@ -49,7 +51,7 @@ struct Guarded {
 
 const std::vector<Shape>& check_shapes() {
   static const std::vector<Shape> shapes = {
-      {1, 8, 8},         {3, 24, 40},       {64, 64, 64},      {100, 136, 72},   {128, 256, 64},
+      {1, 8, 8},         {3, 24, 40},       {64, 64, 64},      {100, 136, 72},    {128, 256, 64},
       {129, 264, 200},   {255, 1000, 520},  {256, 512, 1088},  {300, 4096, 1032}, {1, 4096, 4096},
       {1500, 1504, 328}, {2048, 2560, 512}, {2049, 4104, 448}, {4096, 4096, 128},
   };
@@ -92,7 +94,8 @@ struct GemmBench::Buffers {
   }
 };
 
-// `launches` runs over the buffer sets as one graph, so that the host's cost of a launch is not in the figure.
+// `launches` runs over the buffer sets as one graph, so that the host's cost of a launch is not in the
+// figure.
 class TimedGraph {
  public:
   TimedGraph(const cuda::Stream& stream, int launches, const std::function<void(int)>& run)
@@ -133,8 +136,8 @@ bool GemmBench::check(const GemmLesson& lesson) {
     worst = std::max(worst, error.relative);
     if (error.ok && inside) continue;
     ++failed;
-    std::printf("%-20s WRONG at M %d N %d K %d: relative error %.2e, worst %s%s\n", lesson.name, shape.m, shape.n,
-                shape.k, error.relative, error.worst.c_str(), inside ? "" : ", wrote outside C");
+    std::printf("%-20s WRONG at M %d N %d K %d: relative error %.2e, worst %s%s\n", lesson.name, shape.m,
+                shape.n, shape.k, error.relative, error.worst.c_str(), inside ? "" : ", wrote outside C");
   }
   std::printf("%-20s check %s: %zu shapes, %d wrong, relative error up to %.2e\n", lesson.name,
               failed == 0 ? "pass" : "FAIL", check_shapes().size(), failed, worst);
@@ -147,7 +150,8 @@ double GemmBench::best_peer_us(const Buffers& buffers, int launches, int* algori
   const int proposals = peer_ == nullptr ? 0 : peer_->propose(buffers.problem(0));
   for (int i = 0; i < proposals; ++i) {
     try {
-      const TimedGraph graph(stream_, launches, [&](int run) { peer_->run(buffers.problem(run), i, stream_); });
+      const TimedGraph graph(stream_, launches,
+                             [&](int run) { peer_->run(buffers.problem(run), i, stream_); });
       graph.microseconds();
       const double us = median({graph.microseconds(), graph.microseconds(), graph.microseconds()});
       if (*algorithm < 0 || us < best) best = us, *algorithm = i;
@@ -159,7 +163,8 @@ double GemmBench::best_peer_us(const Buffers& buffers, int launches, int* algori
 
 double GemmBench::time(const GemmLesson& lesson, const Shape& shape) {
   const GemmContext context{stream_.get(), device_.sm_count};
-  const size_t set_bytes = 2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
+  const size_t set_bytes =
+      2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
   const size_t sets = std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
   const Buffers buffers(shape, sets, seed_ += 101, stream_);
 
@@ -199,8 +204,9 @@ double GemmBench::time(const GemmLesson& lesson, const Shape& shape) {
   const double us = median(own_us), peer_median = median(peer_us);
   std::printf("%-20s %5d x %5d x %5d %10.1f us %8.2f TFLOP/s", lesson.name, shape.m, shape.n, shape.k, us,
               flop(shape) / us * 1e-6);
-  if (peer) std::printf("   cuBLASLt %8.1f us %7.1f   x %.3f", peer_median, flop(shape) / peer_median * 1e-6,
-                        peer_median / us);
+  if (peer)
+    std::printf("   cuBLASLt %8.1f us %7.1f   x %.3f", peer_median, flop(shape) / peer_median * 1e-6,
+                peer_median / us);
   std::printf("%s\n", right ? "" : "   WRONG");
   std::fflush(stdout);
   return right ? peer_median / us : -1;

@@ -33,7 +33,8 @@ class GemmBench {
   // Prints a line for each shape that fails; true when none does.
   bool check(const GemmLesson& lesson);
 
-  // Times the lesson and the peer in alternation and prints a row. Returns peer time / own time, 0 without a peer.
+  // Times the lesson and the peer in alternation and prints a row. Returns peer time / own time, 0 without a
+  // peer.
   double time(const GemmLesson& lesson, const Shape& shape);
 
  private:

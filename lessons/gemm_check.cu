@@ -20,7 +20,8 @@ __device__ __forceinline__ uint64_t mix(uint64_t x) {
 }
 
 __global__ void random_bf16(__nv_bfloat16* data, size_t count, uint64_t seed) {
-  for (size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += size_t(gridDim.x) * blockDim.x)
+  for (size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += size_t(gridDim.x) * blockDim.x)
     data[i] = __float2bfloat16(static_cast<float>(mix(seed ^ mix(i)) >> 40) * 0x1p-23f - 1.0f);
 }
 
@@ -49,7 +50,8 @@ float from_bits(uint16_t bits) {
 }  // namespace
 
 void fill_random(__nv_bfloat16* data, size_t count, uint64_t seed, const cuda::Stream& stream) {
-  cuda::launch(random_bf16, {.grid = dim3(1024), .block = dim3(256), .stream = stream.get()}, data, count, seed);
+  cuda::launch(random_bf16, {.grid = dim3(1024), .block = dim3(256), .stream = stream.get()}, data, count,
+               seed);
 }
 
 GemmError compare_with_fp64(const Gemm& p, const cuda::Stream& stream) {
@@ -78,7 +80,8 @@ GemmError compare_with_fp64(const Gemm& p, const cuda::Stream& stream) {
   }
   error.relative = std::sqrt(difference / norm);
   error.ok = worst_excess <= 0 && error.relative < 4e-3;
-  error.worst = cat("C(", worst / p.n, ", ", worst % p.n, ") = ", from_bits(got[worst]), ", expected ", expected[worst]);
+  error.worst = cat("C(", worst / p.n, ", ", worst % p.n, ") = ", from_bits(got[worst]), ", expected ",
+                    expected[worst]);
   return error;
 }
 

@@ -1,6 +1,6 @@
-// gemm_ladder [--only 07] [--shapes ladder|grid|none] [--seconds 120]: checks every step of the GEMM ladder against fp64 and
-// times it beside the best algorithm of cuBLASLt. Each step runs in a process of its own with a time limit, so that a
-// kernel that hangs or faults costs its own rows and no others.
+// gemm_ladder [--only 07] [--shapes ladder|grid|none] [--seconds 120]: checks every step of the GEMM ladder
+// against fp64 and times it beside the best algorithm of cuBLASLt. Each step runs in a process of its own
+// with a time limit, so that a kernel that hangs or faults costs its own rows and no others.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,10 +42,14 @@ bool parse(int argc, char** argv, Options& options) {
     }
     if (i + 1 == argc) return false;
     const std::string value = argv[++i];
-    if (name == "--only") options.only = value;
-    else if (name == "--shapes") options.shapes = value;
-    else if (name == "--seconds") options.seconds = std::atoi(value.c_str());
-    else return false;
+    if (name == "--only")
+      options.only = value;
+    else if (name == "--shapes")
+      options.shapes = value;
+    else if (name == "--seconds")
+      options.seconds = std::atoi(value.c_str());
+    else
+      return false;
   }
   return options.shapes == "ladder" || options.shapes == "grid" || options.shapes == "none";
 }
@@ -81,8 +85,8 @@ bool run_child(const GemmLesson& lesson, const Options& options) {
   const pid_t child = fork();
   if (child < 0) throw Error("fork failed: the system has no room for another process");
   if (child == 0) {
-    execl("/proc/self/exe", "gemm_ladder", "--child", "--only", lesson.name, "--shapes", options.shapes.c_str(),
-          static_cast<char*>(nullptr));
+    execl("/proc/self/exe", "gemm_ladder", "--child", "--only", lesson.name, "--shapes",
+          options.shapes.c_str(), static_cast<char*>(nullptr));
     _exit(127);
   }
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.seconds);

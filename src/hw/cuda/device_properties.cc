@@ -20,7 +20,8 @@ int device_count() {
 DeviceProperties device_properties(int device) {
   const int count = device_count();
   if (device < 0 || device >= count)
-    throw Error(cat("expected a CUDA device below ", count, ", got ", device, ": choose one that nvidia-smi lists"));
+    throw Error(
+        cat("expected a CUDA device below ", count, ", got ", device, ": choose one that nvidia-smi lists"));
   cudaDeviceProp found{};
   LLAMITA_CUDA_CHECK(cudaGetDeviceProperties(&found, device));
   DeviceProperties properties;

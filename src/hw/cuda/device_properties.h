@@ -1,4 +1,5 @@
-// What a card is: the figures that tile choices and cost models divide by. Read from the device, never assumed.
+// What a card is: the figures that tile choices and cost models divide by. Read from the device, never
+// assumed.
 #pragma once
 
 #include <cstddef>

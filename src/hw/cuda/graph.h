@@ -1,6 +1,6 @@
-// Graph: the launches that `work` queues on a stream, recorded once and replayed at the cost of one launch. Pointers and
-// sizes are frozen at capture, so replayed kernels must find varying data behind fixed pointers. `work` must not
-// synchronise, allocate or copy from pageable memory.
+// Graph: the launches that `work` queues on a stream, recorded once and replayed at the cost of one launch.
+// Pointers and sizes are frozen at capture, so replayed kernels must find varying data behind fixed pointers.
+// `work` must not synchronise, allocate or copy from pageable memory.
 //   Graph step = Graph::capture(stream, [&] { norm(...); linear(...); });
 //   step.launch(stream);
 #pragma once

@@ -1,7 +1,7 @@
-// launch(kernel, {.grid = .., .block = .., .smem = .., .stream = ..}, params): every kernel starts here, so that shared
-// memory above 48 KB, clusters and programmatic dependent launch (PDL) are asked for in one way and every launch is
-// checked. With `pdl` the kernel may start while its predecessor in the stream still runs; it must call
-// ptx::grid_dependency_wait() before it touches anything the predecessor writes or reads.
+// launch(kernel, {.grid = .., .block = .., .smem = .., .stream = ..}, params): every kernel starts here, so
+// that shared memory above 48 KB, clusters and programmatic dependent launch (PDL) are asked for in one way
+// and every launch is checked. With `pdl` the kernel may start while its predecessor in the stream still
+// runs; it must call ptx::grid_dependency_wait() before it touches anything the predecessor writes or reads.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -20,7 +20,8 @@ struct LaunchConfig {
   bool pdl = false;
 };
 
-// `kernel` is a __global__ function and args[i] points to its i-th parameter. Throws Error when the launch is refused.
+// `kernel` is a __global__ function and args[i] points to its i-th parameter. Throws Error when the launch is
+// refused.
 void launch_raw(const void* kernel, const LaunchConfig& config, void** args);
 
 template <class... Params>

@@ -1,4 +1,5 @@
-// Memory of the card and page-locked memory of the host, owned by the same Storage that tensors use on the CPU.
+// Memory of the card and page-locked memory of the host, owned by the same Storage that tensors use on the
+// CPU.
 //   Storage weights = cuda::allocate_storage(bytes, 0);
 //   Tensor w(weights.data(), DType::bf16, {n, k}, Device{DeviceKind::cuda, 0});
 #pragma once
@@ -10,13 +11,15 @@
 
 namespace llamita::cuda {
 
-// Fresh memory of the card, 256-byte aligned, contents undefined. Throws Error when the card has too little left.
+// Fresh memory of the card, 256-byte aligned, contents undefined. Throws Error when the card has too little
+// left.
 Storage allocate_storage(size_t bytes, int device);
 
 // Page-locked host memory, for copies that overlap with kernels. Contents undefined.
 Storage allocate_pinned(size_t bytes);
 
-// Queue a copy between any two of host and device memory. From pageable memory the host waits for the staging copy.
+// Queue a copy between any two of host and device memory. From pageable memory the host waits for the staging
+// copy.
 void copy_async(void* to, const void* from, size_t bytes, const Stream& stream);
 void fill_async(void* to, int byte, size_t bytes, const Stream& stream);
 

@@ -1,5 +1,5 @@
-// Stream and Event: owners of the CUDA handles. Both belong to the device that was current when they were made, may be
-// moved, and are not thread-safe: one thread queues on a stream at a time.
+// Stream and Event: owners of the CUDA handles. Both belong to the device that was current when they were
+// made, may be moved, and are not thread-safe: one thread queues on a stream at a time.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -19,7 +19,8 @@ PFN_cuTensorMapEncodeTiled_v12000 find_encoder() {
   LLAMITA_CUDA_CHECK(
       cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result));
   if (result != cudaDriverEntryPointSuccess || entry == nullptr)
-    throw Error("expected an NVIDIA driver with cuTensorMapEncodeTiled (CUDA 12 or newer): update the driver");
+    throw Error(
+        "expected an NVIDIA driver with cuTensorMapEncodeTiled (CUDA 12 or newer): update the driver");
   return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry);
 }
 
@@ -57,7 +58,8 @@ SwizzleMode mode_of(TmaSwizzle swizzle) {
 CUtensorMap make_tensor_map(const Tensor& tensor, std::initializer_list<int> box, TmaSwizzle swizzle) {
   static const PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
   const int rank = tensor.rank();
-  LLAMITA_CHECK(static_cast<int>(box.size()) == rank, "box of rank ", box.size(), " for ", tensor.shape_text());
+  LLAMITA_CHECK(static_cast<int>(box.size()) == rank, "box of rank ", box.size(), " for ",
+                tensor.shape_text());
   LLAMITA_CHECK(reinterpret_cast<uintptr_t>(tensor.data()) % 16 == 0, "tensor map of misaligned data");
   LLAMITA_CHECK(tensor.stride(rank - 1) == 1, "tensor map needs a contiguous last axis");
   const int64_t elem_bytes = info(tensor.dtype()).block_bytes;
@@ -73,7 +75,8 @@ CUtensorMap make_tensor_map(const Tensor& tensor, std::initializer_list<int> box
     boxes[axis] = static_cast<cuuint32_t>(side);
     steps[axis] = 1;
     if (axis == 0) {
-      LLAMITA_CHECK(side * elem_bytes <= mode.span_bytes, "box row of ", side, " elements is longer than the swizzle");
+      LLAMITA_CHECK(side * elem_bytes <= mode.span_bytes, "box row of ", side,
+                    " elements is longer than the swizzle");
     } else {
       const int64_t stride = tensor.stride(inner) * elem_bytes;
       LLAMITA_CHECK(stride % 16 == 0, "stride of ", stride, " bytes; a tensor map needs multiples of 16");
@@ -81,11 +84,12 @@ CUtensorMap make_tensor_map(const Tensor& tensor, std::initializer_list<int> box
     }
   }
   CUtensorMap map{};
-  const CUresult result = encode(&map, data_type(tensor.dtype()), static_cast<cuuint32_t>(rank), tensor.data(), dims,
-                                 strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, mode.mode,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  LLAMITA_CHECK(result == CUDA_SUCCESS, "cuTensorMapEncodeTiled refused ", tensor.shape_text(), " with error ",
-                static_cast<int>(result));
+  const CUresult result =
+      encode(&map, data_type(tensor.dtype()), static_cast<cuuint32_t>(rank), tensor.data(), dims, strides,
+             boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, mode.mode, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  LLAMITA_CHECK(result == CUDA_SUCCESS, "cuTensorMapEncodeTiled refused ", tensor.shape_text(),
+                " with error ", static_cast<int>(result));
   return map;
 }
 

@@ -1,4 +1,5 @@
-// Where each element of a fragment comes from: ldmatrix, mma.sync, cp.async and the swizzle, on any card from sm_80 on.
+// Where each element of a fragment comes from: ldmatrix, mma.sync, cp.async and the swizzle, on any card from
+// sm_80 on.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -100,8 +101,8 @@ void expect_exact_product() {
   const std::vector<int> a = whole_numbers(16 * 64, 1), b = whole_numbers(16 * 64, 2);
   const DeviceArray<int> device_a(a), device_b(b);
   const DeviceArray<float> d(256);
-  cuda::launch(multiply<Element>, {.grid = dim3(1), .block = dim3(32)}, static_cast<const int*>(device_a.data()),
-               static_cast<const int*>(device_b.data()), d.data());
+  cuda::launch(multiply<Element>, {.grid = dim3(1), .block = dim3(32)},
+               static_cast<const int*>(device_a.data()), static_cast<const int*>(device_b.data()), d.data());
   const std::vector<float> got = d.read();
   for (int row = 0; row < 16; ++row)
     for (int column = 0; column < 16; ++column) {
@@ -127,7 +128,8 @@ TEST_F(Fragments, CpAsyncCopiesAPieceOrWritesZeros) {
   std::vector<uint8_t> from(512);
   for (int i = 0; i < 512; ++i) from[i] = static_cast<uint8_t>(i % 251 + 1);
   const DeviceArray<uint8_t> source(from), to(512);
-  cuda::launch(copy_pieces, {.grid = dim3(1), .block = dim3(32)}, static_cast<const uint8_t*>(source.data()), to.data());
+  cuda::launch(copy_pieces, {.grid = dim3(1), .block = dim3(32)}, static_cast<const uint8_t*>(source.data()),
+               to.data());
   const std::vector<uint8_t> got = to.read();
   for (int i = 0; i < 512; ++i) ASSERT_EQ(got[i], i / 16 % 3 != 0 ? from[i] : 0) << i;
 }

@@ -1,4 +1,5 @@
-// What GPU tests share: they skip aloud where their card is missing, and move small arrays to the card and back.
+// What GPU tests share: they skip aloud where their card is missing, and move small arrays to the card and
+// back.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -37,15 +38,18 @@ class DeviceArray {
   explicit DeviceArray(size_t count, int poison = 0xFF)
       : storage_(cuda::allocate_storage(count * sizeof(T), 0)), count_(count) {
     LLAMITA_CUDA_CHECK(cudaMemset(storage_.data(), poison, count * sizeof(T)));
+    LLAMITA_CUDA_CHECK(cudaDeviceSynchronize());  // before kernels of streams that do not wait for this one
   }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    LLAMITA_CUDA_CHECK(cudaMemcpy(storage_.data(), values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice));
+    LLAMITA_CUDA_CHECK(
+        cudaMemcpy(storage_.data(), values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice));
   }
   T* data() const { return static_cast<T*>(storage_.data()); }
   std::vector<T> read() const {  // waits for the card and throws what kernels did wrong
     LLAMITA_CUDA_CHECK(cudaDeviceSynchronize());
     std::vector<T> values(count_);
-    LLAMITA_CUDA_CHECK(cudaMemcpy(values.data(), storage_.data(), count_ * sizeof(T), cudaMemcpyDeviceToHost));
+    LLAMITA_CUDA_CHECK(
+        cudaMemcpy(values.data(), storage_.data(), count_ * sizeof(T), cudaMemcpyDeviceToHost));
     return values;
   }
 

@@ -1,6 +1,6 @@
 // The handles of hw/cuda: errors with names, memory, graphs, launches and their order.
-#include "hw/cuda/graph.h"
 #include "hw/cuda/device/ptx/sync.cuh"
+#include "hw/cuda/graph.h"
 #include "llamita/error.h"
 #include "support/expect_error.h"
 #include "tests/hw/cuda/gpu_test.h"
@@ -48,7 +48,8 @@ TEST_F(Cuda, CopiesGoThereAndBack) {
   std::vector<uint8_t> back(4096);
   cuda::copy_async(back.data(), device.data(), 4096, stream);
   stream.synchronize();
-  for (int i = 0; i < 4096; ++i) ASSERT_EQ(back[i], i >= 100 && i < 103 ? 9 : static_cast<uint8_t>(i * 7)) << i;
+  for (int i = 0; i < 4096; ++i)
+    ASSERT_EQ(back[i], i >= 100 && i < 103 ? 9 : static_cast<uint8_t>(i * 7)) << i;
 }
 
 TEST_F(Cuda, AGraphReplaysWhatWasQueuedAndRunsNothingAtCapture) {
@@ -56,7 +57,8 @@ TEST_F(Cuda, AGraphReplaysWhatWasQueuedAndRunsNothingAtCapture) {
   const DeviceArray<int> values(std::vector<int>(1000, 5));
   const cuda::Graph graph = cuda::Graph::capture(stream, [&] {
     for (int i = 0; i < 3; ++i)
-      cuda::launch(add_one, {.grid = dim3(8), .block = dim3(128), .stream = stream.get()}, values.data(), 1000);
+      cuda::launch(add_one, {.grid = dim3(8), .block = dim3(128), .stream = stream.get()}, values.data(),
+                   1000);
   });
   EXPECT_EQ(values.read(), std::vector<int>(1000, 5));
   graph.launch(stream);
@@ -95,8 +97,8 @@ TEST_F(Cuda, ADependentLaunchSeesAllThatItsPredecessorWrote) {
   const cuda::Stream stream;
   const DeviceArray<int> values(1000), out(1000);
   const cuda::Graph graph = cuda::Graph::capture(stream, [&] {
-    cuda::launch(slow_writer, {.grid = dim3(1), .block = dim3(128), .stream = stream.get(), .pdl = true}, values.data(),
-                 1000);
+    cuda::launch(slow_writer, {.grid = dim3(1), .block = dim3(128), .stream = stream.get(), .pdl = true},
+                 values.data(), 1000);
     cuda::launch(early_reader, {.grid = dim3(1), .block = dim3(128), .stream = stream.get(), .pdl = true},
                  static_cast<const int*>(values.data()), out.data(), 1000);
   });

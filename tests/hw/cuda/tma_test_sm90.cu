@@ -76,7 +76,8 @@ void expect_box(int row0, int column0, cuda::TmaSwizzle swizzle) {
     for (int c = 0; c < kBox; ++c) {
       const int row = row0 + r, column = column0 + c;
       const int want = row < kRows && column < kColumns ? source[row * kColumns + column] : 0;
-      const uint32_t at = swizzle == cuda::TmaSwizzle::span128 ? device::swizzled_byte(r, c * 2) : r * 128 + c * 2;
+      const uint32_t at =
+          swizzle == cuda::TmaSwizzle::span128 ? device::swizzled_byte(r, c * 2) : r * 128 + c * 2;
       ASSERT_EQ(got[at] | got[at + 1] << 8, want) << "row " << r << ", column " << c;
     }
 }
@@ -89,7 +90,8 @@ TEST_F(Tma, WithoutSwizzleRowsFollowEachOther) { expect_box(8, 8, cuda::TmaSwizz
 __global__ void store_box(const __grid_constant__ CUtensorMap map, int row, int column) {
   __shared__ __align__(1024) uint8_t tile[kBoxBytes];
   for (int i = threadIdx.x; i < kBox * kBox; i += blockDim.x)
-    *reinterpret_cast<uint16_t*>(tile + device::swizzled_byte(i / kBox, i % kBox * 2)) = static_cast<uint16_t>(i + 7);
+    *reinterpret_cast<uint16_t*>(tile + device::swizzled_byte(i / kBox, i % kBox * 2)) =
+        static_cast<uint16_t>(i + 7);
   ptx::fence_proxy_async_smem();
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -152,7 +154,8 @@ __global__ void remote_arrival(uint32_t* done) {
     ptx::mbarrier_init_fence();
   }
   ptx::cluster_sync();
-  if (threadIdx.x < 2) ptx::mbarrier_arrive_cluster(&barrier, threadIdx.x);  // each block tells itself and the other
+  if (threadIdx.x < 2)
+    ptx::mbarrier_arrive_cluster(&barrier, threadIdx.x);  // each block tells itself and the other
   ptx::mbarrier_wait(&barrier, 0);
   if (threadIdx.x == 0) done[ptx::cluster_rank()] = 1;
   ptx::cluster_sync();
@@ -195,7 +198,8 @@ __global__ void ring(const __grid_constant__ CUtensorMap map, int* wrong) {
 TEST_F(Tma, TheRingHandsEveryRowToEveryConsumerOnce) {
   const DeviceArray<uint16_t> device(numbered(kRounds, 64));
   const DeviceArray<int> wrong(std::vector<int>{0});
-  const CUtensorMap map = cuda::make_tensor_map(tensor_of(device, kRounds, 64), {1, 64}, cuda::TmaSwizzle::none);
+  const CUtensorMap map =
+      cuda::make_tensor_map(tensor_of(device, kRounds, 64), {1, 64}, cuda::TmaSwizzle::none);
   cuda::launch(ring, {.grid = dim3(1), .block = dim3(96)}, map, wrong.data());
   EXPECT_EQ(wrong.read()[0], 0);
 }

@@ -1,5 +1,6 @@
-// wgmma on whole numbers, where every product and sum is exact: descriptors, the accumulators' pattern for every width and
-// type, A from registers, B stored the other way round, and the way of a result back to memory.
+// wgmma on whole numbers, where every product and sum is exact: descriptors, the accumulators' pattern for
+// every width and type, A from registers, B stored the other way round, and the way of a result back to
+// memory.
 #include "hw/cuda/device/mma.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/mbarrier.cuh"
@@ -25,7 +26,8 @@ struct alignas(1024) Operands {
 
 // D(64, N) = A(64, 64) B^T; B is (N, 64), or (64, N = 64) for transposed_b.
 template <class Element, int kN, Source kSource>
-__global__ void multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, float* d) {
+__global__ void multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
+                         float* d) {
   __shared__ Operands s;
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(&s.barrier, 1);
@@ -50,8 +52,9 @@ __global__ void multiply(const __grid_constant__ CUtensorMap a, const __grid_con
       if constexpr (kSource == Source::registers) {
         ptx::Wgmma<Element, kN>::rs(sum, fragments[k16], desc_b + k16 * device::kDescriptorK16, k16 > 0);
       } else {
-        // 16 rows of K further are 16 * 128 bytes; both offsets of the descriptor are one group of eight rows.
-        const uint64_t both = desc_b ^ uint64_t{1 ^ 1024 / 16} << 16;
+        // 16 rows of K further are 16 * 128 bytes; both offsets of the descriptor are one group of eight
+        // rows.
+        const uint64_t both = desc_b ^ uint64_t { 1 ^ 1024 / 16 } << 16;
         ptx::Wgmma<Element, kN>::template rs<1>(sum, fragments[k16], both + k16 * 16 * 128 / 16, k16 > 0);
       }
     }
@@ -102,7 +105,8 @@ void expect_exact() {
       int sum = 0;
       for (int k = 0; k < 64; ++k)
         sum += a.values[row * 64 + k] * b.values[kTransposed ? k * 64 + column : column * 64 + k];
-      ASSERT_EQ(got[row * kN + column], static_cast<float>(sum)) << "N " << kN << ": " << row << ", " << column;
+      ASSERT_EQ(got[row * kN + column], static_cast<float>(sum))
+          << "N " << kN << ": " << row << ", " << column;
     }
 }
 
@@ -116,7 +120,9 @@ using Widths = std::integer_sequence<int, 64, 96, 128, 160, 192, 224, 256>;
 TEST_F(Wgmma, Bf16FromSharedMemoryIsExactAtEveryWidth) {
   expect_exact_widths<__nv_bfloat16, Source::shared>(Widths{});
 }
-TEST_F(Wgmma, F16FromSharedMemoryIsExactAtEveryWidth) { expect_exact_widths<__half, Source::shared>(Widths{}); }
+TEST_F(Wgmma, F16FromSharedMemoryIsExactAtEveryWidth) {
+  expect_exact_widths<__half, Source::shared>(Widths{});
+}
 TEST_F(Wgmma, AMayComeFromRegisters) {
   expect_exact<__nv_bfloat16, 64, Source::registers>();
   expect_exact<__nv_bfloat16, 128, Source::registers>();

@@ -1,7 +1,8 @@
-// The 128-byte swizzle. A tile is rows of 128 bytes (64 elements of 16 bits); its 16-byte pieces are permuted inside each row
-// by piece ^ (row % 8), so the same piece of eight consecutive rows lies in eight different bank groups: ldmatrix,
-// stmatrix, wgmma and TMA all move such columns without conflicts. Tiles start at multiples of 1024 bytes, where the
-// copy engine and the tensor core count rows from. TMA writes this order with TmaSwizzle::span128.
+// The 128-byte swizzle. A tile is rows of 128 bytes (64 elements of 16 bits); its 16-byte pieces are permuted
+// inside each row by piece ^ (row % 8), so the same piece of eight consecutive rows lies in eight different
+// bank groups: ldmatrix, stmatrix, wgmma and TMA all move such columns without conflicts. Tiles start at
+// multiples of 1024 bytes, where the copy engine and the tensor core count rows from. TMA writes this order
+// with TmaSwizzle::span128.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// From wgmma accumulators to a bf16 tile of 64 columns in the 128-byte swizzle, ready for a TMA store (sm_90).
+// From wgmma accumulators to a bf16 tile of 64 columns in the 128-byte swizzle, ready for a TMA store
+// (sm_90).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -17,13 +18,15 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return bits;
 }
 
-// Columns 64 chunk .. + 63 of the accumulators d of one m64nNk16 go to `tile` (64 rows of 128 bytes). All 128 threads of
-// the warpgroup; `thread` counts inside it. `chunk` must be a constant once loops are unrolled, or d leaves the
-// registers. One stmatrix writes 16 rows x 16 columns of a warp.
+// Columns 64 chunk .. + 63 of the accumulators d of one m64nNk16 go to `tile` (64 rows of 128 bytes). All 128
+// threads of the warpgroup; `thread` counts inside it. `chunk` must be a constant once loops are unrolled, or
+// d leaves the registers. One stmatrix writes 16 rows x 16 columns of a warp.
 template <int kCount>
-__device__ __forceinline__ void store_chunk_bf16(uint8_t* tile, const float (&d)[kCount], int chunk, int thread) {
+__device__ __forceinline__ void store_chunk_bf16(uint8_t* tile, const float (&d)[kCount], int chunk,
+                                                 int thread) {
   const int lane = thread & 31;
-  const int row = (thread >> 5) * 16 + (lane & 15);  // tiles 0 and 1 of the stmatrix are the two halves of the rows
+  const int row =
+      (thread >> 5) * 16 + (lane & 15);  // tiles 0 and 1 of the stmatrix are the two halves of the rows
 #pragma unroll
   for (int pair = 0; pair < 4; ++pair) {
     const float* v = d + (chunk * 8 + pair * 2) * 4;

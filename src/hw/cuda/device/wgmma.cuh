@@ -10,16 +10,16 @@
 
 namespace llamita::device {
 
-// A matrix of rows of 128 bytes at a 1024-byte border. Fields in units of 16 bytes: start address (bits 0-13); leading
-// offset (16-29), which a swizzled K-major operand does not use; stride between groups of eight rows (32-45): 1024
-// bytes; bits 62-63: 1 for the 128-byte swizzle.
+// A matrix of rows of 128 bytes at a 1024-byte border. Fields in units of 16 bytes: start address (bits
+// 0-13); leading offset (16-29), which a swizzled K-major operand does not use; stride between groups of
+// eight rows (32-45): 1024 bytes; bits 62-63: 1 for the 128-byte swizzle.
 __device__ __forceinline__ uint64_t wgmma_descriptor(const void* tile) {
   constexpr uint64_t kFixed = (uint64_t{1} << 62) | (uint64_t{1024 / 16} << 32) | (uint64_t{1} << 16);
   return kFixed | ((ptx::smem_address(tile) & 0x3FFFF) >> 4);
 }
 
-// The hardware applies the swizzle to the address, so 16 elements further along K are 32 bytes further in the address,
-// whatever the row; 64 rows further are 64 * 128 bytes.
+// The hardware applies the swizzle to the address, so 16 elements further along K are 32 bytes further in the
+// address, whatever the row; 64 rows further are 64 * 128 bytes.
 inline constexpr uint64_t kDescriptorK16 = 32 / 16;
 inline constexpr uint64_t kDescriptor64Rows = 64 * kSwizzleRowBytes / 16;
 

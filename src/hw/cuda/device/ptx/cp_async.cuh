@@ -10,7 +10,8 @@ namespace llamita::ptx {
 // Copies 16 bytes when `valid`, else writes 16 zero bytes and reads nothing. Both addresses 16-byte aligned.
 __device__ __forceinline__ void cp_async_16(void* smem, const void* global, bool valid) {
   const uint32_t bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_address(smem)), "l"(global), "r"(bytes)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_address(smem)), "l"(global),
+               "r"(bytes)
                : "memory");
 }
 

@@ -1,5 +1,5 @@
-// Barriers and hand-overs that CUDA C++ has no word for: named block barriers, clusters, register trading between
-// warpgroups, and programmatic dependent launch.
+// Barriers and hand-overs that CUDA C++ has no word for: named block barriers, clusters, register trading
+// between warpgroups, and programmatic dependent launch.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,9 @@ __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
-// sm_90a. Every warp of the warpgroup executes it; the kernel needs __launch_bounds__(threads, 1), and the totals over all
-// warpgroups must fit the 64K registers or increase waits for ever. kRegisters: a multiple of 8, 24..256.
+// sm_90a. Every warp of the warpgroup executes it; the kernel needs __launch_bounds__(threads, 1), and the
+// totals over all warpgroups must fit the 64K registers or increase waits for ever. kRegisters: a multiple of
+// 8, 24..256.
 template <int kRegisters>
 __device__ __forceinline__ void setmaxnreg_increase() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
@@ -40,8 +41,9 @@ __device__ __forceinline__ void setmaxnreg_decrease() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// PDL. wait: until the predecessor kernels in the stream are complete and their writes visible; returns at once in a launch
-// without PDL. launch_dependents: the successor may start when every block has said so or exited.
+// PDL. wait: until the predecessor kernels in the stream are complete and their writes visible; returns at
+// once in a launch without PDL. launch_dependents: the successor may start when every block has said so or
+// exited.
 __device__ __forceinline__ void grid_dependency_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 __device__ __forceinline__ void grid_launch_dependents() {

@@ -1,5 +1,5 @@
-// cp.async.bulk.tensor (TMA, sm_90): one thread moves a box of a tensor; coordinates are elements, innermost first.
-// Loads report their bytes to an mbarrier; stores are counted in groups of the issuing thread.
+// cp.async.bulk.tensor (TMA, sm_90): one thread moves a box of a tensor; coordinates are elements, innermost
+// first. Loads report their bytes to an mbarrier; stores are counted in groups of the issuing thread.
 #pragma once
 
 #include <cuda.h>
@@ -17,13 +17,14 @@ __device__ __forceinline__ void tma_prefetch_map(const CUtensorMap* map) {
 __device__ __forceinline__ void tma_load_2d(void* smem, const CUtensorMap* map, int column, int row,
                                             uint64_t* barrier) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-          smem_address(smem)),
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+      "%3}], [%4];" ::"r"(smem_address(smem)),
       "l"(map), "r"(column), "r"(row), "r"(smem_address(barrier))
       : "memory");
 }
 
-// The box lands at the same place of every block in `mask`, and each of those blocks' barriers gets its bytes.
+// The box lands at the same place of every block in `mask`, and each of those blocks' barriers gets its
+// bytes.
 __device__ __forceinline__ void tma_load_2d_multicast(void* smem, const CUtensorMap* map, int column, int row,
                                                       uint64_t* barrier, uint16_t mask) {
   asm volatile(
@@ -39,7 +40,9 @@ __device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, const void*
                : "memory");
 }
 
-__device__ __forceinline__ void tma_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void tma_store_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
 
 // Until the shared memory of all but the kPending newest store groups may be overwritten.
 template <int kPending>

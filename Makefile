@@ -57,9 +57,11 @@ asan: setup ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: setup ## the tests with threads under ThreadSanitizer
 	cmake --preset tsan
 	cmake --build build-tsan -j $(JOBS) --target test_base test_engine
-	ctest --test-dir build-tsan --output-on-failure -R '^(base|engine)\.' --no-tests=error
+	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -R '^(base|engine)\.' --no-tests=error
 
-fuzz: ## every fuzz target for FUZZ_SECONDS (needs clang)
+fuzz: ## every fuzz target for FUZZ_SECONDS, after building all with clang
+	cmake --preset fuzz
+	cmake --build build-fuzz -j $(JOBS)
 	scripts/run_fuzz.sh $(FUZZ_SECONDS)
 
 clean: ## delete the build folders

@@ -191,7 +191,7 @@ class Bench : public Subcommand {
         "|---|---:|---:|---:|---|---:|---:|---:|\n";
     for (const Row& row : rows) {
       out +=
-          cat("| ", card_.config.name, " | ", human_bytes(static_cast<double>(card_.file_bytes)), " | ",
+          cat("| ", display_name(model_), " | ", human_bytes(static_cast<double>(card_.file_bytes)), " | ",
               human_count(static_cast<double>(card_.parameters)), " | ", row.threads, " | ", row.test, " | ",
               fixed(row.mean, 2), " ± ", fixed(row.deviation, 2), " | ", fixed(row.achieved / 1e9, 1),
               row.decode ? " GB/s" : " GFLOP/s", " | ", fixed(100 * row.achieved / row.roof, 1), " % |\n");
@@ -212,7 +212,7 @@ class Bench : public Subcommand {
                                        {"achieved", Json(row.achieved)},
                                        {"roof", Json(row.roof)}}));
     }
-    return Json(Json::Object{{"model", Json(card_.config.name)},
+    return Json(Json::Object{{"model", Json(display_name(model_))},
                              {"bytes", Json(card_.file_bytes)},
                              {"parameters", Json(card_.parameters)},
                              {"repetitions", Json(int64_t{repetitions_})},

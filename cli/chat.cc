@@ -88,7 +88,7 @@ class Chat : public Subcommand {
  private:
   void greet(const ModelInfo& info) const {
     const Paint paint = stdout_paint();
-    print(cat(paint.bold(info.name), ": ", human_count(static_cast<double>(info.parameters)),
+    print(cat(paint.bold(display_name(model_)), ": ", human_count(static_cast<double>(info.parameters)),
               " parameters, weights ", human_bytes(static_cast<double>(info.weight_bytes)), ", context ",
               info.context, " tokens\n"));
     if (model_.empty() || model_ == kDefaultModel) {

@@ -85,6 +85,14 @@ std::string resolve_model(const std::string& model) {
   return pull_model(model);
 }
 
+std::string display_name(const std::string& model) {
+  if (model.empty()) return std::string(kDefaultModel);
+  if (!exists(model)) return model;
+  const std::string trimmed = model.substr(0, model.find_last_not_of('/') + 1);
+  const std::string name = std::filesystem::path(trimmed).filename().string();
+  return name.empty() || name == "." || name == ".." ? model : name;
+}
+
 std::string pull_model(const std::string& model) {
   const std::string name = model.empty() ? std::string(kDefaultModel) : model;
   if (const hub::KnownModel* known = hub::find_known_model(name)) return fetch_known(*known);

@@ -17,7 +17,11 @@ bool looks_like_model(const std::string& text);
 // is not here yet. Throws Error.
 std::string resolve_model(const std::string& model);
 
-// The same, and always asks the source, so that a download that is not complete is completed.
+// What to call it in front of people: the name it was asked for by, without the folders of a path.
+std::string display_name(const std::string& model);
+
+// The same as resolve_model(), and always asks the source, so that a download that is not complete is
+// completed.
 std::string pull_model(const std::string& model);
 
 }  // namespace llamita::cli

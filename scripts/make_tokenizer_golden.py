@@ -29,7 +29,7 @@ SPACE = "\u2581"
 
 
 def corpus(seed):
-    return [s.decode("utf-8", errors="ignore") for s in strings(4000, ["<s>"], seed) if len(s) < 500]
+    return [s.decode("utf-8", errors="ignore") for s in strings(4000, ["<x>"], seed) if len(s) < 500]
 
 
 def short_strings(tokenizer, seed):
@@ -139,7 +139,7 @@ def odd():
         normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip(left=False, right=True),
         normalizers.Replace(Regex(r"\s{2,}"), "  "), normalizers.Replace("...", "\u2026")])
     tokenizer.add_special_tokens(["<s>", "</s>", AddedToken("<mask>", lstrip=True, rstrip=True, special=True)])
-    tokenizer.add_tokens(["Naïve"])
+    tokenizer.add_tokens(["naïve"])
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", tokenizer.token_to_id("</s>")),
                                                             ("<s>", tokenizer.token_to_id("<s>")))
     return tokenizer

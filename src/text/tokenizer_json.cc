@@ -77,6 +77,7 @@ class Reader {
     std::vector<std::string> texts;
     for (const auto& [text, id] : entries)
       put(texts, read_id(JsonNode(id, vocab.where()), limit), text, vocab);
+    for (const std::string& text : texts) only_added_.push_back(text.empty());
     for (const JsonNode& node : added_nodes) {
       const JsonNode id = node.at("id");
       AddedToken token{
@@ -165,7 +166,9 @@ class Reader {
       if (pair.size() != 2) merges.fail(cat("a merge has ", pair.size(), " tokens instead of two"));
       reader.add(pair[0].as_string(merges.where()), pair[1].as_string(merges.where()));
     }
-    std::vector<bool> excluded(static_cast<size_t>(parts_.vocabulary->size()), false);
+    // The model makes neither control tokens of text nor tokens it does not know of.
+    std::vector<bool> excluded = std::move(only_added_);
+    excluded.resize(static_cast<size_t>(parts_.vocabulary->size()), true);
     for (const AddedToken& token : parts_.added_tokens) {
       if (token.special) excluded[static_cast<size_t>(token.id)] = true;
     }
@@ -262,6 +265,7 @@ class Reader {
   std::string path_;
   std::filesystem::path folder_;
   TokenizerParts parts_;
+  std::vector<bool> only_added_;  // of each id: in added_tokens but not in the model's vocabulary
   bool byte_level_ = false;
 };
 

@@ -29,6 +29,16 @@ TEST(ResolveModel, PathsAreThemselves) {
   EXPECT_EQ(resolve_model(dir.path().string()), dir.path().string());
 }
 
+TEST(DisplayName, IsWhatPeopleAskedFor) {
+  const test::TempDir dir;
+  EXPECT_EQ(display_name(""), kDefaultModel);
+  EXPECT_EQ(display_name("Qwen/Qwen2.5-3B-Instruct"), "Qwen/Qwen2.5-3B-Instruct");
+  EXPECT_EQ(display_name(dir.write("model.gguf", "x")), "model.gguf");
+  EXPECT_EQ(display_name(dir.path().string() + "//"), dir.path().filename().string());
+  EXPECT_EQ(display_name("/"), "/");
+  EXPECT_EQ(display_name("."), ".");
+}
+
 TEST(ResolveModel, SaysWhatItKnowsWhenAModelIsNotThere) {
   EXPECT_ERROR(resolve_model("./absent.gguf"), "./absent.gguf");
   EXPECT_ERROR(resolve_model("absent-model"), "absent-model");

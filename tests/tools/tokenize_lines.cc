@@ -1,9 +1,10 @@
-// tokenize_lines FOLDER|FILE.gguf < requests > answers: our tokenizer for the scripts that compare it with others.
-// A request is a line, its answer is a line:
+// tokenize_lines FOLDER|FILE.gguf < requests > answers: our tokenizer for the scripts that compare it with
+// others. A request is a line, its answer is a line:
 //   t HEX          ids of the trusted text with these bytes      u HEX      of the untrusted one
 //   T HEX          the same as t with the post-processor's tokens
 //   p t:HEX u:HEX  ids of pieces
-//   d ID ID        hex of decode() with and of decode() without control tokens; "differs" after these when the
+//   d ID ID        hex of decode() with and of decode() without control tokens; "differs" after these when
+//   the
 //                  streamed text is not the latter
 // An Error is answered by "error: …".
 #include <iostream>

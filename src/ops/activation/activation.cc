@@ -23,7 +23,26 @@ Cost cost(const ActivationArgs& args) {
           .flops = elems * (gated ? 9 : 8)};
 }
 
+template <cpu::Isa isa>
+bool has_kernel(const ActivationArgs& args, const Caps& caps) {
+  return on_cpu(args, caps) && caps.isa >= isa && args.kind != Activation::gelu;
+}
+
+// Nanoseconds an element; only comparisons matter.
+template <cpu::Isa isa>
+double vector_us(const ActivationArgs& args, const Caps&) {
+  return (isa == cpu::Isa::avx512 ? 4e-4 : 6e-4) * static_cast<double>(args.gate.elems());
+}
+
 constexpr Variant<ActivationArgs> kVariants[] = {
+    {.name = "cpu_avx512",
+     .supports = has_kernel<cpu::Isa::avx512>,
+     .estimate_us = vector_us<cpu::Isa::avx512>,
+     .run = activation_cpu_avx512},
+    {.name = "cpu_avx2",
+     .supports = has_kernel<cpu::Isa::avx2>,
+     .estimate_us = vector_us<cpu::Isa::avx2>,
+     .run = activation_cpu_avx2},
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const ActivationArgs& args,

@@ -70,7 +70,26 @@ Cost cost(const AttentionArgs& args) {
   return {.bytes_read = q_bytes + kv_bytes, .bytes_written = q_bytes, .flops = 4 * score_count(args) * H * D};
 }
 
+template <cpu::Isa isa>
+bool has_kernel(const AttentionArgs& args, const Caps& caps) {
+  return on_cpu(args, caps) && caps.isa >= isa && attention_cpu_supports(args);
+}
+
+// Only comparisons matter.
+template <cpu::Isa isa>
+double vector_us(const AttentionArgs& args, const Caps&) {
+  return (isa == cpu::Isa::avx512 ? 3e-5 : 5e-5) * score_count(args) * static_cast<double>(args.q.dim(1));
+}
+
 constexpr Variant<AttentionArgs> kVariants[] = {
+    {.name = "cpu_paged_avx512",
+     .supports = has_kernel<cpu::Isa::avx512>,
+     .estimate_us = vector_us<cpu::Isa::avx512>,
+     .run = attention_cpu_avx512},
+    {.name = "cpu_paged_avx2",
+     .supports = has_kernel<cpu::Isa::avx2>,
+     .estimate_us = vector_us<cpu::Isa::avx2>,
+     .run = attention_cpu_avx2},
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const AttentionArgs& args,

@@ -7,4 +7,9 @@ namespace llamita {
 
 void attention_reference(const AttentionArgs& args, Context& context);
 
+// The kernels of kernels.h, and whether they take these shapes.
+void attention_cpu_avx2(const AttentionArgs& args, Context& context);
+void attention_cpu_avx512(const AttentionArgs& args, Context& context);
+bool attention_cpu_supports(const AttentionArgs& args);
+
 }  // namespace llamita

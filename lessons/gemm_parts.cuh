@@ -1,0 +1,57 @@
+// What the Hopper steps of the ladder share besides the device headers: the aligned shared memory, the plain
+// epilogue and the order in which tiles are visited.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "hw/cuda/device/swizzle.cuh"
+#include "hw/cuda/device/tile_store.cuh"
+
+namespace llamita::lessons {
+
+// Dynamic shared memory as a struct at a 1024-byte border, which swizzled tiles need; ask for
+// smem_bytes<Storage>().
+template <class Storage>
+__device__ __forceinline__ Storage& shared_storage() {
+  extern __shared__ uint8_t raw_smem[];
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(raw_smem));
+  const uint32_t skip = (device::kSwizzleAlign - address % device::kSwizzleAlign) % device::kSwizzleAlign;
+  return *reinterpret_cast<Storage*>(raw_smem + skip);
+}
+
+template <class Storage>
+constexpr size_t smem_bytes() {
+  return sizeof(Storage) + device::kSwizzleAlign;
+}
+
+// Accumulators of one m64nNk16 straight to C(M, N): four lanes write 16 contiguous bytes of a row. Simple,
+// and a quarter of the store units' width.
+template <int kCount>
+__device__ __forceinline__ void store_direct(__nv_bfloat16* c, const float (&d)[kCount], int row0,
+                                             int column0, int m, int n, int thread) {
+  const int row = row0 + thread / 32 * 16 + thread % 32 / 4;
+  const int column = column0 + thread % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      if (row + half * 8 < m && column + j * 8 < n)
+        *reinterpret_cast<uint32_t*>(c + size_t(row + half * 8) * n + column + j * 8) =
+            device::pack_bf16(d[4 * j + 2 * half], d[4 * j + 2 * half + 1]);
+}
+
+// Tile i of a grid of rows x columns of tiles. Rows are taken in groups of kGroup, and inside a group the
+// order runs down the rows first: the tiles that run at one time form a near-square patch, which reads the
+// fewest distinct rows of A and B and keeps them in L2.
+template <int kGroup>
+__device__ __forceinline__ int2 grouped_tile(int i, int rows, int columns) {
+  const int group = i / (kGroup * columns);
+  const int first = group * kGroup;
+  const int height = min(kGroup, rows - first);
+  const int inside = i - group * kGroup * columns;
+  return make_int2(first + inside % height, inside / height);  // row, column
+}
+
+}  // namespace llamita::lessons

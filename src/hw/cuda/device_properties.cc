@@ -1,0 +1,38 @@
+#include "hw/cuda/device_properties.h"
+
+#include <cuda_runtime_api.h>
+
+#include "base/cat.h"
+#include "hw/cuda/check.h"
+#include "llamita/error.h"
+
+namespace llamita::cuda {
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+DeviceProperties device_properties(int device) {
+  const int count = device_count();
+  if (device < 0 || device >= count)
+    throw Error(
+        cat("expected a CUDA device below ", count, ", got ", device, ": choose one that nvidia-smi lists"));
+  cudaDeviceProp found{};
+  LLAMITA_CUDA_CHECK(cudaGetDeviceProperties(&found, device));
+  DeviceProperties properties;
+  properties.name = found.name;
+  properties.major = found.major;
+  properties.minor = found.minor;
+  properties.sm_count = found.multiProcessorCount;
+  properties.l2_bytes = static_cast<size_t>(found.l2CacheSize);
+  properties.smem_per_block = found.sharedMemPerBlockOptin;
+  properties.memory_bytes = found.totalGlobalMem;
+  return properties;
+}
+
+}  // namespace llamita::cuda

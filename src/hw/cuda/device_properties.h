@@ -1,0 +1,30 @@
+// What a card is: the figures that tile choices and cost models divide by. Read from the device, never
+// assumed.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace llamita::cuda {
+
+struct DeviceProperties {
+  std::string name;
+  int major = 0;  // compute capability
+  int minor = 0;
+  int sm_count = 0;
+  size_t l2_bytes = 0;
+  size_t smem_per_block = 0;  // dynamic shared memory a block may ask for
+  size_t memory_bytes = 0;
+
+  int arch() const { return major * 10 + minor; }  // 80, 90, 100
+  // Code of the sm_90a objects (wgmma, setmaxnreg) runs on exactly this compute capability.
+  bool runs_sm90a() const { return major == 9 && minor == 0; }
+};
+
+// Cards this process can use; 0 without a driver or a card, never an error.
+int device_count();
+
+// Throws Error when there is no such card.
+DeviceProperties device_properties(int device);
+
+}  // namespace llamita::cuda

@@ -1,0 +1,44 @@
+#include "hw/cuda/stream.h"
+
+#include "hw/cuda/check.h"
+
+namespace llamita::cuda {
+
+Event::Event(bool timing) {
+  LLAMITA_CUDA_CHECK(cudaEventCreateWithFlags(&event_, timing ? cudaEventDefault : cudaEventDisableTiming));
+}
+
+Event::~Event() {
+  if (event_ != nullptr) cudaEventDestroy(event_);
+}
+
+void Event::synchronize() const { LLAMITA_CUDA_CHECK(cudaEventSynchronize(event_)); }
+
+bool Event::done() const {
+  const cudaError_t state = cudaEventQuery(event_);
+  if (state == cudaErrorNotReady) return false;
+  LLAMITA_CUDA_CHECK(state);
+  return true;
+}
+
+float elapsed_ms(const Event& begin, const Event& end) {
+  float ms = 0;
+  LLAMITA_CUDA_CHECK(cudaEventElapsedTime(&ms, begin.get(), end.get()));
+  return ms;
+}
+
+Stream::Stream() { LLAMITA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+
+Stream::~Stream() {
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+void Stream::synchronize() const { LLAMITA_CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+
+void Stream::record(const Event& event) const { LLAMITA_CUDA_CHECK(cudaEventRecord(event.get(), stream_)); }
+
+void Stream::wait(const Event& event) const {
+  LLAMITA_CUDA_CHECK(cudaStreamWaitEvent(stream_, event.get(), 0));
+}
+
+}  // namespace llamita::cuda

@@ -1,0 +1,51 @@
+// Stream and Event: owners of the CUDA handles. Both belong to the device that was current when they were
+// made, may be moved, and are not thread-safe: one thread queues on a stream at a time.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <utility>
+
+namespace llamita::cuda {
+
+class Event {
+ public:
+  explicit Event(bool timing = false);  // an event without timing is cheaper to record and to wait for
+  ~Event();
+  Event(Event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(event_, other.event_);
+    return *this;
+  }
+
+  cudaEvent_t get() const { return event_; }
+  void synchronize() const;  // the host waits
+  bool done() const;
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+// Milliseconds from one recorded timing event to a later one; both must be done.
+float elapsed_ms(const Event& begin, const Event& end);
+
+class Stream {
+ public:
+  Stream();
+  ~Stream();
+  Stream(Stream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+  Stream& operator=(Stream&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    return *this;
+  }
+
+  cudaStream_t get() const { return stream_; }
+  void synchronize() const;  // the host waits; errors of the queued work are thrown here
+  void record(const Event& event) const;
+  void wait(const Event& event) const;  // later work of this stream waits, the host does not
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace llamita::cuda

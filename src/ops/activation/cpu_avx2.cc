@@ -1,0 +1,10 @@
+#include "hw/cpu/simd_avx2.h"
+#include "ops/activation/vector_kernel.h"
+
+namespace llamita {
+
+void activation_row_avx2(ActivationKernel kind, const float* gate, const float* up, float* out, int64_t F) {
+  activation_row<cpu::Avx2>(kind, gate, up, out, F);
+}
+
+}  // namespace llamita

@@ -1,0 +1,35 @@
+// What crosses from the generic code of attention into the per-ISA files: one work item for one KV head, as
+// plain pointers.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace llamita {
+
+// Rows of one sequence by the query heads that share one KV head.
+struct AttentionJob {
+  const float* q;  // (rows, group, D), rows `q_stride` apart, heads D apart
+  int64_t q_stride;
+  float* out;  // the same shape
+  int64_t out_stride;
+  int64_t rows, group;     // at most kMaxQueries together
+  int64_t D;               // a multiple of 16, at most kMaxHeadDim
+  int64_t first_position;  // of the first row; the others follow
+  int64_t window;          // keys a row sees, 0: all
+  float scale;
+  DType dtype;          // of the cache
+  const void* k_cache;  // this head's first page: + page * page_stride elements
+  const void* v_cache;
+  int64_t page_stride;
+  const int32_t* pages;  // of the sequence
+};
+
+inline constexpr int kMaxHeadDim = 256;
+inline constexpr int kMaxQueries = 256;  // 16 rows by 16 heads
+
+void attention_avx2(const AttentionJob& job);
+void attention_avx512(const AttentionJob& job);
+
+}  // namespace llamita

@@ -1,0 +1,87 @@
+#include "analysis/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "analysis/available_memory.h"
+#include "support/expect_error.h"
+#include "support/fake_model.h"
+
+namespace llamita {
+namespace {
+
+// Llama 2 7B's attention.
+ModelConfig seven_b() {
+  ModelConfig config;
+  config.layers = 32;
+  config.kv_heads = 32;
+  config.head_dim = 128;
+  config.max_positions = 4096;
+  return config;
+}
+
+TEST(MemoryPlan, KeysAndValuesOfLlama7b) {
+  const MemoryPlan plan = plan_memory(seven_b(), {}, 123);
+  EXPECT_EQ(plan.kv_bytes_per_token, 524288) << "half a megabyte in f16, as the literature has it";
+  EXPECT_EQ(plan.kv_bytes, int64_t{524288} * 4096);
+  EXPECT_EQ(plan.shape.context, 4096);
+  EXPECT_EQ(plan.shape.kv_pages, 64);
+  EXPECT_EQ(plan.weight_bytes, 123);
+}
+
+TEST(MemoryPlan, ContextAndCacheFollowTheOptions) {
+  ModelConfig model = seven_b();
+  model.max_positions = 131072;
+  EXPECT_EQ(plan_memory(model, {}, 0).shape.context, 32768);
+  EngineConfig config;
+  config.context = 100000;
+  config.kv_dtype = "f32";
+  EXPECT_EQ(plan_memory(model, config, 0).shape.kv_pages, 1563);
+  config.context = 65;
+  EXPECT_EQ(plan_memory(model, config, 0).shape.kv_pages, 2) << "whole pages";
+  EXPECT_EQ(plan_memory(model, config, 0).shape.context, 65);
+
+  config = {};
+  config.kv_bytes = int64_t{524288} * 64 * 3 + 1;
+  EXPECT_EQ(plan_memory(model, config, 0).shape.kv_pages, 3);
+  EXPECT_EQ(plan_memory(model, config, 0).shape.context, 192) << "no longer than the cache";
+  config.context = 193;
+  EXPECT_ERROR(plan_memory(model, config, 0), "raise kv_bytes");
+
+  config = {};
+  config.batch_tokens = 5;
+  EXPECT_EQ(plan_memory(model, config, 0).shape.batch_sequences, 5);
+}
+
+TEST(MemoryPlan, ArenaIsWhatTheRealStepTakes) {
+  const test::FakeModel model(64, 1024);
+  EngineConfig config;
+  config.kv_dtype = "f32";
+  const EngineShape shape = plan_memory(model.config(), config, 0).shape;
+  // Logits (R, 64) f32 and states (T) i64; sampling's scratch comes after the states are gone: 20 bytes a
+  // token.
+  const auto measure = [&](int tokens, int rows) {
+    return measure_arena(model, shape, tokens, rows, rows, 64, {});
+  };
+  EXPECT_EQ(measure(512, 1), 64 * 4 + 512 * 8);
+  EXPECT_EQ(measure(1, 1), 64 * 4 + 64 * 20);
+}
+
+TEST(MemoryPlan, RefusalsCarryTheNumbers) {
+  MemoryPlan plan = plan_memory(seven_b(), {}, 0);
+  plan.arena_bytes = int64_t{1} << 30;
+  EXPECT_NO_THROW(require_memory(plan, std::nullopt));
+  EXPECT_NO_THROW(require_memory(plan, int64_t{3} << 30));
+  EXPECT_ERROR(require_memory(plan, (int64_t{3} << 30) - 1), "at most 4032 tokens");
+  EXPECT_ERROR(require_memory(plan, int64_t{2} << 30), "keys and values of 4096 tokens take 2.00 GiB");
+  EXPECT_ERROR(require_memory(plan, 1), "smaller model");
+}
+
+TEST(AvailableMemory, ThisMachineHasSome) {
+  const std::optional<int64_t> bytes = available_memory();
+  ASSERT_TRUE(bytes.has_value());
+  EXPECT_GT(*bytes, int64_t{1} << 20);
+  EXPECT_LT(*bytes, int64_t{1} << 50);
+}
+
+}  // namespace
+}  // namespace llamita

@@ -1,0 +1,208 @@
+// mbarriers, the copy engine and the ring: parities, where a swizzled box lands, edges, multicast, and order.
+#include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/fence.cuh"
+#include "hw/cuda/device/ptx/sync.cuh"
+#include "hw/cuda/device/ptx/tma.cuh"
+#include "hw/cuda/device/swizzle.cuh"
+#include "hw/cuda/tensor_map.h"
+#include "tests/hw/cuda/gpu_test.h"
+
+namespace llamita {
+namespace {
+
+using test::DeviceArray;
+using Tma = test::HopperTest;
+
+constexpr int kRows = 100, kColumns = 72;
+constexpr int kBox = 64;
+constexpr int kBoxBytes = kBox * 128;
+
+__global__ void parities(uint32_t* seen) {
+  __shared__ uint64_t barrier;
+  ptx::mbarrier_init(&barrier, 2);
+  ptx::mbarrier_init_fence();
+  auto look = [&] { return ptx::mbarrier_try_wait(&barrier, 0) | ptx::mbarrier_try_wait(&barrier, 1) << 1; };
+  seen[0] = look();
+  ptx::mbarrier_arrive(&barrier);
+  seen[1] = look();
+  ptx::mbarrier_arrive(&barrier);
+  seen[2] = look();
+  ptx::mbarrier_arrive(&barrier);
+  ptx::mbarrier_arrive_expect_tx(&barrier, 0);
+  seen[3] = look();
+  ptx::mbarrier_invalidate(&barrier);
+}
+
+TEST_F(Tma, AWaitPassesForThePhaseBeforeTheCurrentOne) {
+  const DeviceArray<uint32_t> seen(4);
+  cuda::launch(parities, {.grid = dim3(1), .block = dim3(1)}, seen.data());
+  EXPECT_EQ(seen.read(), (std::vector<uint32_t>{2, 2, 1, 2}));
+}
+
+std::vector<uint16_t> numbered(int rows, int columns) {
+  std::vector<uint16_t> values(static_cast<size_t>(rows) * columns);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<uint16_t>(i + 1);
+  return values;
+}
+
+Tensor tensor_of(const DeviceArray<uint16_t>& array, int rows, int columns) {
+  return Tensor(array.data(), DType::bf16, {rows, columns}, Device{DeviceKind::cuda, 0});
+}
+
+// Brings one box and copies shared memory out byte by byte.
+__global__ void load_box(const __grid_constant__ CUtensorMap map, int row, int column, uint8_t* out) {
+  __shared__ __align__(1024) uint8_t tile[kBoxBytes];
+  __shared__ uint64_t barrier;
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, 1);
+    ptx::mbarrier_init_fence();
+    ptx::mbarrier_arrive_expect_tx(&barrier, kBoxBytes);
+    ptx::tma_prefetch_map(&map);
+    ptx::tma_load_2d(tile, &map, column, row, &barrier);
+  }
+  __syncthreads();
+  ptx::mbarrier_wait(&barrier, 0);
+  for (int i = threadIdx.x; i < kBoxBytes; i += blockDim.x) out[i] = tile[i];
+}
+
+void expect_box(int row0, int column0, cuda::TmaSwizzle swizzle) {
+  const std::vector<uint16_t> source = numbered(kRows, kColumns);
+  const DeviceArray<uint16_t> device(source);
+  const DeviceArray<uint8_t> out(kBoxBytes);
+  const CUtensorMap map = cuda::make_tensor_map(tensor_of(device, kRows, kColumns), {kBox, kBox}, swizzle);
+  cuda::launch(load_box, {.grid = dim3(1), .block = dim3(128)}, map, row0, column0, out.data());
+  const std::vector<uint8_t> got = out.read();
+  for (int r = 0; r < kBox; ++r)
+    for (int c = 0; c < kBox; ++c) {
+      const int row = row0 + r, column = column0 + c;
+      const int want = row < kRows && column < kColumns ? source[row * kColumns + column] : 0;
+      const uint32_t at =
+          swizzle == cuda::TmaSwizzle::span128 ? device::swizzled_byte(r, c * 2) : r * 128 + c * 2;
+      ASSERT_EQ(got[at] | got[at + 1] << 8, want) << "row " << r << ", column " << c;
+    }
+}
+
+TEST_F(Tma, ABoxLandsWhereTheSwizzleSays) { expect_box(8, 0, cuda::TmaSwizzle::span128); }
+TEST_F(Tma, ABoxOverTheEdgesIsFilledWithZeros) { expect_box(72, 40, cuda::TmaSwizzle::span128); }
+TEST_F(Tma, ABoxOutsideTheTensorIsAllZeros) { expect_box(128, 0, cuda::TmaSwizzle::span128); }
+TEST_F(Tma, WithoutSwizzleRowsFollowEachOther) { expect_box(8, 8, cuda::TmaSwizzle::none); }
+
+__global__ void store_box(const __grid_constant__ CUtensorMap map, int row, int column) {
+  __shared__ __align__(1024) uint8_t tile[kBoxBytes];
+  for (int i = threadIdx.x; i < kBox * kBox; i += blockDim.x)
+    *reinterpret_cast<uint16_t*>(tile + device::swizzled_byte(i / kBox, i % kBox * 2)) =
+        static_cast<uint16_t>(i + 7);
+  ptx::fence_proxy_async_smem();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::tma_store_2d(&map, tile, column, row);
+    ptx::tma_store_commit();
+    ptx::tma_store_wait_read<0>();
+    ptx::tma_store_wait<0>();
+  }
+}
+
+TEST_F(Tma, AStoreWritesItsBoxAndNothingOutsideTheTensor) {
+  const DeviceArray<uint16_t> to(kRows * kColumns + 512);
+  const CUtensorMap map = cuda::make_tensor_map(tensor_of(to, kRows, kColumns), {kBox, kBox});
+  cuda::launch(store_box, {.grid = dim3(1), .block = dim3(128)}, map, 72, 40);
+  const std::vector<uint16_t> got = to.read();
+  for (int i = 0; i < kRows * kColumns + 512; ++i) {
+    const int r = i / kColumns - 72, c = i % kColumns - 40;
+    const bool inside = i < kRows * kColumns && r >= 0 && c >= 0;
+    ASSERT_EQ(got[i], inside ? r * kBox + c + 7 : 0xFFFF) << i;
+  }
+}
+
+// Each of two blocks brings half of the box's rows to both.
+__global__ void multicast(const __grid_constant__ CUtensorMap map, uint8_t* out) {
+  __shared__ __align__(1024) uint8_t tile[kBoxBytes];
+  __shared__ uint64_t barrier;
+  const uint32_t rank = ptx::cluster_rank();
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, 1);
+    ptx::mbarrier_init_fence();
+  }
+  ptx::cluster_sync();
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_arrive_expect_tx(&barrier, kBoxBytes);
+    const int half = static_cast<int>(rank) * kBox / 2;
+    ptx::tma_load_2d_multicast(tile + half * 128, &map, 0, half, &barrier, 3);
+  }
+  ptx::mbarrier_wait(&barrier, 0);
+  for (int i = threadIdx.x; i < kBoxBytes; i += blockDim.x) out[rank * kBoxBytes + i] = tile[i];
+  ptx::cluster_sync();
+}
+
+TEST_F(Tma, MulticastReachesBothBlocksOfACluster) {
+  const std::vector<uint16_t> source = numbered(kBox, kBox);
+  const DeviceArray<uint16_t> device(source);
+  const DeviceArray<uint8_t> out(2 * kBoxBytes);
+  const CUtensorMap map = cuda::make_tensor_map(tensor_of(device, kBox, kBox), {kBox / 2, kBox});
+  cuda::launch(multicast, {.grid = dim3(2), .block = dim3(128), .cluster = 2}, map, out.data());
+  const std::vector<uint8_t> got = out.read();
+  for (int i = 0; i < 2 * kBox * kBox; ++i) {
+    const uint32_t at = i / (kBox * kBox) * kBoxBytes + device::swizzled_byte(i / kBox % kBox, i % kBox * 2);
+    ASSERT_EQ(got[at] | got[at + 1] << 8, source[i % (kBox * kBox)]) << i;
+  }
+}
+
+__global__ void remote_arrival(uint32_t* done) {
+  __shared__ uint64_t barrier;
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, 2);
+    ptx::mbarrier_init_fence();
+  }
+  ptx::cluster_sync();
+  if (threadIdx.x < 2)
+    ptx::mbarrier_arrive_cluster(&barrier, threadIdx.x);  // each block tells itself and the other
+  ptx::mbarrier_wait(&barrier, 0);
+  if (threadIdx.x == 0) done[ptx::cluster_rank()] = 1;
+  ptx::cluster_sync();
+}
+
+TEST_F(Tma, ABlockCanArriveAtItsPartnersBarrier) {
+  const DeviceArray<uint32_t> done(2);
+  cuda::launch(remote_arrival, {.grid = dim3(2), .block = dim3(32), .cluster = 2}, done.data());
+  EXPECT_EQ(done.read(), (std::vector<uint32_t>{1, 1}));
+}
+
+// A row of 64 numbers an iteration through three stages; two consumer warps check every one and release.
+constexpr int kStages = 3, kRounds = 50;
+
+__global__ void ring(const __grid_constant__ CUtensorMap map, int* wrong) {
+  __shared__ __align__(1024) uint16_t rows[kStages][512];  // 128 bytes used; stages on 1024-byte borders
+  __shared__ device::Ring<kStages> stages;
+  if (threadIdx.x == 0) stages.init(2);
+  __syncthreads();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (warp == 0) {
+    device::RingCursor<kStages> at;
+    for (int i = 0; lane == 0 && i < kRounds; ++i, at.advance()) {
+      stages.acquire(at, 128);
+      ptx::tma_load_2d(rows[at.stage()], &map, 0, i, &stages.full[at.stage()]);
+    }
+  } else {
+    for (int i = 0; i < kRounds; ++i) {
+      const device::RingCursor<kStages> at(i);  // by arithmetic, where the producer counts
+      stages.wait_full(at);
+      for (int j = lane; j < 64; j += 32)
+        if (rows[at.stage()][j] != i * 64 + j + 1) atomicAdd(wrong, 1);
+      if (warp == 1) __nanosleep(i % 7 * 200);
+      __syncwarp();
+      if (lane == 0) stages.release(at.stage());
+    }
+  }
+}
+
+TEST_F(Tma, TheRingHandsEveryRowToEveryConsumerOnce) {
+  const DeviceArray<uint16_t> device(numbered(kRounds, 64));
+  const DeviceArray<int> wrong(std::vector<int>{0});
+  const CUtensorMap map =
+      cuda::make_tensor_map(tensor_of(device, kRounds, 64), {1, 64}, cuda::TmaSwizzle::none);
+  cuda::launch(ring, {.grid = dim3(1), .block = dim3(96)}, map, wrong.data());
+  EXPECT_EQ(wrong.read()[0], 0);
+}
+
+}  // namespace
+}  // namespace llamita

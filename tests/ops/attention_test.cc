@@ -1,0 +1,244 @@
+#include "ops/attention/attention.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "ops/kv_write/kv_write.h"
+#include "ops/op_test_support.h"
+
+namespace llamita {
+namespace {
+
+using test::Errors;
+using test::Machine;
+using test::Matrix;
+
+constexpr int64_t kPages = 24;
+
+int32_t sum_of(const std::vector<int32_t>& values) {
+  return std::accumulate(values.begin(), values.end(), 0);
+}
+
+// Sequences in a paged cache whose pages are shuffled and whose unused slots are NaN.
+struct Scene {
+  struct Shape {
+    int64_t H = 6, Hkv = 2, D = 64;
+    int window = 0;
+    DType dtype = DType::f16;
+  };
+
+  // Sequence b has `kv_len[b]` keys and its last `rows[b]` tokens are in the step.
+  Scene(Shape s, std::vector<int32_t> rows, std::vector<int32_t> lens)
+      : shape(s),
+        q_rows(std::move(rows)),
+        kv_len(std::move(lens)),
+        q(sum_of(q_rows), s.H * s.D, 3),
+        out(q.rows, s.H * s.D, 5) {
+    const auto element_bytes = static_cast<size_t>(info(s.dtype).block_bytes);
+    const auto elems = static_cast<size_t>(kPages * s.Hkv * kPageTokens * s.D);
+    k_bytes.assign(elems * element_bytes, 0xff);  // NaN in all three dtypes
+    v_bytes = k_bytes;
+    q_start = {0};
+    for (const int32_t n : q_rows) q_start.push_back(q_start.back() + n);
+    max_blocks = (*std::max_element(kv_len.begin(), kv_len.end()) + kPageTokens - 1) / kPageTokens + 1;
+    table.assign(kv_len.size() * static_cast<size_t>(max_blocks), -1);  // what is not used is no page
+    std::vector<int32_t> pages(kPages);
+    std::iota(pages.begin(), pages.end(), 0);
+    std::shuffle(pages.begin(), pages.end(), std::mt19937(11));
+    for (size_t b = 0, next = 0; b < kv_len.size(); ++b) {
+      for (int64_t i = 0; i * kPageTokens < kv_len[b]; ++i)
+        table[b * size_t(max_blocks) + size_t(i)] = pages[next++];
+    }
+    fill_tokens();
+    plan = plan_attention(q_start, kv_len);
+  }
+
+  // Contents depend on (sequence, position) alone, so that scenes cut differently hold the same tokens.
+  void fill_tokens() {
+    for (size_t b = 0; b < kv_len.size(); ++b) {
+      std::mt19937 random(static_cast<uint32_t>(100 + b));
+      std::normal_distribution<float> normal;
+      Matrix k(kv_len[b], shape.Hkv * shape.D), v(kv_len[b], shape.Hkv * shape.D);
+      std::vector<int64_t> slots;
+      for (int32_t p = 0; p < kv_len[b]; ++p) {
+        for (int64_t i = 0; i < k.cols; ++i) k.row(p)[i] = normal(random), v.row(p)[i] = normal(random);
+        for (int64_t i = 0; i < q.cols; ++i) {
+          const float value = 2 * normal(random);
+          const int32_t row = p - (kv_len[b] - q_rows[b]);
+          if (row >= 0) q.row(q_start[b] + row)[i] = value;
+        }
+        slots.push_back(int64_t{page_of(b, p)} * kPageTokens + p % kPageTokens);
+      }
+      Machine machine(1, cpu::Isa::generic, 4096);
+      kv_write({k.tensor().split_last(shape.Hkv), v.tensor().split_last(shape.Hkv),
+                Tensor::of(slots.data(), {kv_len[b]}), cache(k_bytes), cache(v_bytes)},
+               machine.context());
+      for (Matrix* m : {&k, &v}) {
+        for (int64_t r = 0; r < m->rows; ++r) {
+          for (int64_t c = 0; c < m->cols; ++c) m->row(r)[c] = rounded(m->row(r)[c]);
+        }
+      }
+      keys.push_back(std::move(k));
+      values.push_back(std::move(v));
+    }
+  }
+
+  int32_t page_of(size_t b, int64_t key) const {
+    return table[b * size_t(max_blocks) + size_t(key / kPageTokens)];
+  }
+  float rounded(float x) const {
+    return shape.dtype == DType::f32   ? x
+           : shape.dtype == DType::f16 ? to_float(to_f16(x))
+                                       : to_float(to_bf16(x));
+  }
+  Tensor cache(std::vector<uint8_t>& bytes) const {
+    return Tensor(bytes.data(), shape.dtype, {kPages, shape.Hkv, kPageTokens, shape.D});
+  }
+
+  AttentionArgs args() {
+    const auto B = static_cast<int64_t>(kv_len.size());
+    return {.q = q.tensor().split_last(shape.H),
+            .k_cache = cache(k_bytes),
+            .v_cache = cache(v_bytes),
+            .q_start = Tensor::of(q_start.data(), {B + 1}),
+            .kv_len = Tensor::of(kv_len.data(), {B}),
+            .block_table = Tensor::of(table.data(), {B, max_blocks}),
+            .plan = &plan,
+            .scale = 0.125f,
+            .window = shape.window,
+            .out = out.tensor().split_last(shape.H)};
+  }
+
+  // Softmax attention over the contiguous keys and values, in double.
+  Errors errors() const {
+    Errors errors;
+    const int64_t D = shape.D;
+    for (size_t b = 0; b < kv_len.size(); ++b) {
+      for (int64_t t = q_start[b]; t < q_start[b + 1]; ++t) {
+        const int64_t position = kv_len[b] - (q_start[b + 1] - t);
+        const int64_t first = shape.window > 0 ? std::max<int64_t>(0, position + 1 - shape.window) : 0;
+        for (int64_t head = 0; head < shape.H; ++head) {
+          const int64_t column = head / (shape.H / shape.Hkv) * D;
+          std::vector<double> result(static_cast<size_t>(D));
+          double sum = 0;
+          for (int64_t key = first; key <= position; ++key) {
+            double dot = 0;
+            for (int64_t d = 0; d < D; ++d)
+              dot += double{q.row(t)[head * D + d]} * keys[b].row(key)[column + d];
+            const double weight = std::exp(dot * 0.125);  // no overflow: |dot| stays below 200
+            sum += weight;
+            for (int64_t d = 0; d < D; ++d) result[size_t(d)] += weight * values[b].row(key)[column + d];
+          }
+          for (int64_t d = 0; d < D; ++d) {
+            errors.add((t * shape.H + head) * D + d, out.row(t)[head * D + d], result[size_t(d)] / sum);
+          }
+        }
+      }
+    }
+    return errors;
+  }
+
+  Shape shape;
+  std::vector<int32_t> q_rows, kv_len, q_start, table;
+  int64_t max_blocks = 0;
+  Matrix q, out;
+  std::vector<uint8_t> k_bytes, v_bytes;
+  std::vector<Matrix> keys, values;
+  AttentionPlan plan;
+};
+
+TEST(Attention, EveryVariantAgreesWithDouble) {
+  Machine machine(0, cpu::best_isa());
+  const std::vector<Scene::Shape> shapes = {
+      {},
+      {.H = 4, .Hkv = 4, .D = 32, .dtype = DType::f32},
+      {.H = 8, .Hkv = 1, .D = 80, .dtype = DType::bf16},
+      {.H = 3, .Hkv = 1, .D = 128, .window = 70},
+      {.H = 2, .Hkv = 2, .D = 20, .window = 1},
+      {.H = 2, .Hkv = 1, .D = 256, .window = 64, .dtype = DType::f32},
+  };
+  for (const Scene::Shape& shape : shapes) {
+    for (const Variant<AttentionArgs>& variant : attention_op().variants) {
+      // Decode, a page's border, a whole prompt, a chunk after a prefix, and a sequence that sits out.
+      Scene scene(shape, {1, 1, 33, 40, 0, 1}, {1, 64, 33, 200, 5, 129});
+      const AttentionArgs args = scene.args();
+      if (!variant.supports(args, machine.context().caps())) continue;
+      attention_op().check(args);
+      variant.run(args, machine.context());
+      test::expect_nmse(scene.errors(), 1e-10, cat(variant.name, " D ", shape.D, " window ", shape.window));
+    }
+  }
+}
+
+TEST(Attention, AStepWithoutTokensIsNothing) {
+  Machine machine(0, cpu::best_isa());
+  for (const Variant<AttentionArgs>& variant : attention_op().variants) {
+    Scene scene({}, {0}, {5});
+    if (variant.supports(scene.args(), machine.context().caps()))
+      variant.run(scene.args(), machine.context());
+  }
+}
+
+TEST(Attention, LargeScoresDoNotOverflow) {
+  Machine machine(1, cpu::best_isa());
+  for (const Variant<AttentionArgs>& variant : attention_op().variants) {
+    Scene scene({}, {3}, {130});
+    AttentionArgs args = scene.args();
+    if (!variant.supports(args, machine.context().caps())) continue;
+    args.scale = 1000;  // the softmax picks one key
+    variant.run(args, machine.context());
+    for (int64_t i = 0; i < scene.out.cols; ++i) ASSERT_TRUE(std::isfinite(scene.out.row(2)[i])) << i;
+  }
+}
+
+class AttentionBits : public testing::TestWithParam<cpu::Isa> {};
+
+TEST_P(AttentionBits, PrefillChunksAndDecodeGiveTheSameBitsAloneAndInCompany) {
+  const cpu::Isa isa = GetParam();
+  if (isa > cpu::best_isa()) GTEST_SKIP() << "this machine lacks " << cpu::name(isa);
+  for (const int window : {0, 50}) {
+    const Scene::Shape shape{.window = window};
+    Scene whole(shape, {150}, {150});
+    Machine one(1, isa), all(0, isa);
+    attention(whole.args(), one.context());
+    const auto expect_row = [&](const Scene& scene, int64_t row, int64_t position) {
+      ASSERT_EQ(std::memcmp(scene.out.row(row), whole.out.row(position), size_t(whole.out.cols) * 4), 0)
+          << "position " << position << " window " << window;
+    };
+    for (const int32_t chunk : {1, 2, 7, 16, 64}) {  // the last `chunk` tokens of every prefix
+      for (int32_t end = chunk; end <= 150; end += 13) {
+        Scene part(shape, {chunk, 1, 20}, {end, 90, 20});
+        attention(part.args(), all.context());
+        for (int32_t row = 0; row < chunk; ++row) expect_row(part, row, end - chunk + row);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, AttentionBits,
+                         testing::Values(cpu::Isa::generic, cpu::Isa::avx2, cpu::Isa::avx512),
+                         [](const auto& info) { return std::string(cpu::name(info.param)); });
+
+TEST(AttentionPlan, ItemsCoverEveryRowOnceLongestFirst) {
+  const std::vector<int32_t> q_start = {0, 1, 1, 41, 42, 60}, kv_len = {7, 3, 40, 1000, 700};
+  const AttentionPlan plan = plan_attention(q_start, kv_len);
+  EXPECT_EQ(plan.max_kv_len, 1000);
+  std::vector<int> covered(60);
+  int64_t previous = INT64_MAX;
+  for (const AttentionPlan::Item& item : plan.items) {
+    const auto b = static_cast<size_t>(item.sequence);
+    const int32_t rows = item.q_end - item.q_begin;
+    EXPECT_TRUE(rows >= 1 && rows <= AttentionPlan::kRowsPerItem) << rows;
+    EXPECT_TRUE(item.q_begin >= q_start[b] && item.q_end <= q_start[b + 1]) << "sequence " << b;
+    EXPECT_EQ(item.first_position, kv_len[b] - (q_start[b + 1] - item.q_begin));
+    for (int32_t row = item.q_begin; row < item.q_end; ++row) ++covered[static_cast<size_t>(row)];
+    const int64_t work = int64_t{rows} * (item.first_position + rows);
+    EXPECT_LE(work, previous);
+    previous = work;
+  }
+  EXPECT_EQ(covered, std::vector<int>(60, 1));
+  EXPECT_TRUE(plan_attention(std::vector<int32_t>{0}, {}).items.empty());
+}
+
+}  // namespace
+}  // namespace llamita

@@ -1,0 +1,109 @@
+#include "sched/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+namespace llamita::sched {
+namespace {
+
+std::vector<int32_t> prompt(int length, int first = 0) {
+  std::vector<int32_t> tokens(static_cast<size_t>(length));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+TEST(Scheduler, PromptsAreCutIntoChunksBesideRunningReplies) {
+  Scheduler scheduler({.batch_tokens = 8, .batch_sequences = 4, .context = 100}, 32, 4);
+  const SequenceId a = scheduler.add(prompt(3), 1);
+  const SequenceId b = scheduler.add(prompt(20, 50), 2);
+  Batch batch = scheduler.plan();
+  ASSERT_EQ(batch.chunks.size(), 2u);
+  EXPECT_TRUE(batch.chunks[0].sample);
+  EXPECT_EQ(batch.chunks[1].end, 5);
+  EXPECT_FALSE(batch.chunks[1].sample);
+  scheduler.commit();
+  scheduler.append(a, 7);
+  batch = scheduler.plan();
+  ASSERT_EQ(batch.chunks.size(), 2u);
+  EXPECT_EQ(batch.chunks[0].begin, 3);
+  EXPECT_EQ(batch.chunks[0].end, 4);
+  EXPECT_EQ(batch.chunks[1].begin, 5);
+  EXPECT_EQ(batch.chunks[1].end, 12) << "seven tokens are left beside the reply's one";
+  EXPECT_EQ(batch.tokens.size(), 8u);
+  EXPECT_EQ(batch.tokens[0], 7);
+  scheduler.commit();
+  scheduler.finish(a);
+  scheduler.finish(b);
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_TRUE(scheduler.plan().empty());
+}
+
+TEST(Scheduler, TheLastAdmittedGoesBackWhenBlocksRunOut) {
+  Scheduler scheduler({.batch_tokens = 64, .batch_sequences = 4, .context = 100}, 6, 4);
+  const SequenceId a = scheduler.add(prompt(8), 1);
+  const SequenceId b = scheduler.add(prompt(8, 50), 2);
+  scheduler.plan();
+  scheduler.commit();
+  EXPECT_EQ(scheduler.running(), 2);
+  scheduler.append(a, 1);
+  scheduler.append(b, 2);
+  for (int i = 0; i < 3; ++i) {  // each takes its third block, then their room is used up
+    scheduler.plan();
+    scheduler.commit();
+    scheduler.append(a, 1);
+    scheduler.append(b, 2);
+  }
+  scheduler.plan();
+  scheduler.commit();
+  scheduler.append(a, 1);
+  scheduler.append(b, 2);
+  const Batch batch = scheduler.plan();
+  ASSERT_EQ(batch.chunks.size(), 1u);
+  EXPECT_EQ(batch.chunks[0].sequence, a);
+  EXPECT_EQ(scheduler.waiting(), 1);
+  EXPECT_EQ(scheduler.preemptions(), 1);
+  scheduler.commit();
+  scheduler.finish(a);
+  const Batch again = scheduler.plan();
+  ASSERT_EQ(again.chunks.size(), 1u);
+  EXPECT_EQ(again.chunks[0].begin, 0);
+  EXPECT_EQ(again.chunks[0].end, 13) << "prompt and reply are computed again";
+  scheduler.commit();
+  scheduler.finish(b);
+  EXPECT_EQ(scheduler.check_integrity(), "");
+}
+
+TEST(Scheduler, BlocksOutliveTheStepThatReadsThem) {
+  Scheduler scheduler({.batch_tokens = 64, .batch_sequences = 4, .context = 100}, 4, 4);
+  const SequenceId a = scheduler.add(prompt(16), 1);
+  scheduler.plan();
+  scheduler.finish(a);  // cancelled while its step runs
+  EXPECT_EQ(scheduler.pool().free_blocks(), 0);
+  EXPECT_EQ(scheduler.check_integrity(), "");
+  scheduler.commit();
+  EXPECT_EQ(scheduler.pool().free_blocks(), 4);
+}
+
+TEST(Scheduler, AnAbandonedStepCountsForNothing) {
+  Scheduler scheduler({.batch_tokens = 64, .batch_sequences = 4, .context = 100}, 4, 4);
+  const SequenceId a = scheduler.add(prompt(5), 1);
+  scheduler.plan();
+  scheduler.abandon();
+  const Batch again = scheduler.plan();
+  ASSERT_EQ(again.chunks.size(), 1u);
+  EXPECT_EQ(again.chunks[0].begin, 0);
+  scheduler.commit();
+  scheduler.finish(a);
+}
+
+TEST(SchedulerDeathTest, MisuseIsCaught) {
+  Scheduler scheduler({.batch_tokens = 64, .batch_sequences = 4, .context = 12}, 4, 4);
+  EXPECT_DEATH(scheduler.add(prompt(13), 1), "13 tokens");
+  EXPECT_DEATH(scheduler.add({}, 1), "0 tokens");
+  EXPECT_DEATH(scheduler.finish(1), "not here");
+  EXPECT_DEATH(scheduler.commit(), "without a step");
+}
+
+}  // namespace
+}  // namespace llamita::sched

@@ -51,7 +51,7 @@ SYSTEM_HEADERS = re.compile(
 CUDA_HEADERS = re.compile(r"^(cuda\w*|cooperative_groups|mma|nv\w*|nccl)(/[\w/]+)?(\.h|\.hpp|\.cuh)?$")
 
 SOURCE_SUFFIXES = {".h", ".cc", ".cu", ".cuh"}
-ROOTS = ["include", "src", "server", "cli", "python", "tests", "bench", "lessons"]
+ROOTS = ["include", "src", "server", "cli", "python", "tests", "bench", "examples", "lessons"]
 MOST_LINES = 800
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
 

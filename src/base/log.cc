@@ -26,13 +26,9 @@ std::atomic<LogLevel>& current() {
 
 }  // namespace
 
-LogLevel log_level() {
-  return current().load(std::memory_order_relaxed);
-}
+LogLevel log_level() { return current().load(std::memory_order_relaxed); }
 
-void set_log_level(LogLevel level) {
-  current().store(level, std::memory_order_relaxed);
-}
+void set_log_level(LogLevel level) { current().store(level, std::memory_order_relaxed); }
 
 void log_line(LogLevel level, const std::string& message) {
   if (level > log_level()) return;

@@ -26,7 +26,7 @@ class ChatTemplate {
     bool add_generation_prompt = true;
     std::string bos_token;  // text of the special tokens, visible to the template
     std::string eos_token;
-    Json tools;          // array, or null for none
+    Json tools;  // array, or null for none
     // Further template variables (enable_thinking, date_string, …); their text is untrusted, and they cannot
     // take the place of a variable above.
     Json::Object extra;

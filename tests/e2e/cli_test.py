@@ -74,6 +74,15 @@ class CommandLine(unittest.TestCase):
         self.assertIn("/no/such/model", self.fails(1, "generate", "/no/such/model", "hi"))
         self.assertIn("absent.gguf", self.fails(1, "inspect", "absent.gguf"))
 
+    def test_models_that_are_not_downloaded(self):
+        with tempfile.TemporaryDirectory() as folder:
+            empty = {"LLAMITA_CACHE": folder, "HF_HUB_CACHE": folder, "HF_HUB_OFFLINE": "1"}
+            self.assertIn(b"no models yet", llamita("ls", environment=empty).stdout)
+            self.assertEqual(json.loads(llamita("ls", "--json", environment=empty).stdout), [])
+            self.assertIn("org/name", self.fails(1, "pull", "org/name", environment=empty))
+            self.assertIn("org/name", self.fails(1, "chat", "org/name:Q4_K_M", environment=empty))
+            self.assertIn("smollm2-135m-instruct", self.fails(1, "pull", "no-such-model", environment=empty))
+
     def test_broken_gguf_files(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "broken.gguf"

@@ -15,7 +15,7 @@ set_target_properties(llamita_library PROPERTIES OUTPUT_NAME llamita EXPORT_NAME
 target_compile_features(llamita_library INTERFACE cxx_std_20)
 target_include_directories(llamita_library INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # Defined by llamitaConfig.cmake, which finds the archives on the user's machine.
-target_link_libraries(llamita_library INTERFACE $<INSTALL_INTERFACE:llamita::pcre2>
+target_link_libraries(llamita_library INTERFACE ${CMAKE_DL_LIBS} $<INSTALL_INTERFACE:llamita::pcre2>
                       $<INSTALL_INTERFACE:llamita::utf8proc>)
 
 set(llamita_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/llamita)

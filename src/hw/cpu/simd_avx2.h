@@ -57,6 +57,21 @@ struct Avx2 {
     _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_cvtps_ph(value.v, _MM_FROUND_TO_NEAREST_INT));
   }
 
+  // An fp16 at any address in all lanes: broadcast first, so that no conversion passes through a scalar.
+  LLAMITA_SIMD F set_f16(const void* half) {
+    short bits;
+    __builtin_memcpy(&bits, half, sizeof bits);
+    return {_mm256_cvtph_ps(_mm_set1_epi16(bits))};
+  }
+  // Two neighbouring ones.
+  LLAMITA_SIMD void set_f16_pair(const void* halves, F& first, F& second) {
+    int bits;
+    __builtin_memcpy(&bits, halves, sizeof bits);
+    const __m256 both = _mm256_cvtph_ps(_mm_set1_epi32(bits));
+    first = {_mm256_moveldup_ps(both)};
+    second = {_mm256_movehdup_ps(both)};
+  }
+
   // kLanes bytes, widened.
   LLAMITA_SIMD I load_u8(const void* from) {
     return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from)))};

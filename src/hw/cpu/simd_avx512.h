@@ -68,6 +68,21 @@ struct Avx512 {
     _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtps_ph(value.v, _MM_FROUND_TO_NEAREST_INT));
   }
 
+  // An fp16 at any address in all lanes: broadcast first, so that no conversion passes through a scalar.
+  LLAMITA_SIMD F set_f16(const void* half) {
+    short bits;
+    __builtin_memcpy(&bits, half, sizeof bits);
+    return {_mm512_cvtph_ps(_mm256_set1_epi16(bits))};
+  }
+  // Two neighbouring ones.
+  LLAMITA_SIMD void set_f16_pair(const void* halves, F& first, F& second) {
+    int bits;
+    __builtin_memcpy(&bits, halves, sizeof bits);
+    const __m512 both = _mm512_cvtph_ps(_mm256_set1_epi32(bits));
+    first = {_mm512_moveldup_ps(both)};
+    second = {_mm512_movehdup_ps(both)};
+  }
+
   // kLanes bytes, widened.
   LLAMITA_SIMD I load_u8(const void* from) {
     return {_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)))};

@@ -51,8 +51,7 @@ struct Q4_0 : Lanes<S> {
   using typename Lanes<S>::F, typename Lanes<S>::I;
   [[gnu::always_inline]] static void group(const uint8_t* row, int64_t g, F* out) {
     const auto& block = reinterpret_cast<const BlockQ4_0*>(row)[g];
-    const float d = scale_of(block.d);
-    const F scale = S::set(d), offset = S::set(-8 * d);
+    const F scale = S::set_f16(&block.d), offset = S::mul(scale, S::set(-8.0f));
     Lanes<S>::nibbles16(block.nibbles, [&](int i, I q) { out[i] = S::fma(S::to_float(q), scale, offset); });
   }
 };
@@ -62,7 +61,8 @@ struct Q4_1 : Lanes<S> {
   using typename Lanes<S>::F, typename Lanes<S>::I;
   [[gnu::always_inline]] static void group(const uint8_t* row, int64_t g, F* out) {
     const auto& block = reinterpret_cast<const BlockQ4_1*>(row)[g];
-    const F scale = S::set(scale_of(block.d)), offset = S::set(scale_of(block.m));
+    F scale, offset;
+    S::set_f16_pair(&block.d, scale, offset);
     Lanes<S>::nibbles16(block.nibbles, [&](int i, I q) { out[i] = S::fma(S::to_float(q), scale, offset); });
   }
 };
@@ -72,8 +72,7 @@ struct Q5_0 : Lanes<S> {
   using typename Lanes<S>::F, typename Lanes<S>::I;
   [[gnu::always_inline]] static void group(const uint8_t* row, int64_t g, F* out) {
     const auto& block = reinterpret_cast<const BlockQ5_0*>(row)[g];
-    const float d = scale_of(block.d);
-    const F scale = S::set(d), offset = S::set(-16 * d);
+    const F scale = S::set_f16(&block.d), offset = S::mul(scale, S::set(-16.0f));
     Lanes<S>::nibbles16(block.nibbles, [&](int i, I q) {
       out[i] = S::fma(S::to_float(S::bit_or(q, Lanes<S>::fifth_bits(block.high_bits, i))), scale, offset);
     });
@@ -85,7 +84,8 @@ struct Q5_1 : Lanes<S> {
   using typename Lanes<S>::F, typename Lanes<S>::I;
   [[gnu::always_inline]] static void group(const uint8_t* row, int64_t g, F* out) {
     const auto& block = reinterpret_cast<const BlockQ5_1*>(row)[g];
-    const F scale = S::set(scale_of(block.d)), offset = S::set(scale_of(block.m));
+    F scale, offset;
+    S::set_f16_pair(&block.d, scale, offset);
     Lanes<S>::nibbles16(block.nibbles, [&](int i, I q) {
       out[i] = S::fma(S::to_float(S::bit_or(q, Lanes<S>::fifth_bits(block.high_bits, i))), scale, offset);
     });
@@ -97,7 +97,7 @@ struct Q8_0 : Lanes<S> {
   using typename Lanes<S>::F;
   [[gnu::always_inline]] static void group(const uint8_t* row, int64_t g, F* out) {
     const auto& block = reinterpret_cast<const BlockQ8_0*>(row)[g];
-    const F scale = S::set(scale_of(block.d));
+    const F scale = S::set_f16(&block.d);
     for (int i = 0; i < Lanes<S>::kGroup; ++i) {
       out[i] = S::mul(S::to_float(S::load_i8(block.q + i * S::kLanes)), scale);
     }
@@ -109,7 +109,7 @@ struct IQ4_NL : Lanes<S> {
   using typename Lanes<S>::F, typename Lanes<S>::I;
   [[gnu::always_inline]] static void group(const uint8_t* row, int64_t g, F* out) {
     const auto& block = reinterpret_cast<const BlockIQ4_NL*>(row)[g];
-    const F scale = S::set(scale_of(block.d));
+    const F scale = S::set_f16(&block.d);
     Lanes<S>::nibbles16(
         block.nibbles, [&](int i, I q) { out[i] = S::mul(S::to_float(S::lookup_i8(kIQ4Values, q)), scale); });
   }

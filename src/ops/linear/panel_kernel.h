@@ -17,7 +17,7 @@ struct Panel {
   static constexpr int kLanes = S::kLanes;
   static constexpr int kTileRows = kLanes == 16 ? 6 : 3;
   static constexpr int kTileTokens = 4;
-  static constexpr int kChunkGroups = 8;
+  static constexpr int kChunkGroups = 16;
   static constexpr int kChunk = 32 * kChunkGroups;
   static constexpr int kBlockTokens = 128;
   static constexpr int kTileFloats = kTileRows * kTileTokens * kLanes;
@@ -74,6 +74,10 @@ struct Panel {
     float* waiting = partial;
     for (int64_t t = t_begin; t < t_end; t += kTileTokens) {
       const int64_t tokens = t_end - t;
+      // The rows of x are far apart, so that the processor's own prefetcher starts anew at each.
+      for (int64_t next = t + kTileTokens; next < t + 2 * kTileTokens && next < t_end; ++next) {
+        for (int e = 0; e < elems; e += 16) __builtin_prefetch(job.x + next * job.x_stride + k + e);
+      }
       for (int r = 0; r < rows; r += kTileRows, waiting += kTileFloats) {
         const auto run = tokens >= 4 ? tile<4> : tokens == 3 ? tile<3> : tokens == 2 ? tile<2> : tile<1>;
         run(job, weights + r, elems, t, k, n + r, rows - r, first, last, waiting);

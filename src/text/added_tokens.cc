@@ -25,6 +25,7 @@ void AddedTokenMatcher::add(const AddedToken& token) {
     throw Error(cat("added token ", token.id, " is ", token.content.size(), " bytes long; at most ",
                     kMaxBytes, " are supported"));
   }
+  has_special_ = has_special_ || token.special;
   begins_[static_cast<unsigned char>(token.content[0])] = true;
   uint32_t node = 0;
   for (const char byte : token.content) {

@@ -33,6 +33,8 @@ class AddedTokenMatcher {
   // `token.content` is what is searched for. Throws Error for one that is longer than kMaxBytes.
   void add(const AddedToken& token);
 
+  bool has_special() const { return has_special_; }
+
   // Appends the matches inside [from, to) of `text`, in order. A token that strips takes white space from all
   // of `text`, but nothing before the end of the last match in `out`. In untrusted text a control token's
   // spelling is stepped over.
@@ -42,6 +44,7 @@ class AddedTokenMatcher {
   const AddedToken* longest_at(std::string_view text) const;
 
   std::vector<AddedToken> tokens_;
+  bool has_special_ = false;
   // A trie: node 0 is the root, edges are keyed by node and byte.
   std::unordered_map<uint64_t, uint32_t> edges_;
   std::vector<int32_t> token_of_node_{-1};

@@ -20,7 +20,7 @@ struct PipelineTokenizer::Segment {
   std::string_view text;
   bool trusted;
   bool text_start;  // the very first text
-  bool continues;   // cut from the text before it by a change of trust only
+  bool continues;   // cut from the text before it by a change of trust
 };
 
 // One call of encode().
@@ -52,14 +52,19 @@ class PipelineTokenizer::Encoder {
   }
 
  private:
-  // Text between added tokens, cut where trust changes.
+  // Text between added tokens. Words and merges run on where trust changes, as if the text had come in one
+  // piece: they spell no control token whoever wrote them. Only where normalized text may still hold a
+  // control token that someone untrusted wrote is the text cut by trust.
   void encode_between(size_t begin, size_t end, std::vector<int32_t>& out) {
     for (bool continues = false; begin < end; continues = true) {
       while (runs_[run_].end <= begin) ++run_;
-      const size_t stop = std::min(end, runs_[run_].end);
-      encode_segment(
-          {std::string_view(text_).substr(begin, stop - begin), runs_[run_].trusted, begin == 0, continues},
-          out);
+      const bool trusted = runs_[run_].trusted;
+      const bool mixed = runs_[run_].end < end;
+      const bool cut = mixed && tokenizer_.normalized_matcher_.has_special();
+      const size_t stop = cut ? runs_[run_].end : end;
+      encode_segment({std::string_view(text_).substr(begin, stop - begin), trusted && (cut || !mixed),
+                      begin == 0, continues},
+                     out);
       begin = stop;
     }
   }

@@ -31,8 +31,8 @@ class Tokenizer {
   // From the tokenizer.ggml.* keys of a GGUF file.
   static std::unique_ptr<Tokenizer> from_gguf(const gguf::File& file);
 
-  // Token ids of the pieces in order. Merges never cross a change of trust. `add_special` adds what the
-  // model's post-processor adds (a BOS, say).
+  // Token ids of the pieces as one text; only control tokens look at who wrote it. `add_special` adds what
+  // the model's post-processor adds (a BOS, say).
   virtual std::vector<int32_t> encode(std::span<const Piece> pieces, bool add_special) const = 0;
   // One piece. Untrusted text that spells a control token becomes ordinary tokens.
   std::vector<int32_t> encode(std::string_view text, bool add_special, bool trusted) const;

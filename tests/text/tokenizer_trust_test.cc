@@ -76,6 +76,21 @@ TEST_P(TokenizerTrust, NothingIsPutBeforeTextThatGoesOnAfterAChangeOfTrust) {
   EXPECT_EQ(text.substr(text.find('a')), "abcd");
 }
 
+TEST_P(TokenizerTrust, WordsRunOnOverAChangeOfTrust) {
+  const char* texts[] = {"Reply to: ", "hello", " two  spaces ", "x", "12", "34", "naïve",
+                         "'s",      "\n",    "\n\nLine"};
+  for (const char* before : texts) {
+    for (const char* message : texts) {
+      for (const char* after : texts) {
+        const std::vector<Piece> pieces = {{before, true}, {message, false}, {after, true}};
+        EXPECT_EQ(tokenizer_->encode(pieces, false),
+                  tokenizer_->encode(std::string(before) + message + after, false, true))
+            << before << "|" << message << "|" << after;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, TokenizerTrust, testing::ValuesIn(test::golden_names()),
                          [](const auto& info) { return info.param; });
 

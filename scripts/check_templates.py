@@ -14,6 +14,7 @@ import argparse
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -71,6 +72,7 @@ def templates_in(name, data, depth=0):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default="build")
+    parser.add_argument("--match", default="", help="only templates whose name matches this pattern")
     parser.add_argument("paths", nargs="*")
     args = parser.parse_args()
     files = [make_template_golden.FOLDER]
@@ -80,6 +82,7 @@ def main():
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and file.name.endswith(KINDS):
                 templates.update(templates_in(str(file), file.read_bytes()))
+    templates = {name: source for name, source in templates.items() if re.search(args.match, name)}
     tool = subprocess.Popen([f"{args.build}/tests/render_template", "--lines"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     bad = 0
     for name, source in templates.items():

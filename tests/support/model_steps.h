@@ -105,7 +105,10 @@ class ModelSteps {
   };
 
   // Pages in an order that no arithmetic on sequence or position gives by chance.
-  int32_t next_page() { return static_cast<int32_t>((7 * pages_taken_++ + 3) % kPages); }
+  int32_t next_page() {
+    LLAMITA_CHECK(pages_taken_ < kPages, "a test's cache holds ", kPages, " pages");
+    return static_cast<int32_t>((7 * pages_taken_++ + 3) % kPages);
+  }
 
   const Model& model_;
   ThreadPool pool_;

@@ -1,7 +1,7 @@
-// Logits of given token ids, for comparisons with other engines.
-//   teacher_forced MODEL < ids.txt > logits.bin       each line a text's token ids; out: f32 (tokens, V) of
-//   each line teacher_forced MODEL --greedy N < ids.txt         each line a prompt; out: the N most probable
-//   next ids, a line each
+// Logits of given token ids, for comparisons with other engines. Each line of input is one text's token ids.
+//
+//   teacher_forced MODEL < ids.txt                writes (tokens, V) f32 for each line
+//   teacher_forced MODEL --greedy N < ids.txt     prints the N most probable next ids of each line
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

@@ -19,7 +19,7 @@ Variables variables_of(const Json& messages, const ChatTemplate::Options& option
   out.emplace_back("documents", jinja::Value());
   for (const auto& [name, value] : options.extra) {
     const auto earlier =
-        std::find_if(out.begin(), out.end(), [&](const auto& entry) { return entry.first == name; });
+        std::find_if(out.begin(), out.end(), [&key = name](const auto& entry) { return entry.first == key; });
     jinja::Value converted = jinja::Value::from_json(value, false);
     if (earlier == out.end()) {
       out.emplace_back(name, std::move(converted));

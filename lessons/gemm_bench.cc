@@ -6,6 +6,7 @@
 #include <random>
 
 #include "lessons/bench.h"
+#include "lessons/gemm_buffers.h"
 #include "lessons/gemm_check.h"
 #include "llamita/error.h"
 
@@ -41,27 +42,6 @@ std::vector<Shape> grid_shapes() {
   return shapes;
 }
 
-// Enough sets of matrices that the L2 cache has forgotten one before it is used again.
-struct GemmBench::Buffers {
-  std::vector<Guarded> a, b, c;
-  Shape shape;
-
-  Buffers(const Shape& s, size_t sets, uint64_t seed, const cuda::Stream& stream) : shape(s) {
-    for (size_t i = 0; i < sets; ++i) {
-      a.emplace_back(size_t(s.m) * s.k, stream);
-      b.emplace_back(size_t(s.n) * s.k, stream);
-      c.emplace_back(size_t(s.m) * s.n, stream);
-      fill_random(a[i].data(), a[i].count, seed + 3 * i, stream);
-      fill_random(b[i].data(), b[i].count, seed + 3 * i + 1, stream);
-    }
-    stream.synchronize();
-  }
-  Gemm problem(size_t i) const {
-    const size_t set = i % a.size();
-    return {a[set].data(), b[set].data(), c[set].data(), shape.m, shape.n, shape.k};
-  }
-};
-
 GemmBench::GemmBench() : device_(cuda::device_properties(0)), seed_(std::random_device{}()) {
   const char* why = "";
   peer_ = CublasLt::load(&why);
@@ -69,7 +49,7 @@ GemmBench::GemmBench() : device_(cuda::device_properties(0)), seed_(std::random_
 }
 
 bool GemmBench::check(const GemmLesson& lesson) {
-  const GemmContext context{stream_.get(), device_.sm_count};
+  const GemmContext context = this->context();
   int failed = 0;
   double worst = 0;
   for (const Shape& shape : check_shapes()) {
@@ -106,11 +86,15 @@ double GemmBench::best_peer_us(const Buffers& buffers, int launches, int* algori
   return best;
 }
 
-double GemmBench::time(const GemmLesson& lesson, const Shape& shape) {
-  const GemmContext context{stream_.get(), device_.sm_count};
+size_t GemmBench::sets_for(const Shape& shape) const {
   const size_t set_bytes =
       2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
-  const size_t sets = std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+  return std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+}
+
+double GemmBench::time(const GemmLesson& lesson, const Shape& shape) {
+  const GemmContext context = this->context();
+  const size_t sets = sets_for(shape);
   const Buffers buffers(shape, sets, seed_ += 101, stream_);
 
   const TimedGraph once(stream_, 1, [&](int i) { lesson.run(buffers.problem(i), context); });

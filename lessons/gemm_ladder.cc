@@ -1,6 +1,6 @@
-// gemm_ladder [--only 07] [--shapes ladder|grid|none] [--seconds 120]: checks every step of the GEMM ladder
-// against fp64 and times it beside the best algorithm of cuBLASLt. Each step runs in a process of its own
-// with a time limit, so that a kernel that hangs or faults costs its own rows and no others.
+// gemm_ladder [--only 07] [--shapes ladder|grid|tiles|none] [--seconds 120]: checks every step of the GEMM
+// ladder against fp64 and times it beside the best algorithm of cuBLASLt. Each step runs in a process of its
+// own with a time limit, so that a kernel that hangs or faults costs its own rows and no others.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -24,7 +24,7 @@ struct Options {
 };
 
 int usage() {
-  std::fprintf(stderr, "gemm_ladder [--only 07] [--shapes ladder|grid|none] [--seconds 120]\n");
+  std::fprintf(stderr, "gemm_ladder [--only 07] [--shapes ladder|grid|tiles|none] [--seconds 120]\n");
   return 2;
 }
 
@@ -46,7 +46,8 @@ bool parse(int argc, char** argv, Options& options) {
     else
       return false;
   }
-  return options.shapes == "ladder" || options.shapes == "grid" || options.shapes == "none";
+  return options.shapes == "ladder" || options.shapes == "grid" || options.shapes == "tiles" ||
+         options.shapes == "none";
 }
 
 bool run_lesson(const GemmLesson& lesson, const Options& options) {
@@ -57,6 +58,12 @@ bool run_lesson(const GemmLesson& lesson, const Options& options) {
     return true;
   }
   bool good = bench.check(lesson);
+  if (lesson.run == gemm_12_split_k) good = bench.check_tiles() && good;
+  if (options.shapes == "tiles") {
+    if (lesson.run == gemm_12_split_k)
+      for (const Shape& shape : grid_shapes()) bench.time_tiles(shape);
+    return good;
+  }
   std::vector<Shape> shapes;
   if (options.shapes == "ladder") shapes = ladder_shapes();
   if (options.shapes == "grid") shapes = grid_shapes();

@@ -45,5 +45,7 @@ void gemm_07_tma_wgmma(const Gemm&, const GemmContext&);
 void gemm_08_warp_specialised(const Gemm&, const GemmContext&);
 void gemm_09_persistent(const Gemm&, const GemmContext&);
 void gemm_10_ping_pong(const Gemm&, const GemmContext&);
+void gemm_11_tile_widths(const Gemm&, const GemmContext&);
+void gemm_12_split_k(const Gemm&, const GemmContext&);
 
 }  // namespace llamita::lessons

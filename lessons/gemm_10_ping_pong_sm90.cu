@@ -2,12 +2,14 @@
 // other has the tensor cores to itself: the epilogue is hidden.
 //
 // Tiles of this block go to consumer 0 and 1 alternately, 2 x m64n128k16 a step (128 accumulators a thread).
-// The producer fills the ring in the order of the tiles, so the ring itself keeps the consumers apart:
-// consumer 1 cannot start its tile before consumer 0 has nearly finished its own. Where a consumer enters the
-// ring follows from the number of tiles before its own (RingCursor). Clusters of two share B as in step 9:
-// without, a 128x128 tile would need 64 bytes a clock from L2. Shared memory: 6 x 32 KB ring + 2 x 16 KB
-// chunks. Bound by: the rate of wgmma; a 128x128 tile reads more shared memory a product than 128x256, so
-// step 9 wins where K is long and this one where K is short.
+// The producer fills the ring in the order of the tiles; where a consumer enters follows from the number of
+// tiles before its own (RingCursor). Invariant: a consumer waits for a stage's round only when the round
+// before it has landed, for a parity cannot tell round r from round r - 2. The former tile's rounds are seen
+// by the other consumer, so it hands over the turn (Storage::turn) once it has seen its last one: its last
+// multiplies and its whole epilogue run beside ours, and the tensor cores meet one main loop at a time.
+// Clusters of two share B as in step 9: without, a 128x128 tile would need 64 bytes a clock from L2. Shared
+// memory: 6 x 32 KB ring + 2 x 16 KB chunks. Bound by: the rate of wgmma; a 128x128 tile reads more shared
+// memory a product than 128x256, so step 9 wins where K is long and this one where K is short.
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -45,6 +47,7 @@ struct Storage {
   uint8_t b[kStages][kTileBytes];
   uint8_t chunk[2][2][kChunkBytes];
   device::Ring<kStages> ring;
+  uint64_t turn[2];  // of each consumer; a phase a tile, completed by the other's four warps
 };
 static_assert(smem_bytes<Storage>() <= 232448, "the shared memory of a block on sm_90");
 
@@ -117,6 +120,9 @@ __device__ __forceinline__ void consume(const Params& p, Storage& s, uint32_t ra
     float upper[kTile / 2], lower[kTile / 2];
     device::RingCursor<kStages> at(static_cast<uint32_t>(j) * static_cast<uint32_t>(p.blocks));
     uint32_t former = 0;
+    // Tile j is phase j / 2 of our turn. Consumer 1 waits for consumer 0's tile j - 1 in that phase, consumer
+    // 0 for consumer 1's in the phase before, which for its first tile is the one that passes at once.
+    ptx::mbarrier_wait(&s.turn[consumer], (j / 2 + 1 - consumer) & 1);
     for (int block = 0; block < p.blocks; ++block, at.advance()) {
       s.ring.wait_full(at);
       const uint64_t a = device::wgmma_descriptor(s.a[at.stage()]);
@@ -129,6 +135,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage& s, uint32_t ra
       if (block > 0) release<kCluster>(s, former, thread);
       former = at.stage();
     }
+    if (thread % 32 == 0) ptx::mbarrier_arrive(&s.turn[consumer ^ 1]);  // the warp has seen its last round
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(upper);
     ptx::wgmma_pin(lower);
@@ -143,7 +150,11 @@ __global__ void __launch_bounds__(kThreads, 1) ping_pong(const __grid_constant__
   Storage& s = shared_storage<Storage>();
   const int group = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
   const uint32_t rank = kCluster > 1 ? ptx::cluster_rank() : 0;
-  if (threadIdx.x == 0) s.ring.init(4 * kCluster);  // one consumer, four warps, in each block
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&s.turn[0], 4);
+    ptx::mbarrier_init(&s.turn[1], 4);
+    s.ring.init(4 * kCluster);  // one consumer, four warps, in each block; also publishes the turns
+  }
   if constexpr (kCluster > 1)
     ptx::cluster_sync();
   else

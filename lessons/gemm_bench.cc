@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <functional>
 #include <random>
 
-#include "base/cat.h"
-#include "hw/cuda/graph.h"
-#include "hw/cuda/memory.h"
+#include "lessons/bench.h"
+#include "lessons/gemm_buffers.h"
 #include "lessons/gemm_check.h"
 #include "llamita/error.h"
 
@@ -16,36 +14,7 @@ namespace llamita::lessons {
 
 namespace {
 
-constexpr size_t kGuard = 1024;  // elements of poison before and after each matrix
-
 double flop(const Shape& s) { return 2.0 * s.m * s.n * s.k; }
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-// A matrix between two stretches of NaN: what reads or writes outside it shows.
-struct Guarded {
-  Storage storage;
-  size_t count = 0;
-
-  Guarded(size_t elements, const cuda::Stream& stream)
-      : storage(cuda::allocate_storage((elements + 2 * kGuard) * 2, 0)), count(elements) {
-    poison(stream);
-  }
-  __nv_bfloat16* data() const { return static_cast<__nv_bfloat16*>(storage.data()) + kGuard; }
-  void poison(const cuda::Stream& stream) const {
-    cuda::fill_async(storage.data(), 0xFF, storage.bytes(), stream);
-  }
-  bool guards_intact(const cuda::Stream& stream) const {
-    std::vector<uint16_t> seen(2 * kGuard);
-    cuda::copy_async(seen.data(), storage.data(), kGuard * 2, stream);
-    cuda::copy_async(seen.data() + kGuard, data() + count, kGuard * 2, stream);
-    stream.synchronize();
-    return std::all_of(seen.begin(), seen.end(), [](uint16_t v) { return v == 0xFFFF; });
-  }
-};
 
 }  // namespace
 
@@ -73,50 +42,6 @@ std::vector<Shape> grid_shapes() {
   return shapes;
 }
 
-// Enough sets of matrices that the L2 cache has forgotten one before it is used again.
-struct GemmBench::Buffers {
-  std::vector<Guarded> a, b, c;
-  Shape shape;
-
-  Buffers(const Shape& s, size_t sets, uint64_t seed, const cuda::Stream& stream) : shape(s) {
-    for (size_t i = 0; i < sets; ++i) {
-      a.emplace_back(size_t(s.m) * s.k, stream);
-      b.emplace_back(size_t(s.n) * s.k, stream);
-      c.emplace_back(size_t(s.m) * s.n, stream);
-      fill_random(a[i].data(), a[i].count, seed + 3 * i, stream);
-      fill_random(b[i].data(), b[i].count, seed + 3 * i + 1, stream);
-    }
-    stream.synchronize();
-  }
-  Gemm problem(size_t i) const {
-    const size_t set = i % a.size();
-    return {a[set].data(), b[set].data(), c[set].data(), shape.m, shape.n, shape.k};
-  }
-};
-
-// `launches` runs over the buffer sets as one graph, so that the host's cost of a launch is not in the
-// figure.
-class TimedGraph {
- public:
-  TimedGraph(const cuda::Stream& stream, int launches, const std::function<void(int)>& run)
-      : stream_(stream), launches_(launches), graph_(cuda::Graph::capture(stream, [&] {
-          for (int i = 0; i < launches; ++i) run(i);
-        })) {}
-  double microseconds() const {  // of one run
-    stream_.record(begin_);
-    graph_.launch(stream_);
-    stream_.record(end_);
-    end_.synchronize();
-    return cuda::elapsed_ms(begin_, end_) * 1e3 / launches_;
-  }
-
- private:
-  const cuda::Stream& stream_;
-  int launches_;
-  cuda::Graph graph_;
-  cuda::Event begin_{true}, end_{true};
-};
-
 GemmBench::GemmBench() : device_(cuda::device_properties(0)), seed_(std::random_device{}()) {
   const char* why = "";
   peer_ = CublasLt::load(&why);
@@ -124,7 +49,7 @@ GemmBench::GemmBench() : device_(cuda::device_properties(0)), seed_(std::random_
 }
 
 bool GemmBench::check(const GemmLesson& lesson) {
-  const GemmContext context{stream_.get(), device_.sm_count};
+  const GemmContext context = this->context();
   int failed = 0;
   double worst = 0;
   for (const Shape& shape : check_shapes()) {
@@ -161,11 +86,15 @@ double GemmBench::best_peer_us(const Buffers& buffers, int launches, int* algori
   return best;
 }
 
-double GemmBench::time(const GemmLesson& lesson, const Shape& shape) {
-  const GemmContext context{stream_.get(), device_.sm_count};
+size_t GemmBench::sets_for(const Shape& shape) const {
   const size_t set_bytes =
       2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
-  const size_t sets = std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+  return std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+}
+
+double GemmBench::time(const GemmLesson& lesson, const Shape& shape) {
+  const GemmContext context = this->context();
+  const size_t sets = sets_for(shape);
   const Buffers buffers(shape, sets, seed_ += 101, stream_);
 
   const TimedGraph once(stream_, 1, [&](int i) { lesson.run(buffers.problem(i), context); });

@@ -33,6 +33,11 @@ class GemmBench {
   // Prints a line for each shape that fails; true when none does.
   bool check(const GemmLesson& lesson);
 
+  // The same for every tile choice of steps 11 and 12, whatever their model would choose.
+  bool check_tiles();
+  // One row: microseconds of every tile choice, the model's clocks in brackets, its choice marked.
+  void time_tiles(const Shape& shape);
+
   // Times the lesson and the peer in alternation and prints a row. Returns peer time / own time, 0 without a
   // peer.
   double time(const GemmLesson& lesson, const Shape& shape);
@@ -40,6 +45,8 @@ class GemmBench {
  private:
   struct Buffers;
 
+  GemmContext context() const { return {stream_.get(), device_.sm_count}; }
+  size_t sets_for(const Shape& shape) const;
   double best_peer_us(const Buffers& buffers, int launches, int* algorithm);
 
   cuda::DeviceProperties device_;

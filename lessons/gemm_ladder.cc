@@ -1,20 +1,15 @@
-// gemm_ladder [--only 07] [--shapes ladder|grid|none] [--seconds 120]: checks every step of the GEMM ladder
-// against fp64 and times it beside the best algorithm of cuBLASLt. Each step runs in a process of its own
-// with a time limit, so that a kernel that hangs or faults costs its own rows and no others.
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <chrono>
+// gemm_ladder [--only 07] [--shapes ladder|grid|tiles|none] [--seconds 120]: checks every step of the GEMM
+// ladder against fp64 and times it beside the best algorithm of cuBLASLt. Each step runs in a process of its
+// own with a time limit, so that a kernel that hangs or faults costs its own rows and no others.
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "hw/cuda/device_properties.h"
+#include "lessons/bench.h"
 #include "lessons/gemm_bench.h"
 #include "llamita/error.h"
 
@@ -29,7 +24,7 @@ struct Options {
 };
 
 int usage() {
-  std::fprintf(stderr, "gemm_ladder [--only 07] [--shapes ladder|grid|none] [--seconds 120]\n");
+  std::fprintf(stderr, "gemm_ladder [--only 07] [--shapes ladder|grid|tiles|none] [--seconds 120]\n");
   return 2;
 }
 
@@ -51,7 +46,8 @@ bool parse(int argc, char** argv, Options& options) {
     else
       return false;
   }
-  return options.shapes == "ladder" || options.shapes == "grid" || options.shapes == "none";
+  return options.shapes == "ladder" || options.shapes == "grid" || options.shapes == "tiles" ||
+         options.shapes == "none";
 }
 
 bool run_lesson(const GemmLesson& lesson, const Options& options) {
@@ -62,6 +58,12 @@ bool run_lesson(const GemmLesson& lesson, const Options& options) {
     return true;
   }
   bool good = bench.check(lesson);
+  if (lesson.run == gemm_12_split_k) good = bench.check_tiles() && good;
+  if (options.shapes == "tiles") {
+    if (lesson.run == gemm_12_split_k)
+      for (const Shape& shape : grid_shapes()) bench.time_tiles(shape);
+    return good;
+  }
   std::vector<Shape> shapes;
   if (options.shapes == "ladder") shapes = ladder_shapes();
   if (options.shapes == "grid") shapes = grid_shapes();
@@ -79,30 +81,6 @@ bool run_lesson(const GemmLesson& lesson, const Options& options) {
   return good;
 }
 
-// Runs this program for one lesson and ends it after the time limit. True when it left with success.
-bool run_child(const GemmLesson& lesson, const Options& options) {
-  std::fflush(stdout);
-  const pid_t child = fork();
-  if (child < 0) throw Error("fork failed: the system has no room for another process");
-  if (child == 0) {
-    execl("/proc/self/exe", "gemm_ladder", "--child", "--only", lesson.name, "--shapes",
-          options.shapes.c_str(), static_cast<char*>(nullptr));
-    _exit(127);
-  }
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.seconds);
-  int status = 0;
-  while (waitpid(child, &status, WNOHANG) == 0) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      kill(child, SIGKILL);
-      waitpid(child, &status, 0);
-      std::printf("%-20s HUNG: ended after %d s\n", lesson.name, options.seconds);
-      return false;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 int run(const Options& options) {
   if (cuda::device_count() == 0) {
     std::printf("gemm_ladder: skipped, there is no NVIDIA GPU here\n");
@@ -113,7 +91,11 @@ int run(const Options& options) {
   for (const GemmLesson& lesson : gemm_lessons()) {
     if (std::strncmp(lesson.name, options.only.c_str(), options.only.size()) != 0) continue;
     ++ran;
-    const bool good = options.child ? run_lesson(lesson, options) : run_child(lesson, options);
+    const bool good =
+        options.child
+            ? run_lesson(lesson, options)
+            : run_child("gemm_ladder", {"--child", "--only", lesson.name, "--shapes", options.shapes},
+                        options.seconds);
     if (!good) bad.push_back(lesson.name);
   }
   if (ran == 0) return usage();

@@ -17,6 +17,8 @@ constexpr GemmLesson kLessons[] = {
     {"08_warp_specialised", "producer and consumer warpgroups", true, kAny, gemm_08_warp_specialised},
     {"09_persistent", "persistent, grouped tiles, multicast, TMA store", true, kAny, gemm_09_persistent},
     {"10_ping_pong", "two consumers take turns: epilogue hidden", true, kAny, gemm_10_ping_pong},
+    {"11_tile_widths", "the tile's width follows the problem", true, kAny, gemm_11_tile_widths},
+    {"12_split_k", "clusters share a tile where tiles are few", true, kAny, gemm_12_split_k},
 };
 
 }  // namespace

@@ -1,9 +1,11 @@
 // The ring between a producer that fills stages of shared memory and consumers that read them. Stage s has
 // two barriers: full[s] completes when the data of a round has landed, empty[s] when all consumers have let
 // it go. In iteration i of the whole kernel the stage is i % kStages and the round i / kStages; the parity to
-// wait for follows from the round alone, so any role can enter the ring at any iteration, which persistent
-// and ping-pong kernels need:
+// wait for follows from the round alone:
 //   consumer: wait(full, round & 1)          producer: wait(empty, (round & 1) ^ 1), which passes in round 0.
+// A parity tells two neighbouring rounds apart and no more: whoever waits for a round must know that the
+// round before it is complete. A role that meets every round knows; one that leaves rounds to others
+// (ping-pong) must first hear from them that they saw theirs.
 #pragma once
 
 #include <cstdint>

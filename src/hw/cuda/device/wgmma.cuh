@@ -23,6 +23,17 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* tile) {
 inline constexpr uint64_t kDescriptorK16 = 32 / 16;
 inline constexpr uint64_t kDescriptor64Rows = 64 * kSwizzleRowBytes / 16;
 
+// B stored (K, N), N contiguous: panels of 64 columns, each kPanelRows rows of 128 bytes. The leading offset
+// is the way to the next panel, the stride the way to the next eight rows of K. 16 elements further along K
+// are 16 rows.
+template <int kPanelRows>
+__device__ __forceinline__ uint64_t wgmma_descriptor_transposed(const void* tile) {
+  constexpr uint64_t kFixed = (uint64_t{1} << 62) | (uint64_t{1024 / 16} << 32) |
+                              (uint64_t{kPanelRows * kSwizzleRowBytes / 16} << 16);
+  return kFixed | ((ptx::smem_address(tile) & 0x3FFFF) >> 4);
+}
+inline constexpr uint64_t kDescriptorK16Transposed = 16 * kSwizzleRowBytes / 16;
+
 // d(64, N) = a(64, 64) b(N, 64)^T + accumulate d: four multiplies, queued, not awaited.
 template <class Element, int kN>
 __device__ __forceinline__ void wgmma_k64(float (&d)[kN / 2], uint64_t a, uint64_t b, bool accumulate) {

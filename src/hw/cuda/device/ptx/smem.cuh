@@ -17,4 +17,14 @@ __device__ __forceinline__ uint32_t cluster_address(uint32_t smem, uint32_t rank
   return mapped;
 }
 
+// From an address that cluster_address made.
+__device__ __forceinline__ float4 load_cluster_float4(uint32_t address) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
 }  // namespace llamita::ptx

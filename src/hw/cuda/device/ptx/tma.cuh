@@ -40,6 +40,22 @@ __device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, const void*
                : "memory");
 }
 
+// Boxes of rank 4. `at`: outermost first, as the tensor's shape.
+__device__ __forceinline__ void tma_load_4d(void* smem, const CUtensorMap* map, int4 at, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+      "%3, %4, %5}], [%6];" ::"r"(smem_address(smem)),
+      "l"(map), "r"(at.w), "r"(at.z), "r"(at.y), "r"(at.x), "r"(smem_address(barrier))
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_store_4d(const CUtensorMap* map, const void* smem, int4 at) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(map),
+      "r"(at.w), "r"(at.z), "r"(at.y), "r"(at.x), "r"(smem_address(smem))
+      : "memory");
+}
+
 __device__ __forceinline__ void tma_store_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }

@@ -38,8 +38,10 @@ struct Int8Avx2 {
   LLAMITA_INLINE void dot32(const uint8_t* w, const int8_t* x, int64_t stride, const int32_t* scales,
                             I (&sums)[kRowVectors][T]) {
     constexpr int kSteps = steps<Format>();
+#pragma GCC unroll 8
     for (int run = 0; run < 8; run += kSteps) {
       __m256i pairs[kRowVectors][T];
+#pragma GCC unroll 8
       for (int step = run; step < run + kSteps; ++step) {
         __m256i weight[kRowVectors], size[kRowVectors];
         for (int r = 0; r < kRowVectors; ++r) {

@@ -24,11 +24,13 @@ struct Int8Avx512 {
   template <class Format, int kRows, int T>
   LLAMITA_INLINE void dot32(const uint8_t* w, const int8_t* x, int64_t stride, const int32_t* scales,
                             I (&sums)[kRowVectors][T]) {
+#pragma GCC unroll 2
     for (int run = 0; run < 8; run += 4) {
       __m512i dots[kRowVectors][T];
       for (int r = 0; r < kRowVectors; ++r) {
         for (int u = 0; u < T; ++u) dots[r][u] = Format::kSuper ? _mm512_setzero_si512() : sums[r][u].v;
       }
+#pragma GCC unroll 4
       for (int step = run; step < run + 4; ++step) {
         __m512i weight[kRowVectors];
         for (int r = 0; r < kRowVectors; ++r) weight[r] = load(w + step * kRows * 4 + r * 64).v;

@@ -138,10 +138,11 @@ struct Panel {
     convert_halves(blocks);
   }
 
-  // The sums of one scale's elements, scaled and added: the lines of int8.h.
+  // The sums of one scale's elements, scaled and added to T x kRows outputs: the lines of int8.h. These wait
+  // in L1, because the registers belong to the integers.
   template <int T>
-  [[gnu::always_inline]] void add_block(const Int8Job& job, int64_t t, int64_t k, int block, I (&sums)[R][T],
-                                        F (&acc)[R][T]) const {
+  [[gnu::always_inline]] void add_block(const Int8Job& job, int64_t t, int64_t k, int block,
+                                        const I (&sums)[R][T], float* out) const {
     const int64_t K = job.plain.K;
     for (int u = 0; u < T; ++u) {
       const int32_t* x_sums = job.x.sums + (t + u) * (K / 32) + k / 32;
@@ -158,31 +159,32 @@ struct Panel {
         if constexpr (Format::kSuper && kOffset != 0) {
           sum = D::subtract(sum, S::shift_left(min_sum, kOffset == 32 ? 5 : 2));
         }
-        if constexpr (!Format::kSuper && kOffset != 0)
+        if constexpr (!Format::kSuper && kOffset != 0) {
           sum = D::subtract(sum, S::set_int(kOffset * x_sums[0]));
+        }
+        float* at = out + u * kRows + r * kLanes;
         const F scale = S::mul(S::load(scales[block] + r * kLanes), d);
-        acc[r][u] = S::fma(scale, S::to_float(sum), acc[r][u]);
+        F acc = S::fma(scale, S::to_float(sum), S::load(at));
         if constexpr (Format::kMins) {
           const F min = S::load(mins[block] + r * kLanes);
           if constexpr (Format::kSuper) {
-            acc[r][u] = S::fma(S::mul(min, d), S::to_float(min_sum), acc[r][u]);
+            acc = S::fma(S::mul(min, d), S::to_float(min_sum), acc);
           } else {
-            acc[r][u] = S::fma(min, S::set(job.x.scaled_sums[(t + u) * (K / 32) + k / 32]), acc[r][u]);
+            acc = S::fma(min, S::set(job.x.scaled_sums[(t + u) * (K / 32) + k / 32]), acc);
           }
         }
+        S::store(at, acc);
       }
     }
   }
 
-  // The unpacked chunk, elements from k on, against T tokens from t.
+  // The unpacked chunk, elements from k on, against T tokens from t. A function of its own for each T, so
+  // that none costs another registers.
   template <int T>
-  void tile(const Int8Job& job, int64_t t, int64_t k, int groups, float* out) const {
+  [[gnu::noinline]] void tile(const Int8Job& job, int64_t t, int64_t k, int groups, float* out) const {
     const int64_t K = job.plain.K;
-    F acc[R][T];
-    for (int r = 0; r < R; ++r) {
-      for (int u = 0; u < T; ++u) {
-        acc[r][u] = k == 0 ? S::zero() : S::load(out + u * kRows + r * kLanes);
-      }
+    if (k == 0) {
+      for (int i = 0; i < T * kRows; i += kLanes) S::store(out + i, S::zero());
     }
     for (int g = 0; g < groups; g += kRun / 32) {
       I sums[R][T];
@@ -193,10 +195,7 @@ struct Panel {
         D::template dot32<Format, kRows>(weights[8 * i], job.x.q + t * K + k + 32 * i, K, sub_scales[2 * i],
                                          sums);
       }
-      add_block<T>(job, t, k + 32 * g, g * 32 / kRun, sums, acc);
-    }
-    for (int r = 0; r < R; ++r) {
-      for (int u = 0; u < T; ++u) S::store(out + u * kRows + r * kLanes, acc[r][u]);
+      add_block<T>(job, t, k + 32 * g, g * 32 / kRun, sums, out);
     }
   }
 

@@ -12,6 +12,7 @@
 #include "ops/op_test_support.h"
 #include "ops/rope/rope.h"
 #include "quant/unpack.h"
+#include "support/exact_linear.h"
 #include "support/expect_error.h"
 
 namespace llamita {
@@ -95,6 +96,7 @@ TEST(AttnIn, QueriesAndCacheHoldTheProjectedNormedRotatedHeads) {
     for (const int64_t T : {1, 3}) {
       for (const bool qk_norm : {false, true}) {
         AttnIn scene;
+        const test::ExactLinear exact(isa);
         Machine machine(0, isa);
         attn_in(scene.args(T, qk_norm), machine.context());
         Errors errors;
@@ -131,6 +133,7 @@ TEST(MlpIn, IsNormProjectionAndActivation) {
       args.bias = Tensor(bias.row(0), DType::f32, {N});
       args.gated = gated;
       args.out = out.tensor();
+      const test::ExactLinear exact(isa);
       Machine machine(0, isa);
       mlp_in(args, machine.context());
       Errors errors;
@@ -182,21 +185,31 @@ TEST(DryRun, TakesTheRealPeakOfTheArenaAndRecordsTheSameOps) {
   }
 }
 
-TEST(DryRun, ScratchOfALinearWhoseRowsAreNoWholeGroups) {
+void expect_scratch_as_said(const quant::Weight& weight) {
   for (const Variant<LinearArgs>& variant : linear_op().variants) {
-    const auto weight = test::random_weight(DType::f32, 9, 37, 1);
-    Matrix x(5, 37), out(5, 9);
+    Matrix x(5, weight.cols), out(5, weight.rows());
     test::fill_normal(x, 1);
     const LinearArgs args{x.tensor(), &weight, {}, {}, out.tensor()};
     const Caps caps = Machine::caps_of(1, cpu::best_isa());
     if (!variant.supports(args, caps)) continue;
     ThreadPool pool(1);
-    Arena measuring, arena(4096);
+    Arena measuring, arena(1 << 16);
     measuring.take(DType::u8, {variant.scratch_bytes(args, caps)});
     Context context(pool, arena, caps);
     variant.run(args, context);
     EXPECT_EQ(arena.peak(), measuring.peak()) << variant.name;
   }
+}
+
+TEST(DryRun, ScratchOfALinearWhoseRowsAreNoWholeGroups) {
+  expect_scratch_as_said(test::random_weight(DType::f32, 9, 37, 1));
+}
+
+TEST(DryRun, ScratchOfALinearThatRoundsItsActivationsInBothWays) {
+  quant::Weight weight;
+  weight.cols = 768;
+  weight.parts = {test::random_part(DType::q5_1, 9, 768, 1), test::random_part(DType::q4_k, 9, 768, 2)};
+  expect_scratch_as_said(weight);
 }
 
 class Forced : public testing::Test {

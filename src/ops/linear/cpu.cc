@@ -1,11 +1,8 @@
-// From the arguments of linear to the per-ISA kernels: the parts of the weight one after the other, cut into
-// units of rows that the threads take. How rows are cut changes no result: a row's outputs depend on nothing
-// but the row.
+// From the arguments of linear to the per-ISA kernels that multiply in f32.
 #include <algorithm>
 #include <cstring>
 
-#include "ops/cpu.h"
-#include "ops/linear/kernels.h"
+#include "ops/linear/parts.h"
 #include "ops/linear/variants.h"
 
 namespace llamita {
@@ -31,41 +28,9 @@ Tensor whole_groups(const Tensor& x, Arena& arena) {
   return copy;
 }
 
-LinearJob job_of(const LinearArgs& args, const Tensor& x, const quant::Part& part, int64_t first_row) {
-  const bool residual = args.residual.defined();
-  return {.weight = static_cast<const uint8_t*>(part.storage.data()),
-          .weight_stride = row_bytes(part.format, args.weight->cols),
-          .format = part.format,
-          .K = args.weight->cols,
-          .x = x.ptr<float>(),
-          .x_stride = x.stride(0),
-          .T = x.dim(0),
-          .bias = args.bias.defined() ? args.bias.ptr<float>() + first_row : nullptr,
-          .residual = residual ? args.residual.ptr<float>() + first_row : nullptr,
-          .residual_stride = residual ? args.residual.stride(0) : 0,
-          .out = args.out.ptr<float>() + first_row,
-          .out_stride = args.out.stride(0)};
-}
-
 void run_parts(const LinearArgs& args, Context& context, Kernel kernel, int64_t unit) {
   const Arena::Scope scope(context.arena());
-  const Tensor x = whole_groups(args.x, context.arena());
-  const std::vector<quant::Part>& parts = args.weight->parts;
-  int64_t units = 0;
-  for (const quant::Part& part : parts) units += (part.rows + unit - 1) / unit;
-  // A multiplication costs a sixteenth of a scalar operation's share.
-  const int64_t grain = grain_for(unit * args.weight->cols * args.x.dim(0) / 8);
-  context.pool().parallel_for(units, grain, [&](int64_t begin, int64_t end) {
-    int64_t first_unit = 0, first_row = 0;
-    for (const quant::Part& part : parts) {
-      const int64_t part_units = (part.rows + unit - 1) / unit;
-      const int64_t from = std::max(begin - first_unit, int64_t{0}),
-                    to = std::min(end - first_unit, part_units);
-      if (from < to) kernel(job_of(args, x, part, first_row), from * unit, std::min(to * unit, part.rows));
-      first_unit += part_units;
-      first_row += part.rows;
-    }
-  });
+  for_parts(args, whole_groups(args.x, context.arena()), context, unit, kernel);
 }
 
 constexpr int64_t kRowsUnit = 4;  // rows the kernel for few tokens runs side by side

@@ -64,7 +64,32 @@ double panel_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (passes * 0.2 + tiles * 0.08);
 }
 
+template <cpu::Isa isa>
+bool on_blocks_with(const LinearArgs& args, const Caps& caps) {
+  return on_rows_with<isa>(args, caps) && linear_has_blocks(args);
+}
+
+// Rounding the activations is the default for block formats: the estimate is far below that of any other
+// variant of the instruction set, whose weights are unpacked to f32.
+template <cpu::Isa isa>
+double int8_us(const LinearArgs& args, const Caps&) {
+  const int64_t T = args.x.dim(0);
+  const double speed = isa == cpu::Isa::avx512 ? 0.5 : 1.0;
+  const auto weights = static_cast<double>(args.weight->rows() * args.weight->cols);
+  return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
+}
+
 constexpr Variant<LinearArgs> kVariants[] = {
+    {.name = "cpu_int8_avx512",
+     .supports = on_blocks_with<cpu::Isa::avx512>,
+     .estimate_us = int8_us<cpu::Isa::avx512>,
+     .run = linear_cpu_int8_avx512,
+     .scratch_bytes = linear_int8_scratch_bytes},
+    {.name = "cpu_int8_avx2",
+     .supports = on_blocks_with<cpu::Isa::avx2>,
+     .estimate_us = int8_us<cpu::Isa::avx2>,
+     .run = linear_cpu_int8_avx2,
+     .scratch_bytes = linear_int8_scratch_bytes},
     {.name = "cpu_rows_avx512",
      .supports = on_rows_with<cpu::Isa::avx512>,
      .estimate_us = rows_us<cpu::Isa::avx512>,
@@ -85,6 +110,11 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .estimate_us = panel_us<cpu::Isa::avx2>,
      .run = linear_cpu_panel_avx2,
      .scratch_bytes = linear_cpu_scratch_bytes},
+    {.name = "int8_reference",
+     .supports = on_blocks_with<cpu::Isa::generic>,
+     .estimate_us = [](const LinearArgs& args, const Caps&) { return 1e-3 * multiplications(args); },
+     .run = linear_int8_reference,
+     .scratch_bytes = linear_int8_scratch_bytes},
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const LinearArgs& args, const Caps&) { return 2e-3 * multiplications(args); },

@@ -1,0 +1,251 @@
+// The integer kernel, as a template over D (int8_avx2.h, int8_avx512.h) and a format of int8_decode.h; the
+// same for one token and for many.
+//
+// A panel is kRows rows by kChunk elements, unpacked to bytes and turned so that a register holds four
+// consecutive elements of as many rows as it has 32-bit lanes: 8 or 16 KiB in L1. Four activations of a token
+// are broadcast against it, so that a lane is an output: no sum across lanes, one conversion and one scale
+// for a block of 32 (or 256). With AVX2 256 products of Q4_1 cost about 20 instructions of the multipliers
+// and adders where f32 needs 32 multiplications on two ports. Unpacking costs about 10 instructions for 32
+// weights, turning three: at T = 1 about what summing across lanes would.
+#pragma once
+
+#include "ops/linear/int8.h"
+#include "ops/linear/int8_decode.h"
+
+namespace llamita::int8 {
+
+template <class D, class Format>
+struct Panel {
+  using S = typename D::S;
+  using F = typename S::F;
+  using I = typename S::I;
+  static constexpr int kLanes = S::kLanes, R = D::kRowVectors, kRows = R * kLanes;
+  static constexpr int kChunk = 512, kGroups = kChunk / 32, kBlockTokens = 256;
+  // With signed bytes or without, the largest block sums stay far from int32's end: 256 * 63 * 127 * 128.
+  static constexpr bool kFlip = Format::kSigned && !D::kTakesSigned;  // w + 128 as unsigned
+  static constexpr int kOffset = kFlip ? 128 : Format::kOffset;
+  static constexpr int kRun = Format::kSuper ? 256 : 32;  // elements of a scale
+  static constexpr int kScales = kChunk / kRun;
+
+  alignas(64) uint8_t weights[kChunk / 4][kRows * 4];
+  alignas(64) float scales[kScales][kRows];
+  alignas(64) float mins[kScales][kRows];              // m, or -dmin
+  alignas(64) int32_t sub_scales[kChunk / 16][kRows];  // as D wants them
+  alignas(64) int32_t sub_pairs[kChunk / 32][kRows];   // two int16 of what multiplies the activations' sums
+  alignas(64) uint16_t halves[2][kScales][kRows];
+  alignas(64) float partial[kBlockTokens][kRows];
+
+  // Lane j of out[i] is word i of in[j].
+  [[gnu::always_inline]] static void turn(const __m256i (&in)[8], __m256i (&out)[8]) {
+    __m256i a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_epi32(in[i], in[i + 1]);
+      a[i + 1] = _mm256_unpackhi_epi32(in[i], in[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+      b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
+      b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+      b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
+      b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+      out[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+      out[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
+  }
+
+  [[gnu::always_inline]] static void store8(void* to, __m256i v) {
+    _mm256_store_si256(static_cast<__m256i*>(to), v);
+  }
+
+  // Groups [g, g + groups) of eight rows into rows r to r + 7 of the panel.
+  void unpack_bytes(const uint8_t* const (&rows)[8], int r, int64_t g, int groups) {
+    for (int i = 0; i < groups; ++i) {
+      __m256i bytes[8], turned[8];
+      for (int j = 0; j < 8; ++j) {
+        bytes[j] = Format::group(rows[j], g + i);
+        if constexpr (kFlip) bytes[j] = _mm256_xor_si256(bytes[j], _mm256_set1_epi8(-128));
+      }
+      turn(bytes, turned);
+      for (int j = 0; j < 8; ++j) store8(weights[8 * i + j] + 4 * r, turned[j]);
+    }
+  }
+
+  // The fp16 scales lie a block apart: they are gathered as they are and converted a register at a time.
+  void unpack_halves(const uint8_t* row, int r, int64_t first, int blocks) {
+    const auto* block = reinterpret_cast<const typename Format::Block*>(row) + first;
+    for (int i = 0; i < blocks; ++i) {
+      __builtin_memcpy(&halves[0][i][r], &block[i].d, 2);
+      if constexpr (Format::kMins && Format::kSuper) __builtin_memcpy(&halves[1][i][r], &block[i].dmin, 2);
+      if constexpr (Format::kMins && !Format::kSuper) __builtin_memcpy(&halves[1][i][r], &block[i].m, 2);
+    }
+  }
+  void convert_halves(int blocks) {
+    for (int i = 0; i < blocks; ++i) {
+      for (int r = 0; r < kRows; r += kLanes) {
+        S::store(scales[i] + r, S::load_f16(halves[0][i] + r));
+        if constexpr (Format::kMins) {
+          const F m = S::load_f16(halves[1][i] + r);
+          S::store(mins[i] + r, Format::kSuper ? S::mul(m, S::set(-1.0f)) : m);
+        }
+      }
+    }
+  }
+
+  void unpack_sub_scales(const uint8_t* const (&rows)[8], int r, int64_t first, int blocks) {
+    if constexpr (Format::kSuper) {
+      for (int i = 0; i < blocks; ++i) {
+        __m256i pairs[8], turned[8];
+        for (int j = 0; j < 8; ++j) {
+          pairs[j] = Format::scales(reinterpret_cast<const typename Format::Block*>(rows[j])[first + i]);
+        }
+        turn(pairs, turned);
+        for (int j = 0; j < 8; ++j) {
+          store8(sub_scales[16 * i + 2 * j] + r, D::low_scales(turned[j]));
+          store8(sub_scales[16 * i + 2 * j + 1] + r, D::high_scales(turned[j]));
+        }
+        if constexpr (Format::kMins) {
+          for (int j = 0; j < 8; ++j) {
+            pairs[j] = Format::mins(reinterpret_cast<const typename Format::Block*>(rows[j])[first + i]);
+          }
+          turn(pairs, turned);
+        }
+        for (int j = 0; j < 8; ++j) store8(sub_pairs[8 * i + j] + r, turned[j]);
+      }
+    }
+  }
+
+  // Rows past the last one repeat it: they are computed and not written.
+  void unpack(const LinearJob& job, int64_t n, int rows, int64_t g, int groups) {
+    constexpr int64_t kBlockBytes = sizeof(typename Format::Block);
+    const int64_t first = g * 32 / kRun, bytes = (groups * 32 / kRun) * kBlockBytes;
+    const int blocks = groups * 32 / kRun;
+    const bool last = (g + groups) * 32 >= job.K;
+    for (int r = 0; r < kRows; r += 8) {
+      const uint8_t* from[8];
+      for (int j = 0; j < 8; ++j) {
+        const int row = r + j < rows ? r + j : rows - 1;
+        from[j] = job.weight + (n + row) * job.weight_stride;
+        // What is unpacked next: the rows lie too far apart for the processor's own prefetcher.
+        const uint8_t* next =
+            last ? from[j] + kRows * job.weight_stride : from[j] + first * kBlockBytes + bytes;
+        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i);
+        unpack_halves(from[j], r + j, first, blocks);
+      }
+      unpack_bytes(from, r, g, groups);
+      unpack_sub_scales(from, r, first, blocks);
+    }
+    convert_halves(blocks);
+  }
+
+  // The sums of one scale's elements, scaled and added to T x kRows outputs: the lines of int8.h. These wait
+  // in L1, because the registers belong to the integers.
+  template <int T>
+  [[gnu::always_inline]] void add_block(const Int8Job& job, int64_t t, int64_t k, int block,
+                                        const I (&sums)[R][T], float* out) const {
+    const int64_t K = job.plain.K;
+    for (int u = 0; u < T; ++u) {
+      const int32_t* x_sums = job.x.sums + (t + u) * (K / 32) + k / 32;
+      const F d = S::set(job.x.scales[(t + u) * (K / kRun) + k / kRun]);
+      for (int r = 0; r < R; ++r) {
+        I sum = sums[r][u];
+        I min_sum = S::set_int(0);
+        if constexpr (Format::kSuper && (Format::kMins || kOffset != 0)) {
+          for (int i = 0; i < 8; ++i) {
+            const I pairs = D::load(sub_pairs[8 * block + i] + r * kLanes);
+            min_sum = S::add(min_sum, D::multiply_pairs(pairs, S::set_int(x_sums[i])));
+          }
+        }
+        if constexpr (Format::kSuper && kOffset != 0) {
+          sum = D::subtract(sum, S::shift_left(min_sum, kOffset == 32 ? 5 : 2));
+        }
+        if constexpr (!Format::kSuper && kOffset != 0) {
+          sum = D::subtract(sum, S::set_int(kOffset * x_sums[0]));
+        }
+        float* at = out + u * kRows + r * kLanes;
+        const F scale = S::mul(S::load(scales[block] + r * kLanes), d);
+        F acc = S::fma(scale, S::to_float(sum), S::load(at));
+        if constexpr (Format::kMins) {
+          const F min = S::load(mins[block] + r * kLanes);
+          if constexpr (Format::kSuper) {
+            acc = S::fma(S::mul(min, d), S::to_float(min_sum), acc);
+          } else {
+            acc = S::fma(min, S::set(job.x.scaled_sums[(t + u) * (K / 32) + k / 32]), acc);
+          }
+        }
+        S::store(at, acc);
+      }
+    }
+  }
+
+  // The unpacked chunk, elements from k on, against T tokens from t. A function of its own for each T, so
+  // that none costs another registers.
+  template <int T>
+  [[gnu::noinline]] void tile(const Int8Job& job, int64_t t, int64_t k, int groups, float* out) const {
+    const int64_t K = job.plain.K;
+    if (k == 0) {
+      for (int i = 0; i < T * kRows; i += kLanes) S::store(out + i, S::zero());
+    }
+    for (int g = 0; g < groups; g += kRun / 32) {
+      I sums[R][T];
+      for (int r = 0; r < R; ++r) {
+        for (int u = 0; u < T; ++u) sums[r][u] = S::set_int(0);
+      }
+      for (int i = g; i < g + kRun / 32; ++i) {
+        D::template dot32<Format, kRows>(weights[8 * i], job.x.q + t * K + k + 32 * i, K, sub_scales[2 * i],
+                                         sums);
+      }
+      add_block<T>(job, t, k + 32 * g, g * 32 / kRun, sums, out);
+    }
+  }
+
+  void multiply(const Int8Job& job, int64_t k, int groups, int64_t t_begin, int64_t t_end) {
+    int64_t t = t_begin;
+    for (; t + D::kTokens <= t_end; t += D::kTokens) {
+      tile<D::kTokens>(job, t, k, groups, partial[t - t_begin]);
+    }
+    for (; t + 2 <= t_end; t += 2) tile<2>(job, t, k, groups, partial[t - t_begin]);
+    for (; t < t_end; ++t) tile<1>(job, t, k, groups, partial[t - t_begin]);
+  }
+
+  void write(const LinearJob& job, int64_t n, int rows, int64_t t_begin, int64_t t_end) const {
+    for (int64_t t = t_begin; t < t_end; ++t) {
+      float* out = job.out + t * job.out_stride + n;
+      for (int r = 0; r < rows; ++r) {
+        float value = partial[t - t_begin][r];
+        if (job.bias != nullptr) value += job.bias[n + r];
+        if (job.residual != nullptr) value += job.residual[t * job.residual_stride + n + r];
+        out[r] = value;
+      }
+    }
+  }
+
+  void run(const Int8Job& job, int64_t n, int rows) {
+    const int64_t all = job.plain.K / 32;
+    for (int64_t t = 0; t < job.plain.T; t += kBlockTokens) {
+      const int64_t t_end = t + kBlockTokens < job.plain.T ? t + kBlockTokens : job.plain.T;
+      for (int64_t g = 0; g < all; g += kGroups) {
+        const int groups = static_cast<int>(g + kGroups < all ? kGroups : all - g);
+        unpack(job.plain, n, rows, g, groups);
+        multiply(job, 32 * g, groups, t, t_end);
+      }
+      write(job.plain, n, rows, t, t_end);
+    }
+  }
+};
+
+template <class D, class Format>
+static void run_panels(const Int8Job& job, int64_t begin, int64_t end) {
+  using P = Panel<D, Format>;
+  P panel;
+  for (int64_t n = begin; n < end; n += P::kRows) {
+    panel.run(job, n, static_cast<int>(n + P::kRows < end ? P::kRows : end - n));
+  }
+}
+
+template <class D>
+static void multiply(const Int8Job& job, int64_t begin, int64_t end) {
+  with_format(job.plain.format, [&]<class Format>() { run_panels<D, Format>(job, begin, end); });
+}
+
+}  // namespace llamita::int8

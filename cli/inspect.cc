@@ -56,7 +56,10 @@ std::string shape_section(const ModelConfig& config) {
                    config.qkv_bias ? ", bias" : "", config.qk_norm ? ", q/k norm" : ""));
   if (config.sliding_window > 0) text += line("sliding window", cat(config.sliding_window, " tokens"));
   text += line("vocabulary", cat(config.vocab, config.tied_head ? ", head tied to the embedding" : ""));
-  text += line("positions", cat(config.max_positions));
+  const int longest = longest_context(config);
+  text += line("positions",
+               cat(config.max_positions,
+                   longest > config.max_positions ? cat(", ", longest, " with --context") : std::string()));
   if (config.rope.enabled) {
     text +=
         line("rope", cat("theta ", config.rope.theta, ", ", config.rope.rotary_dim, " of ", config.head_dim,

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kDefaultContext =
     32768;  // of models that allow more: the cache of 128k tokens fits few machines
+constexpr int kMaxContext = INT32_MAX / 2;
 constexpr int kMaxBatchTokens = 1 << 20;
 constexpr int kMaxBatchSequences = 4096;
 
@@ -36,18 +37,31 @@ std::string gib(int64_t bytes) {
 }
 
 int choose_context(const ModelConfig& model, const EngineConfig& config) {
-  const int longest = model.max_positions > 0 ? model.max_positions : kDefaultContext;
+  const int longest = longest_context(model);
   if (config.context > longest) {
     throw Error(
         cat("context ", config.context, " is more than the ", longest, " positions this model was made for"));
   }
-  return config.context > 0 ? config.context : std::min(longest, kDefaultContext);
+  if (config.context > 0) return config.context;
+  return model.max_positions > 0 ? std::min(model.max_positions, kDefaultContext) : kDefaultContext;
 }
 
 }  // namespace
 
+int longest_context(const ModelConfig& model) {
+  if (model.max_positions <= 0) return kDefaultContext;
+  const RopeConfig& rope = model.rope;
+  double scaled = 0;
+  if (rope.enabled && (rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::dynamic)) {
+    scaled = rope.factor * model.max_positions;
+  } else if (rope.enabled && rope.scaling == RopeScaling::yarn) {
+    scaled = rope.factor * rope.original_positions;
+  }
+  return std::max(model.max_positions, static_cast<int>(std::min(scaled, double{kMaxContext})));
+}
+
 MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes) {
-  require_range("context", config.context, 0, INT32_MAX / 2);
+  require_range("context", config.context, 0, kMaxContext);
   require_range("batch_tokens", config.batch_tokens, 1, kMaxBatchTokens);
   require_range("batch_sequences", config.batch_sequences, 1, kMaxBatchSequences);
   require_range("threads", config.threads, 0, 4096);

@@ -28,7 +28,13 @@ struct MemoryPlan {
   int64_t arena_bytes = 0;  // activations of the largest step; 0 until a model was there to measure
 };
 
-// Everything but the arena. Throws Error for options that make no sense, alone or for this model.
+// The most tokens a sequence may have. Beyond the positions that the files name lie those that a rope scaling
+// makes usable: `factor` times as many (linear, dynamic), or `factor` times the originally trained length
+// (yarn, whose files may name either length).
+int longest_context(const ModelConfig& model);
+
+// Everything but the arena; a context of 0 becomes the positions that the files name, 32768 at most. Throws
+// Error for options that make no sense, alone or for this model.
 MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes);
 
 // Bytes of arena that a step of `tokens` tokens in `sequences` sequences needs at the most, with logits for

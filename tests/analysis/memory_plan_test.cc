@@ -52,6 +52,32 @@ TEST(MemoryPlan, ContextAndCacheFollowTheOptions) {
   EXPECT_EQ(plan_memory(model, config, 0).shape.batch_sequences, 5);
 }
 
+TEST(MemoryPlan, RopeScalingReachesBeyondTheNamedPositions) {
+  ModelConfig model = seven_b();
+  const auto longest = [&](RopeScaling scaling, double factor, int original) {
+    model.rope.scaling = scaling;
+    model.rope.factor = factor;
+    model.rope.original_positions = original;
+    return longest_context(model);
+  };
+  EXPECT_EQ(longest(RopeScaling::none, 4, 4096), 4096);
+  EXPECT_EQ(longest(RopeScaling::llama3, 8, 1024), 4096);
+  EXPECT_EQ(longest(RopeScaling::linear, 4, 4096), 16384);
+  EXPECT_EQ(longest(RopeScaling::dynamic, 2.5, 4096), 10240);
+  EXPECT_EQ(longest(RopeScaling::yarn, 4, 4096), 16384) << "the files name the trained length";
+  EXPECT_EQ(longest(RopeScaling::yarn, 4, 1024), 4096) << "the files name the extended length";
+  EXPECT_EQ(longest(RopeScaling::yarn, 2, 1024), 4096);
+  EXPECT_EQ(longest(RopeScaling::linear, 1e6, 0), INT32_MAX / 2);
+
+  longest(RopeScaling::dynamic, 4, 4096);
+  EXPECT_EQ(plan_memory(model, {}, 0).shape.context, 4096) << "only on request";
+  EngineConfig config;
+  config.context = 16384;
+  EXPECT_EQ(plan_memory(model, config, 0).shape.context, 16384);
+  config.context = 16385;
+  EXPECT_ERROR(plan_memory(model, config, 0), "more than the 16384 positions");
+}
+
 TEST(MemoryPlan, ArenaIsWhatTheRealStepTakes) {
   const test::FakeModel model(64, 1024);
   EngineConfig config;

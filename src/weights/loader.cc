@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/cat.h"
+#include "base/log.h"
 #include "llamita/error.h"
 #include "quant/unpack.h"
 
@@ -79,8 +80,27 @@ void WeightLoader::count(const StoredTensor& tensor) {
   if (progress_) progress_(done_bytes_, total_bytes_);
 }
 
+const StoredTensor& WeightLoader::take_matrix(const std::string& name, std::span<const int64_t> shape) {
+  const StoredTensor& tensor = take(name, shape);
+  if (!is_block(tensor.dtype) && !is_float(tensor.dtype)) {
+    throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", llamita::name(tensor.dtype),
+                    ", which is no format for a matrix here"));
+  }
+  return tensor;
+}
+
 Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
                            Orientation stored) {
+  Storage out = copied(tensor, part, cols, stored);
+  if (out.data() == nullptr) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
+  copied_bytes_ += static_cast<int64_t>(out.bytes());
+  if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
+  return out;
+}
+
+// The weight's bytes as kernels want them, empty when the file has them that way.
+Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
+                             Orientation stored) const {
   const std::byte* data = tensor.data.data();
   const size_t bytes = tensor.data.size();
   const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
@@ -103,12 +123,10 @@ Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int
     }
     return out;
   }
-  if (reinterpret_cast<uintptr_t>(data) % required_alignment(tensor.dtype) != 0) {
-    Storage out = Storage::allocate(bytes);
-    std::memcpy(out.data(), data, bytes);
-    return out;
-  }
-  return Storage::borrow(data, bytes, tensor.file);
+  if (reinterpret_cast<uintptr_t>(data) % required_alignment(tensor.dtype) == 0) return {};
+  Storage out = Storage::allocate(bytes);
+  std::memcpy(out.data(), data, bytes);
+  return out;
 }
 
 quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols, Orientation stored) {
@@ -117,11 +135,7 @@ quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols
   for (const PartSpec& part : parts) {
     const std::array<int64_t, 2> shape =
         stored == Orientation::out_in ? std::array{part.rows, cols} : std::array{cols, part.rows};
-    const StoredTensor& tensor = take(part.name, shape);
-    if (!is_block(tensor.dtype) && !is_float(tensor.dtype)) {
-      throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", name(tensor.dtype),
-                      ", which is no format for a matrix here"));
-    }
+    const StoredTensor& tensor = take_matrix(part.name, shape);
     count(tensor);
     weight.parts.push_back({part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored)});
     bytes_ += static_cast<int64_t>(tensor.data.size());
@@ -150,9 +164,27 @@ Vector WeightLoader::vector(std::span<const PartSpec> parts) {
       values[n] = stored[static_cast<size_t>(reorder ? adjacent_row(n, part.rotary_head_dim) : n)];
     }
     values += part.rows;
-    bytes_ += part.rows * static_cast<int64_t>(sizeof(float));
+    const int64_t widened = part.rows * static_cast<int64_t>(sizeof(float));
+    bytes_ += widened;
+    copied_bytes_ += widened;
   }
   return out;
+}
+
+void WeightLoader::skip_duplicate(const std::string& name, const std::string& of, int64_t rows,
+                                  int64_t cols) {
+  if (!has(name)) return;
+  const std::array<int64_t, 2> shape{rows, cols};
+  const StoredTensor& tensor = take_matrix(name, shape);
+  const StoredTensor& used = *files_.find(of);
+  const auto size = tensor.data.size();
+  if (tensor.dtype != used.dtype || std::memcmp(tensor.data.data(), used.data.data(), size) != 0) {
+    log_warning(files_.path(), ": ", tensor.name, " differs from ", used.name,
+                ", but the configuration says that they are one (tie_word_embeddings); it is not used");
+  }
+  if (tensor.file != nullptr) tensor.file->release(tensor.data);
+  done_bytes_ += static_cast<int64_t>(size);
+  if (progress_) progress_(done_bytes_, total_bytes_);
 }
 
 void WeightLoader::skip(std::string_view name) {

@@ -57,6 +57,12 @@ void transpose(const std::byte* from, std::byte* to, int64_t rows, int64_t cols,
 WeightLoader::WeightLoader(const TensorFiles& files, Progress progress)
     : files_(files), progress_(std::move(progress)), total_bytes_(files.total_bytes()) {}
 
+WeightLoader WeightLoader::measuring(const TensorFiles& files) {
+  WeightLoader loader(files);
+  loader.measuring_ = true;
+  return loader;
+}
+
 const StoredTensor& WeightLoader::take(const std::string& name, std::span<const int64_t> shape) {
   const StoredTensor* tensor = files_.find(name);
   if (tensor == nullptr) {
@@ -72,7 +78,7 @@ const StoredTensor& WeightLoader::take(const std::string& name, std::span<const 
 }
 
 void WeightLoader::count(const StoredTensor& tensor) {
-  touch_pages(tensor.data);
+  if (!measuring_) touch_pages(tensor.data);
   done_bytes_ += static_cast<int64_t>(tensor.data.size());
   int64_t elems = 1;
   for (const int64_t dim : tensor.shape) elems *= dim;
@@ -91,25 +97,35 @@ const StoredTensor& WeightLoader::take_matrix(const std::string& name, std::span
 
 Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
                            Orientation stored) {
+  const bool copy = must_copy(tensor, part, stored);
+  if (copy) copied_bytes_ += static_cast<int64_t>(tensor.data.size());
+  if (measuring_) return {};
+  if (!copy) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
   Storage out = copied(tensor, part, cols, stored);
-  if (out.data() == nullptr) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
-  copied_bytes_ += static_cast<int64_t>(out.bytes());
   if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
   return out;
 }
 
-// The weight's bytes as kernels want them, empty when the file has them that way.
+// Whether the file has the weight in another order, or at other addresses, than kernels want it. Throws Error
+// for what cannot be turned.
+bool WeightLoader::must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const {
+  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  LLAMITA_CHECK(!(reorder && stored == Orientation::in_out), "a transposed weight with rotary rows");
+  if (stored == Orientation::in_out && is_block(tensor.dtype)) {
+    throw Error(cat(files_.path(), ": weight ", tensor.name, " is stored transposed and in blocks (",
+                    name(tensor.dtype), "), which cannot be turned without loss"));
+  }
+  const auto address = reinterpret_cast<uintptr_t>(tensor.data.data());
+  return reorder || stored == Orientation::in_out || address % required_alignment(tensor.dtype) != 0;
+}
+
+// The weight's bytes in the order of rows and columns that kernels want.
 Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
                              Orientation stored) const {
   const std::byte* data = tensor.data.data();
   const size_t bytes = tensor.data.size();
   const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
   if (stored == Orientation::in_out) {
-    LLAMITA_CHECK(!reorder, "a transposed weight with rotary rows");
-    if (is_block(tensor.dtype)) {
-      throw Error(cat(files_.path(), ": weight ", tensor.name, " is stored transposed and in blocks (",
-                      name(tensor.dtype), "), which cannot be turned without loss"));
-    }
     Storage out = Storage::allocate(bytes);
     transpose(data, static_cast<std::byte*>(out.data()), part.rows, cols, info(tensor.dtype).block_bytes);
     return out;
@@ -123,7 +139,6 @@ Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, i
     }
     return out;
   }
-  if (reinterpret_cast<uintptr_t>(data) % required_alignment(tensor.dtype) == 0) return {};
   Storage out = Storage::allocate(bytes);
   std::memcpy(out.data(), data, bytes);
   return out;
@@ -176,6 +191,7 @@ void WeightLoader::skip_duplicate(const std::string& name, const std::string& of
   if (!has(name)) return;
   const std::array<int64_t, 2> shape{rows, cols};
   const StoredTensor& tensor = take_matrix(name, shape);
+  if (measuring_) return;
   const StoredTensor& used = *files_.find(of);
   const auto size = tensor.data.size();
   if (tensor.dtype != used.dtype || std::memcmp(tensor.data.data(), used.data.data(), size) != 0) {

@@ -40,6 +40,8 @@ class WeightLoader {
 
   // Borrows the files for its lifetime; weights keep the mappings they need alive.
   explicit WeightLoader(const TensorFiles& files, Progress progress = {});
+  // Checks and counts every weight as loading does, but reads no matrix and gives out empty ones.
+  static WeightLoader measuring(const TensorFiles& files);
 
   const TensorFiles& files() const { return files_; }
   bool has(std::string_view name) const { return files_.find(name) != nullptr; }
@@ -73,6 +75,7 @@ class WeightLoader {
   const StoredTensor& take(const std::string& name, std::span<const int64_t> shape);
   const StoredTensor& take_matrix(const std::string& name, std::span<const int64_t> shape);
   Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored);
+  bool must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const;
   Storage copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored) const;
   void count(const StoredTensor& tensor);
 
@@ -84,6 +87,7 @@ class WeightLoader {
   int64_t parameters_ = 0;
   int64_t bytes_ = 0;
   int64_t copied_bytes_ = 0;
+  bool measuring_ = false;
 };
 
 }  // namespace llamita

@@ -115,6 +115,25 @@ TEST(Loading, ATruncatedShardIsAnError) {
   EXPECT_ERROR(load_model(path(dir)), "model.safetensors");
 }
 
+TEST(Loading, MeasuringCountsWhatLoadingTakes) {
+  const auto measured = [](const std::string& path) {
+    const ModelSize size = measure_model(TensorFiles::open(path));
+    EXPECT_EQ(size.weight_bytes, load_model(path)->weight_bytes());
+    return size;
+  };
+  const int64_t norms = 5 * 64 * 4, query_key = 2 * (64 + 32) * 64 * 4;
+  EXPECT_EQ(measured(test::golden_model("llama")).copied_bytes, norms) << "all else lies in the file";
+  const std::string gguf = std::string(LLAMITA_SOURCE_DIR) + "/tests/golden/gguf/llama-f32.gguf";
+  EXPECT_EQ(measured(gguf).copied_bytes, norms + query_key) << "rows of rotary pairs change places";
+  const ModelSize gpt2 = measured(test::golden_model("gpt2"));
+  EXPECT_EQ(gpt2.weight_bytes - gpt2.copied_bytes, (288 + gpt2.config.max_positions) * 64 * 4)
+      << "all but the two tables is turned";
+
+  const test::TempDir dir;
+  write_changed(dir, "qwen2", "config.json", "\"intermediate_size\": 96", "\"intermediate_size\": 95");
+  EXPECT_ERROR(measure_model(TensorFiles::open(path(dir))), "gate_proj.weight has shape");
+}
+
 TEST(Loading, ProgressCountsEveryByteOfTheFiles) {
   int64_t done = 0, total = -1;
   const auto model = load_model(test::golden_model("llama-llama3"), [&](int64_t now, int64_t all) {

@@ -109,12 +109,9 @@ class Inspect : public Subcommand {
     Progress progress("loading");
     const auto model =
         load_model(card.path, [&](int64_t done, int64_t total) { progress.update(done, total); });
-    plan = plan_memory(card.config, config_, model->weight_bytes());
     const ThreadPool pool(config_.threads);
-    const int sequences = plan.shape.batch_sequences;
     const int32_t vocab = std::min<int32_t>(tokenizer.vocab_size(), card.config.vocab);
-    plan.arena_bytes = measure_arena(*model, plan.shape, plan.shape.batch_tokens, sequences, sequences, vocab,
-                                     cpu_caps(pool));
+    plan = plan_memory(*model, config_, vocab, cpu_caps(pool), std::nullopt);
   }
 
   std::string to_text(const ModelCard& card, const Tokenizer& tokenizer, const MemoryPlan& plan,

@@ -102,6 +102,42 @@ TEST(MemoryPlan, RefusalsCarryTheNumbers) {
   EXPECT_ERROR(require_memory(plan, 1), "smaller model");
 }
 
+TEST(MemoryPlan, AContextNobodyAskedForIsCutToWhatFits) {
+  const test::FakeModel model(64, 4096);
+  EngineConfig config;
+  config.kv_dtype = "f32";
+  const auto plan_with = [&](std::optional<int64_t> available) {
+    return plan_memory(model, config, 64, {}, available);
+  };
+  const MemoryPlan whole = plan_with(std::nullopt);
+  ASSERT_EQ(whole.shape.context, 4096);
+  const int64_t page = whole.kv_bytes_per_token * kPageTokens, arena = whole.arena_bytes;
+
+  EXPECT_EQ(plan_with(whole.kv_bytes + arena).shape.context, 4096);
+  testing::internal::CaptureStderr();
+  const MemoryPlan cut = plan_with(arena + 11 * page - 1);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("context is cut from 4096 to 640 tokens"),
+            std::string::npos);
+  EXPECT_EQ(cut.shape.context, 640);
+  EXPECT_EQ(cut.shape.kv_pages, 10);
+  EXPECT_EQ(cut.kv_bytes, 10 * page);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(plan_with(arena + 8 * page).shape.context, 512);
+  EXPECT_NE(testing::internal::GetCapturedStderr(), "");
+  EXPECT_ERROR(plan_with(arena + 8 * page - 1), "at most 448 tokens");
+
+  MemoryPlan unloaded = whole;
+  unloaded.copied_bytes = 3 * page;
+  ASSERT_TRUE(shrink_to_fit(unloaded, config, arena + 13 * page));
+  EXPECT_EQ(unloaded.shape.context, 640) << "beside the weights that will be copied";
+
+  config.context = 4096;
+  EXPECT_ERROR(plan_with(arena + 11 * page), "at most 704 tokens");
+  config.context = 0;
+  config.kv_bytes = whole.kv_bytes;
+  EXPECT_ERROR(plan_with(arena + 11 * page), "at most 704 tokens");
+}
+
 TEST(AvailableMemory, ThisMachineHasSome) {
   const std::optional<int64_t> bytes = available_memory();
   ASSERT_TRUE(bytes.has_value());

@@ -22,11 +22,12 @@ void declare_engine(OptionSet& options, EngineConfig& config) {
                 [&config](const std::string& text) {
                   config.threads = static_cast<int>(parse_int(text, "--threads", 0, kMostThreads));
                 });
-  options.value("-c,--context", "N",
-                "longest conversation in tokens, 8k = 8192 (default: the model's, at most 32k)",
-                [&config](const std::string& text) {
-                  config.context = static_cast<int>(parse_int(text, "--context", 0, kMostContext));
-                });
+  options.value(
+      "-c,--context", "N",
+      "longest conversation in tokens, 8k = 8192 (default: the model's, at most 32k and what fits in memory)",
+      [&config](const std::string& text) {
+        config.context = static_cast<int>(parse_int(text, "--context", 0, kMostContext));
+      });
   declare_kv_and_device(options, config);
 }
 

@@ -56,7 +56,10 @@ std::string shape_section(const ModelConfig& config) {
                    config.qkv_bias ? ", bias" : "", config.qk_norm ? ", q/k norm" : ""));
   if (config.sliding_window > 0) text += line("sliding window", cat(config.sliding_window, " tokens"));
   text += line("vocabulary", cat(config.vocab, config.tied_head ? ", head tied to the embedding" : ""));
-  text += line("positions", cat(config.max_positions));
+  const int longest = longest_context(config);
+  text += line("positions",
+               cat(config.max_positions,
+                   longest > config.max_positions ? cat(", ", longest, " with --context") : std::string()));
   if (config.rope.enabled) {
     text +=
         line("rope", cat("theta ", config.rope.theta, ", ", config.rope.rotary_dim, " of ", config.head_dim,
@@ -106,12 +109,9 @@ class Inspect : public Subcommand {
     Progress progress("loading");
     const auto model =
         load_model(card.path, [&](int64_t done, int64_t total) { progress.update(done, total); });
-    plan = plan_memory(card.config, config_, model->weight_bytes());
     const ThreadPool pool(config_.threads);
-    const int sequences = plan.shape.batch_sequences;
     const int32_t vocab = std::min<int32_t>(tokenizer.vocab_size(), card.config.vocab);
-    plan.arena_bytes = measure_arena(*model, plan.shape, plan.shape.batch_tokens, sequences, sequences, vocab,
-                                     cpu_caps(pool));
+    plan = plan_memory(*model, config_, vocab, cpu_caps(pool), std::nullopt);
   }
 
   std::string to_text(const ModelCard& card, const Tokenizer& tokenizer, const MemoryPlan& plan,

@@ -125,6 +125,15 @@ def convert(source, target, arch, quant, split=0):
         scaling = config.get("rope_scaling") or {}
         if scaling.get("rope_type") == "llama3":
             writer.add_tensor("rope_freqs.weight", llama3_factors(config))
+        kind = scaling.get("rope_type") or scaling.get("type")
+        if kind in ("linear", "yarn"):
+            writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+            writer.add_rope_scaling_factor(scaling["factor"])
+        if kind == "yarn":
+            writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+            writer.add_rope_scaling_attn_factors(1.0)  # a multiplier of the derived factor, so that 1 changes nothing
+            writer.add_rope_scaling_yarn_beta_fast(32.0)
+            writer.add_rope_scaling_yarn_beta_slow(1.0)
     add_tokenizer(writer, folder, config["vocab_size"])
     for name, weight in read_tensors(folder).items():
         stored = gguf_name(name)
@@ -147,6 +156,8 @@ FILES = [  # source, file name, architecture, format of matrices, tensors a part
     ("llama", "llama-f32", "llama", KIND.F32, 0),
     ("llama-tied-bias", "llama-tied-bias-f16", "llama", KIND.F16, 0),
     ("llama-llama3", "llama-llama3-bf16", "llama", KIND.BF16, 9),
+    ("llama-linear", "llama-linear-bf16", "llama", KIND.BF16, 0),
+    ("llama-yarn", "llama-yarn-bf16", "llama", KIND.BF16, 0),
     ("qwen2", "qwen2-bf16", "qwen2", KIND.BF16, 0),
     ("qwen3", "qwen3-bf16", "qwen3", KIND.BF16, 0),
     ("gpt2", "gpt2-f32", "gpt2", KIND.F32, 0),

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/checked.h"
+#include "base/log.h"
 #include "ops/sampling/sampling.h"
 
 namespace llamita {
@@ -12,7 +13,9 @@ namespace llamita {
 namespace {
 
 constexpr int kDefaultContext =
-    32768;  // of models that allow more: the cache of 128k tokens fits few machines
+    32768;                          // of models that allow more: the cache of 128k tokens fits few machines
+constexpr int kLeastContext = 512;  // that a context nobody asked for is cut to
+constexpr int kMaxContext = INT32_MAX / 2;
 constexpr int kMaxBatchTokens = 1 << 20;
 constexpr int kMaxBatchSequences = 4096;
 
@@ -35,19 +38,41 @@ std::string gib(int64_t bytes) {
   return text;
 }
 
+int64_t needed_bytes(const MemoryPlan& plan) { return plan.kv_bytes + plan.arena_bytes + plan.copied_bytes; }
+
+// The most tokens, in whole pages, whose keys and values fit beside the rest.
+int64_t fitting_tokens(const MemoryPlan& plan, int64_t available) {
+  const int64_t page_bytes = plan.kv_bytes_per_token * kPageTokens;
+  const int64_t room = available - plan.arena_bytes - plan.copied_bytes;
+  return std::max<int64_t>(0, room) / page_bytes * kPageTokens;
+}
+
 int choose_context(const ModelConfig& model, const EngineConfig& config) {
-  const int longest = model.max_positions > 0 ? model.max_positions : kDefaultContext;
+  const int longest = longest_context(model);
   if (config.context > longest) {
     throw Error(
         cat("context ", config.context, " is more than the ", longest, " positions this model was made for"));
   }
-  return config.context > 0 ? config.context : std::min(longest, kDefaultContext);
+  if (config.context > 0) return config.context;
+  return model.max_positions > 0 ? std::min(model.max_positions, kDefaultContext) : kDefaultContext;
 }
 
 }  // namespace
 
+int longest_context(const ModelConfig& model) {
+  if (model.max_positions <= 0) return kDefaultContext;
+  const RopeConfig& rope = model.rope;
+  double scaled = 0;
+  if (rope.enabled && (rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::dynamic)) {
+    scaled = rope.factor * model.max_positions;
+  } else if (rope.enabled && rope.scaling == RopeScaling::yarn) {
+    scaled = rope.factor * rope.original_positions;
+  }
+  return std::max(model.max_positions, static_cast<int>(std::min(scaled, double{kMaxContext})));
+}
+
 MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes) {
-  require_range("context", config.context, 0, INT32_MAX / 2);
+  require_range("context", config.context, 0, kMaxContext);
   require_range("batch_tokens", config.batch_tokens, 1, kMaxBatchTokens);
   require_range("batch_sequences", config.batch_sequences, 1, kMaxBatchSequences);
   require_range("threads", config.threads, 0, 4096);
@@ -74,6 +99,32 @@ MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int
   shape.kv_pages = checked_cast<int>(std::min<int64_t>(pages, INT32_MAX / kPageTokens), "KV pages");
   shape.context = std::min(shape.context, shape.kv_pages * kPageTokens);
   plan.kv_bytes = checked_mul<int64_t>(page_bytes, shape.kv_pages, "KV cache");
+  return plan;
+}
+
+bool shrink_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available) {
+  if (!available || config.context > 0 || config.kv_bytes > 0) return false;
+  if (needed_bytes(plan) <= *available) return false;
+  const int64_t tokens = fitting_tokens(plan, *available);
+  if (tokens < kLeastContext) return false;
+  plan.shape.context = static_cast<int>(tokens);  // less than it was
+  plan.shape.kv_pages = plan.shape.context / kPageTokens;
+  plan.kv_bytes = plan.kv_bytes_per_token * tokens;
+  return true;
+}
+
+MemoryPlan plan_memory(const Model& model, const EngineConfig& config, int32_t vocab_limit, const Caps& caps,
+                       std::optional<int64_t> available) {
+  MemoryPlan plan = plan_memory(model.config(), config, model.weight_bytes());
+  plan.arena_bytes = measure_largest_arena(model, plan.shape, vocab_limit, caps);
+  const MemoryPlan whole = plan;
+  if (shrink_to_fit(plan, config, available)) {
+    plan.arena_bytes = measure_largest_arena(model, plan.shape, vocab_limit, caps);
+    log_warning("the context is cut from ", whole.shape.context, " to ", plan.shape.context,
+                " tokens: keys and values of all would take ", gib(whole.kv_bytes), " beside ",
+                gib(plan.arena_bytes), " for a step, and ", gib(*available), " of memory are free");
+  }
+  require_memory(plan, available);
   return plan;
 }
 
@@ -110,16 +161,30 @@ int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, 
   return static_cast<int64_t>(arena.peak());
 }
 
+int64_t measure_largest_arena(const Model& model, const EngineShape& shape, int32_t vocab_limit,
+                              const Caps& caps) {
+  constexpr int kEverySize = 8;
+  int64_t most = 0;
+  for (int tokens = 1;;
+       tokens = std::min(tokens < kEverySize ? tokens + 1 : 2 * tokens, shape.batch_tokens)) {
+    const int sequences = std::min(tokens, shape.batch_sequences);
+    for (const int count : {1, sequences}) {
+      most = std::max(most, measure_arena(model, shape, tokens, count, sequences, vocab_limit, caps));
+    }
+    if (tokens == shape.batch_tokens) return most;
+  }
+}
+
 void require_memory(const MemoryPlan& plan, std::optional<int64_t> available) {
-  const int64_t needed = plan.kv_bytes + plan.arena_bytes;
-  if (!available || needed <= *available) return;
-  const int64_t page_bytes = plan.kv_bytes_per_token * kPageTokens;
-  const int64_t tokens = std::max<int64_t>(0, *available - plan.arena_bytes) / page_bytes * kPageTokens;
-  throw Error(cat("keys and values of ", plan.shape.kv_pages * int64_t{kPageTokens}, " tokens take ",
-                  gib(plan.kv_bytes), " and a step ", gib(plan.arena_bytes), ", but only ", gib(*available),
-                  " of memory are free: ",
-                  tokens > 0 ? cat("a context of at most ", tokens, " tokens fits")
-                             : std::string("free memory or choose a smaller model")));
+  if (!available || needed_bytes(plan) <= *available) return;
+  const int64_t tokens = fitting_tokens(plan, *available);
+  throw Error(
+      cat("keys and values of ", plan.shape.kv_pages * int64_t{kPageTokens}, " tokens take ",
+          gib(plan.kv_bytes), " and a step ", gib(plan.arena_bytes),
+          plan.copied_bytes > 0 ? cat(" beside ", gib(plan.copied_bytes), " of weights") : std::string(),
+          ", but only ", gib(*available), " of memory are free: ",
+          tokens > 0 ? cat("a context of at most ", tokens, " tokens fits")
+                     : std::string("free memory or choose a smaller model")));
 }
 
 }  // namespace llamita

@@ -8,24 +8,11 @@
 
 namespace llamita {
 
-namespace {
-
-MemoryPlan plan_and_check(const Model& model, const EngineConfig& config, const ThreadPool& pool) {
-  MemoryPlan plan = plan_memory(model.config(), config, model.weight_bytes());
-  const EngineShape& shape = plan.shape;
-  plan.arena_bytes = measure_arena(model, shape, shape.batch_tokens, shape.batch_sequences,
-                                   shape.batch_sequences, model.config().vocab, cpu_caps(pool));
-  require_memory(plan, available_memory());
-  return plan;
-}
-
-}  // namespace
-
 DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
       pool_(config.threads),
-      plan_(plan_and_check(model, config, pool_)),
-      runner_(model, plan_.shape, model.config().vocab, pool_),
+      plan_(plan_memory(model, config, model.config().vocab, cpu_caps(pool_), available_memory())),
+      runner_(model, plan_, model.config().vocab, pool_),
       blocks_(plan_.shape.kv_pages, kPageTokens) {}
 
 // Blocks for `sequences` empty sequences of up to `tokens` tokens.

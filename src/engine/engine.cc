@@ -18,16 +18,6 @@ int32_t choosable_tokens(const Model& model, const Tokenizer& tokenizer) {
   return std::min(model.config().vocab, tokenizer.vocab_size());
 }
 
-MemoryPlan plan_and_check(const Model& model, const Tokenizer& tokenizer, const EngineConfig& config,
-                          const ThreadPool& pool) {
-  MemoryPlan plan = plan_memory(model.config(), config, model.weight_bytes());
-  const EngineShape& shape = plan.shape;
-  plan.arena_bytes = measure_arena(model, shape, shape.batch_tokens, shape.batch_sequences,
-                                   shape.batch_sequences, choosable_tokens(model, tokenizer), cpu_caps(pool));
-  require_memory(plan, available_memory());
-  return plan;
-}
-
 sched::Limits limits_of(const EngineShape& shape) {
   return {shape.batch_tokens, shape.batch_sequences, shape.context, shape.batch_sequences};
 }
@@ -43,8 +33,9 @@ Engine::Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfi
     : model_(model),
       tokenizer_(tokenizer),
       pool_(config.threads),
-      plan_(plan_and_check(model, tokenizer, config, pool_)),
-      runner_(model, plan_.shape, choosable_tokens(model, tokenizer), pool_),
+      plan_(plan_memory(model, config, choosable_tokens(model, tokenizer), cpu_caps(pool_),
+                        available_memory())),
+      runner_(model, plan_, choosable_tokens(model, tokenizer), pool_),
       scheduler_(limits_of(plan_.shape), plan_.shape.kv_pages, kPageTokens),
       model_stop_tokens_(tokenizer.stop_tokens()) {
   model_stop_tokens_.insert(model_stop_tokens_.end(), model.config().eos.begin(), model.config().eos.end());

@@ -1,21 +1,23 @@
 // LLM: the public face of loading, encoding and the engine.
 #include "llamita/llm.h"
 
-#include <filesystem>
-
 #include "analysis/available_memory.h"
 #include "engine/engine.h"
 #include "engine/prompt_encoder.h"
-#include "formats/gguf.h"
 #include "models/model.h"
 
 namespace llamita {
 
 namespace {
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
-  if (std::filesystem::is_directory(path)) return Tokenizer::from_folder(path);
-  return Tokenizer::from_gguf(gguf::File::open(path));
+// What can be refused in a moment is refused before gigabytes of weights are read.
+void require_room(const TensorFiles& files, const EngineConfig& config) {
+  const ModelSize size = measure_model(files);
+  MemoryPlan plan = plan_memory(size.config, config, size.weight_bytes);
+  plan.copied_bytes = size.copied_bytes;
+  const auto available = available_memory();
+  shrink_to_fit(plan, config, available);
+  require_memory(plan, available);
 }
 
 void require_cpu(const std::string& device) {
@@ -64,11 +66,11 @@ struct LLM::Impl {
 };
 
 LLM LLM::load(const std::string& path, const EngineConfig& config, const Progress& progress) {
-  // What can be refused in a moment is refused before gigabytes of weights are read.
   require_cpu(config.device);
-  require_memory(plan_memory(read_model_config(path), config, 0), available_memory());
-  auto tokenizer = load_tokenizer(path);
-  auto model = load_model(path, progress);
+  const TensorFiles files = TensorFiles::open(path);
+  require_room(files, config);
+  auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
+  auto model = load_model(files, progress);
   return LLM(std::make_unique<Impl>(std::move(tokenizer), std::move(model), config));
 }
 

@@ -2,35 +2,25 @@
 
 #include <algorithm>
 
+#include "base/log.h"
+
 namespace llamita {
 
 Caps cpu_caps(const ThreadPool& pool) { return {DeviceKind::cpu, cpu::detect_isa(), pool.threads()}; }
 
-ModelRunner::ModelRunner(const Model& model, const EngineShape& shape, int32_t vocab_limit, ThreadPool& pool)
-    : model_(model), shape_(shape), vocab_limit_(vocab_limit), pool_(pool), caps_(cpu_caps(pool)) {
-  cache_ = shape_only_cache(model.config(), shape);
+ModelRunner::ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool)
+    : model_(model), vocab_limit_(vocab_limit), pool_(pool), caps_(cpu_caps(pool)) {
+  cache_ = shape_only_cache(model.config(), plan.shape);
   for (KvCache::Layer& layer : cache_.layers) {
     for (Tensor* tensor : {&layer.k, &layer.v}) {
       cache_memory_.push_back(Storage::allocate(static_cast<size_t>(tensor->bytes())));
       *tensor = Tensor(cache_memory_.back().data(), tensor->dtype(), tensor->shape());
     }
   }
-  // The largest mixed step, the largest pure decode step and the smallest step; others are measured when they
-  // first come, because a variant chosen for another shape may want more scratch.
-  const int sequences = shape.batch_sequences;
-  provide_arena(shape.batch_tokens, sequences, sequences);
-  provide_arena(sequences, sequences, sequences);
-  provide_arena(1, 1, 1);
+  provide_arena(static_cast<size_t>(plan.arena_bytes));
 }
 
-// Makes sure the arena holds a step of this shape, whatever its sequences' lengths.
-void ModelRunner::provide_arena(int tokens, int sequences, int logit_rows) {
-  const uint64_t key = static_cast<uint64_t>(tokens) << 40 | static_cast<uint64_t>(sequences) << 20 |
-                       static_cast<uint64_t>(logit_rows);
-  if (!measured_.insert(key).second) return;
-  const auto bytes =
-      static_cast<size_t>(measure_arena(model_, shape_, tokens, sequences, logit_rows, vocab_limit_, caps_));
-  if (arena_ != nullptr && bytes <= arena_->capacity()) return;
+void ModelRunner::provide_arena(size_t bytes) {
   context_.reset();
   arena_.reset();  // first, so that both are never there together
   arena_ = std::make_unique<Arena>(bytes);
@@ -38,6 +28,13 @@ void ModelRunner::provide_arena(int tokens, int sequences, int logit_rows) {
 }
 
 void ModelRunner::prepare(const sched::Batch& batch, LogitsOf logits_of) {
+  // A kernel wanted more scratch for the last step's shape than for any that was measured: it got memory of
+  // its own then, the next one shall not need to.
+  if (arena_->peak() > arena_->capacity()) {
+    log_warning("a step took ", arena_->peak(), " bytes of activations, ", arena_->capacity(),
+                " were planned: the arena grows");
+    provide_arena(arena_->peak());
+  }
   token_ids_.assign(batch.tokens.begin(), batch.tokens.end());
   for (auto* list : {&positions_, &q_start_, &kv_len_, &block_table_, &logit_rows_}) list->clear();
   kv_slot_.clear();
@@ -67,7 +64,6 @@ void ModelRunner::prepare(const sched::Batch& batch, LogitsOf logits_of) {
   // op.
   if (logit_rows_.empty()) logit_rows_.push_back(tokens - 1);
   attention_ = plan_attention(q_start_, kv_len_);
-  provide_arena(tokens, static_cast<int>(kv_len_.size()), static_cast<int>(logit_rows_.size()));
 }
 
 ForwardBatch ModelRunner::forward_batch() {

@@ -1,12 +1,11 @@
 // ModelRunner: runs the scheduler's batches. Owns the cache's tensors and the arena; turns a Batch (ids) into
-// a ForwardBatch (tensors) and an AttentionPlan, calls the model and samples. Once a shape of step has been
-// seen, a step allocates nothing that grows with the model.
+// a ForwardBatch (tensors) and an AttentionPlan, calls the model and samples. The arena is made once, for the
+// largest step there can be: a step allocates nothing that grows with the model.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <span>
-#include <unordered_set>
 #include <vector>
 
 #include "analysis/memory_plan.h"
@@ -17,9 +16,9 @@ namespace llamita {
 
 class ModelRunner {
  public:
-  // Borrows model and pool. `vocab_limit`: token ids that may be chosen are below it. The cache takes
-  // plan.kv_bytes of memory as its pages are first written.
-  ModelRunner(const Model& model, const EngineShape& shape, int32_t vocab_limit, ThreadPool& pool);
+  // Borrows model and pool; `plan` has its arena measured. `vocab_limit`: token ids that may be chosen are
+  // below it. The cache takes plan.kv_bytes of memory as its pages are first written.
+  ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
 
   // Runs one step. `rows`: one for each chunk that samples, in order; so are the results, which live until
   // the next step.
@@ -36,11 +35,10 @@ class ModelRunner {
 
   void prepare(const sched::Batch& batch, LogitsOf logits_of);
   ForwardBatch forward_batch();
-  void provide_arena(int tokens, int sequences, int logit_rows);
+  void provide_arena(size_t bytes);
   Tensor forward();
 
   const Model& model_;
-  EngineShape shape_;
   int32_t vocab_limit_;
   ThreadPool& pool_;
   Caps caps_;
@@ -48,7 +46,6 @@ class ModelRunner {
   std::vector<Storage> cache_memory_;
   std::unique_ptr<Arena> arena_;
   std::optional<Context> context_;
-  std::unordered_set<uint64_t> measured_;  // shapes of steps that fit the arena
   std::vector<OpRecord>* records_ = nullptr;
 
   // The step's inputs; see ForwardBatch.

@@ -37,7 +37,8 @@ Decoder::Decoder(ModelConfig config, WeightLoader& weights)
   head_.norm = weights.vector("model.norm.weight", config_.hidden);
   if (config_.tied_head) {
     head_.weight = embedding_;
-    weights.skip("lm_head.weight");  // some checkpoints store the tied matrix twice
+    // Some checkpoints store the tied matrix twice.
+    weights.skip_duplicate("lm_head.weight", "model.embed_tokens.weight", config_.vocab, config_.hidden);
   } else {
     head_.weight = weights.linear({"head", "lm_head.weight", config_.vocab}, config_.hidden);
   }

@@ -68,7 +68,7 @@ Gpt2::Gpt2(ModelConfig config, WeightLoader& weights) : Model(std::move(config))
   head_.norm_bias = weights.vector("transformer.ln_f.bias", config_.hidden);
   if (config_.tied_head) {
     head_.weight = embedding_;
-    weights.skip("lm_head.weight");
+    weights.skip_duplicate("lm_head.weight", "transformer.wte.weight", config_.vocab, config_.hidden);
   } else {
     head_.weight = weights.linear({"head", "lm_head.weight", config_.vocab}, config_.hidden);
   }

@@ -9,6 +9,7 @@
 #include "nn/forward_batch.h"
 #include "ops/context.h"
 #include "weights/model_config.h"
+#include "weights/tensor_files.h"
 
 namespace llamita {
 
@@ -31,7 +32,7 @@ class Model {
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
 
-  friend std::unique_ptr<Model> load_model(const std::string&, const std::function<void(int64_t, int64_t)>&);
+  friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&);
 };
 
 // Loads a model folder or a .gguf file: family from config.json's architectures or general.architecture,
@@ -39,8 +40,19 @@ class Model {
 // Error.
 std::unique_ptr<Model> load_model(const std::string& path,
                                   const std::function<void(int64_t, int64_t)>& progress = {});
+// The same from files that are open; the model keeps what it needs of them.
+std::unique_ptr<Model> load_model(const TensorFiles& files,
+                                  const std::function<void(int64_t, int64_t)>& progress = {});
 
 // Only the shape of the model at `path`; no weights are read.
 ModelConfig read_model_config(const std::string& path);
+
+// What load_model() would give, with all of its checks but without reading a matrix.
+struct ModelSize {
+  ModelConfig config;
+  int64_t weight_bytes = 0;
+  int64_t copied_bytes = 0;  // of those, in memory of their own: turned, reordered, widened
+};
+ModelSize measure_model(const TensorFiles& files);
 
 }  // namespace llamita

@@ -41,6 +41,14 @@ ModelConfig configure(const Family& family, const TensorFiles& files) {
   return config;
 }
 
+std::unique_ptr<Model> build(const TensorFiles& files, WeightLoader& weights) {
+  const Family& family = family_of(files);
+  std::unique_ptr<Model> model = family.build(configure(family, files), weights);
+  weights.skip("rope_freqs.weight");  // read with the configuration
+  weights.finish();
+  return model;
+}
+
 }  // namespace
 
 std::span<const Family* const> families() { return kFamilies; }
@@ -51,16 +59,22 @@ std::unique_ptr<Model> build_decoder(ModelConfig config, WeightLoader& weights) 
 
 std::unique_ptr<Model> load_model(const std::string& path,
                                   const std::function<void(int64_t, int64_t)>& progress) {
-  const TensorFiles files = TensorFiles::open(path);
-  const Family& family = family_of(files);
-  ModelConfig config = configure(family, files);
+  return load_model(TensorFiles::open(path), progress);
+}
+
+std::unique_ptr<Model> load_model(const TensorFiles& files,
+                                  const std::function<void(int64_t, int64_t)>& progress) {
   WeightLoader weights(files, progress);
-  std::unique_ptr<Model> model = family.build(std::move(config), weights);
-  weights.skip("rope_freqs.weight");  // read with the configuration
-  weights.finish();
+  std::unique_ptr<Model> model = build(files, weights);
   model->parameters_ = weights.parameters();
   model->weight_bytes_ = weights.bytes();
   return model;
+}
+
+ModelSize measure_model(const TensorFiles& files) {
+  WeightLoader weights = WeightLoader::measuring(files);
+  const std::unique_ptr<Model> model = build(files, weights);
+  return {model->config(), weights.bytes(), weights.copied_bytes()};
 }
 
 ModelConfig read_model_config(const std::string& path) {

@@ -52,12 +52,14 @@ void scale_yarn(const RopeConfig& config, std::vector<double>& freq) {
   if (low == high) high += 0.001;
   for (size_t i = 0; i < freq.size(); ++i) {
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    freq[i] = freq[i] / config.factor * ramp + freq[i] * (1 - ramp);
+    const double keep = (1 - ramp) * config.extrapolation;
+    freq[i] = freq[i] / config.factor * (1 - keep) + freq[i] * keep;
   }
 }
 
 double yarn_attention_factor(const RopeConfig& config) {
   if (config.attention_factor > 0) return config.attention_factor;
+  if (config.extrapolation == 0) return 1.0;  // plain interpolation needs no correction
   const auto of = [&](double mscale) {
     return config.factor <= 1 ? 1.0 : 0.1 * mscale * std::log(config.factor) + 1;
   };
@@ -78,14 +80,16 @@ std::vector<float> dynamic_frequencies(const RopeConfig& config, int max_positio
 
 Rope::Rope(const RopeConfig& config, int max_positions) : config_(config), max_positions_(max_positions) {
   std::vector<double> freq = plain_frequencies(config.theta, config.rotary_dim);
+  double attention_factor = 1.0;
   if (config.scaling == RopeScaling::linear) {
     for (double& f : freq) f /= config.factor;
   } else if (config.scaling == RopeScaling::llama3) {
     scale_llama3(config, freq);
   } else if (config.scaling == RopeScaling::yarn) {
     scale_yarn(config, freq);
-    scale_ = static_cast<float>(yarn_attention_factor(config));
+    attention_factor = yarn_attention_factor(config);
   }
+  scale_ = static_cast<float>(attention_factor * config.attention_multiplier);
   for (size_t i = 0; i < config.freq_factors.size(); ++i)
     freq[i] /= static_cast<double>(config.freq_factors[i]);
   inv_freq_ = rounded(freq);

@@ -13,7 +13,10 @@ Tensor Arena::take(DType dtype, std::initializer_list<int64_t> shape) {
   used_ += (static_cast<size_t>(shape_only.bytes()) + kAlignment - 1) / kAlignment * kAlignment;
   peak_ = std::max(peak_, used_);
   if (measuring()) return shape_only;
-  LLAMITA_CHECK(used_ <= memory_.bytes(), "arena of ", memory_.bytes(), " bytes needs ", used_);
+  if (used_ > memory_.bytes()) {
+    beyond_.push_back(Storage::allocate(std::max<size_t>(static_cast<size_t>(shape_only.bytes()), 1)));
+    return Tensor(beyond_.back().data(), dtype, shape, device_);
+  }
   return Tensor(static_cast<char*>(memory_.data()) + begin, dtype, shape, device_);
 }
 

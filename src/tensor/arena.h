@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <vector>
 
 #include "tensor/storage.h"
 #include "tensor/tensor.h"
@@ -16,8 +17,8 @@ class Arena {
  public:
   // Measuring mode: shape-only tensors, peak() counts.
   Arena() = default;
-  // Real memory of a fixed size; running out of it is a check failure, because measuring found the exact
-  // size.
+  // Real memory of the size that measuring found. A tensor beyond it gets memory of its own until the arena
+  // goes; peak() is above capacity() then, and whoever measured should start over with peak() bytes.
   explicit Arena(size_t bytes, Device device = {});
 
   bool measuring() const { return memory_.data() == nullptr; }
@@ -45,6 +46,7 @@ class Arena {
   static constexpr size_t kAlignment = 64;
 
   Storage memory_;
+  std::vector<Storage> beyond_;
   Device device_;
   size_t used_ = 0;
   size_t peak_ = 0;

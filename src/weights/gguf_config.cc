@@ -61,6 +61,21 @@ void read_freq_factors(const TensorFiles& files, RopeConfig& rope) {
   }
 }
 
+void read_yarn(const Keys& keys, const TensorFiles& files, RopeConfig& rope) {
+  rope.scaling = RopeScaling::yarn;
+  rope.beta_fast = keys.get_double("rope.scaling.yarn_beta_fast", 32.0);
+  rope.beta_slow = keys.get_double("rope.scaling.yarn_beta_slow", 1.0);
+  if (!(rope.beta_fast > 0 && rope.beta_fast <= 1e6 && rope.beta_slow > 0 && rope.beta_slow <= 1e6))
+    throw Error(cat(files.path(), ": rope.scaling.yarn_beta_fast or yarn_beta_slow is out of range"));
+  const double extrapolation = keys.get_double("rope.scaling.yarn_ext_factor", 1.0);
+  if (!(extrapolation <= 1)) throw Error(cat(files.path(), ": rope.scaling.yarn_ext_factor is above 1"));
+  rope.extrapolation = extrapolation < 0 ? 1.0 : extrapolation;  // below 0 says "not set"
+  const double log_multiplier = keys.get_double("rope.scaling.yarn_log_multiplier", 0.0);
+  if (!(log_multiplier >= 0 && log_multiplier <= 1e3))
+    throw Error(cat(files.path(), ": rope.scaling.yarn_log_multiplier is out of range"));
+  if (log_multiplier > 0) rope.mscale = 1.0, rope.mscale_all_dim = log_multiplier;
+}
+
 void read_rope(const Keys& keys, const TensorFiles& files, int head_dim, int max_positions,
                RopeConfig& rope) {
   rope.theta = keys.get_double("rope.freq_base", 10000.0);
@@ -74,9 +89,12 @@ void read_rope(const Keys& keys, const TensorFiles& files, int head_dim, int max
     throw Error(cat(files.path(), ": rope.scaling.factor is out of range"));
   rope.original_positions =
       keys.get_int("rope.scaling.original_context_length", 1, limits::kMaxPositions, max_positions);
-  rope.attention_factor = keys.get_double("rope.scaling.attn_factor", 0.0);
+  // Unlike config.json's attention_factor, GGUF's multiplies what YaRN derives.
+  rope.attention_multiplier = keys.get_double("rope.scaling.attn_factor", 1.0);
+  if (!(rope.attention_multiplier > 0 && rope.attention_multiplier <= 1e3))
+    throw Error(cat(files.path(), ": rope.scaling.attn_factor is out of range"));
   if (scaling == "yarn") {
-    rope.scaling = RopeScaling::yarn;
+    read_yarn(keys, files, rope);
   } else if (scaling == "linear" || (scaling.empty() && rope.factor != 1.0)) {
     rope.scaling = RopeScaling::linear;
   } else if (!scaling.empty() && scaling != "none") {

@@ -15,7 +15,7 @@ inline constexpr int64_t kHidden = 1 << 17;
 inline constexpr int64_t kHeads = 1024;
 inline constexpr int64_t kHeadDim = 1024;
 inline constexpr int64_t kFfn = 1 << 20;
-inline constexpr int64_t kVocab = 1 << 23;
+inline constexpr int64_t kVocab = (1 << 23) - 1;  // a token id and a word of sampling's sort fit 32 bits
 inline constexpr int64_t kMaxPositions = 1 << 27;
 
 // `value` as int; Error naming `what` when it is outside [min, max].

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/cat.h"
+#include "base/log.h"
 #include "llamita/error.h"
 #include "quant/unpack.h"
 
@@ -56,6 +57,12 @@ void transpose(const std::byte* from, std::byte* to, int64_t rows, int64_t cols,
 WeightLoader::WeightLoader(const TensorFiles& files, Progress progress)
     : files_(files), progress_(std::move(progress)), total_bytes_(files.total_bytes()) {}
 
+WeightLoader WeightLoader::measuring(const TensorFiles& files) {
+  WeightLoader loader(files);
+  loader.measuring_ = true;
+  return loader;
+}
+
 const StoredTensor& WeightLoader::take(const std::string& name, std::span<const int64_t> shape) {
   const StoredTensor* tensor = files_.find(name);
   if (tensor == nullptr) {
@@ -71,7 +78,7 @@ const StoredTensor& WeightLoader::take(const std::string& name, std::span<const 
 }
 
 void WeightLoader::count(const StoredTensor& tensor) {
-  touch_pages(tensor.data);
+  if (!measuring_) touch_pages(tensor.data);
   done_bytes_ += static_cast<int64_t>(tensor.data.size());
   int64_t elems = 1;
   for (const int64_t dim : tensor.shape) elems *= dim;
@@ -79,17 +86,46 @@ void WeightLoader::count(const StoredTensor& tensor) {
   if (progress_) progress_(done_bytes_, total_bytes_);
 }
 
+const StoredTensor& WeightLoader::take_matrix(const std::string& name, std::span<const int64_t> shape) {
+  const StoredTensor& tensor = take(name, shape);
+  if (!is_block(tensor.dtype) && !is_float(tensor.dtype)) {
+    throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", llamita::name(tensor.dtype),
+                    ", which is no format for a matrix here"));
+  }
+  return tensor;
+}
+
 Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
                            Orientation stored) {
+  const bool copy = must_copy(tensor, part, stored);
+  if (copy) copied_bytes_ += static_cast<int64_t>(tensor.data.size());
+  if (measuring_) return {};
+  if (!copy) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
+  Storage out = copied(tensor, part, cols, stored);
+  if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
+  return out;
+}
+
+// Whether the file has the weight in another order, or at other addresses, than kernels want it. Throws Error
+// for what cannot be turned.
+bool WeightLoader::must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const {
+  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  LLAMITA_CHECK(!(reorder && stored == Orientation::in_out), "a transposed weight with rotary rows");
+  if (stored == Orientation::in_out && is_block(tensor.dtype)) {
+    throw Error(cat(files_.path(), ": weight ", tensor.name, " is stored transposed and in blocks (",
+                    name(tensor.dtype), "), which cannot be turned without loss"));
+  }
+  const auto address = reinterpret_cast<uintptr_t>(tensor.data.data());
+  return reorder || stored == Orientation::in_out || address % required_alignment(tensor.dtype) != 0;
+}
+
+// The weight's bytes in the order of rows and columns that kernels want.
+Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
+                             Orientation stored) const {
   const std::byte* data = tensor.data.data();
   const size_t bytes = tensor.data.size();
   const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
   if (stored == Orientation::in_out) {
-    LLAMITA_CHECK(!reorder, "a transposed weight with rotary rows");
-    if (is_block(tensor.dtype)) {
-      throw Error(cat(files_.path(), ": weight ", tensor.name, " is stored transposed and in blocks (",
-                      name(tensor.dtype), "), which cannot be turned without loss"));
-    }
     Storage out = Storage::allocate(bytes);
     transpose(data, static_cast<std::byte*>(out.data()), part.rows, cols, info(tensor.dtype).block_bytes);
     return out;
@@ -103,12 +139,9 @@ Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int
     }
     return out;
   }
-  if (reinterpret_cast<uintptr_t>(data) % required_alignment(tensor.dtype) != 0) {
-    Storage out = Storage::allocate(bytes);
-    std::memcpy(out.data(), data, bytes);
-    return out;
-  }
-  return Storage::borrow(data, bytes, tensor.file);
+  Storage out = Storage::allocate(bytes);
+  std::memcpy(out.data(), data, bytes);
+  return out;
 }
 
 quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols, Orientation stored) {
@@ -117,11 +150,7 @@ quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols
   for (const PartSpec& part : parts) {
     const std::array<int64_t, 2> shape =
         stored == Orientation::out_in ? std::array{part.rows, cols} : std::array{cols, part.rows};
-    const StoredTensor& tensor = take(part.name, shape);
-    if (!is_block(tensor.dtype) && !is_float(tensor.dtype)) {
-      throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", name(tensor.dtype),
-                      ", which is no format for a matrix here"));
-    }
+    const StoredTensor& tensor = take_matrix(part.name, shape);
     count(tensor);
     weight.parts.push_back({part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored)});
     bytes_ += static_cast<int64_t>(tensor.data.size());
@@ -150,9 +179,28 @@ Vector WeightLoader::vector(std::span<const PartSpec> parts) {
       values[n] = stored[static_cast<size_t>(reorder ? adjacent_row(n, part.rotary_head_dim) : n)];
     }
     values += part.rows;
-    bytes_ += part.rows * static_cast<int64_t>(sizeof(float));
+    const int64_t widened = part.rows * static_cast<int64_t>(sizeof(float));
+    bytes_ += widened;
+    copied_bytes_ += widened;
   }
   return out;
+}
+
+void WeightLoader::skip_duplicate(const std::string& name, const std::string& of, int64_t rows,
+                                  int64_t cols) {
+  if (!has(name)) return;
+  const std::array<int64_t, 2> shape{rows, cols};
+  const StoredTensor& tensor = take_matrix(name, shape);
+  if (measuring_) return;
+  const StoredTensor& used = *files_.find(of);
+  const auto size = tensor.data.size();
+  if (tensor.dtype != used.dtype || std::memcmp(tensor.data.data(), used.data.data(), size) != 0) {
+    log_warning(files_.path(), ": ", tensor.name, " differs from ", used.name,
+                ", but the configuration says that they are one (tie_word_embeddings); it is not used");
+  }
+  if (tensor.file != nullptr) tensor.file->release(tensor.data);
+  done_bytes_ += static_cast<int64_t>(size);
+  if (progress_) progress_(done_bytes_, total_bytes_);
 }
 
 void WeightLoader::skip(std::string_view name) {

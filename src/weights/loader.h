@@ -40,6 +40,8 @@ class WeightLoader {
 
   // Borrows the files for its lifetime; weights keep the mappings they need alive.
   explicit WeightLoader(const TensorFiles& files, Progress progress = {});
+  // Checks and counts every weight as loading does, but reads no matrix and gives out empty ones.
+  static WeightLoader measuring(const TensorFiles& files);
 
   const TensorFiles& files() const { return files_; }
   bool has(std::string_view name) const { return files_.find(name) != nullptr; }
@@ -56,17 +58,25 @@ class WeightLoader {
     const PartSpec part{"", name, n};
     return vector(std::span(&part, 1));
   }
-  // Says that a stored tensor is not needed (a tied head stored twice, a precomputed table).
+  // Says that a stored constant (a mask, a precomputed table) is not needed.
   void skip(std::string_view name);
+  // A (rows, cols) matrix that is not needed because `of`, taken already, is the same (a tied head stored
+  // twice). Throws Error when it is misshapen; warns when its bytes differ.
+  void skip_duplicate(const std::string& name, const std::string& of, int64_t rows, int64_t cols);
   // Throws Error when a stored tensor was never taken.
   void finish() const;
 
   int64_t parameters() const { return parameters_; }
   int64_t bytes() const { return bytes_; }
+  // Those of bytes() that are memory of their own and no part of the mapped files.
+  int64_t copied_bytes() const { return copied_bytes_; }
 
  private:
   const StoredTensor& take(const std::string& name, std::span<const int64_t> shape);
+  const StoredTensor& take_matrix(const std::string& name, std::span<const int64_t> shape);
   Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored);
+  bool must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const;
+  Storage copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored) const;
   void count(const StoredTensor& tensor);
 
   const TensorFiles& files_;
@@ -76,6 +86,8 @@ class WeightLoader {
   int64_t done_bytes_ = 0;
   int64_t parameters_ = 0;
   int64_t bytes_ = 0;
+  int64_t copied_bytes_ = 0;
+  bool measuring_ = false;
 };
 
 }  // namespace llamita

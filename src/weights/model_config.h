@@ -21,10 +21,12 @@ struct RopeConfig {
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   int original_positions = 0;                            // llama3, yarn, dynamic
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  double attention_factor = 0.0;                         // yarn; 0: derived from factor
-  bool truncate = true;                                  // yarn: whole-number correction range
-  double mscale = 0.0, mscale_all_dim = 0.0;             // yarn; 0: absent
-  std::vector<float> freq_factors;  // rotary_dim / 2 divisors of the frequencies, or empty (GGUF)
+  double extrapolation = 1.0;  // yarn: how far quickly turning dimensions keep their frequency; 0: not at all
+  double attention_factor = 0.0;              // yarn; 0: derived from factor
+  double attention_multiplier = 1.0;          // of the factor above or, without yarn, of 1 (GGUF)
+  bool truncate = true;                       // yarn: whole-number correction range
+  double mscale = 0.0, mscale_all_dim = 0.0;  // yarn; 0: absent
+  std::vector<float> freq_factors;            // rotary_dim / 2 divisors of the frequencies, or empty (GGUF)
 };
 
 struct ModelConfig {

@@ -23,29 +23,34 @@ std::string first_architecture(const Json& config, const std::string& file) {
 }  // namespace
 
 TensorFiles TensorFiles::open(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored)) return of(gguf::File::open(path));
   TensorFiles files;
   files.path_ = path;
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    const std::string config = path + "/config.json";
-    if (!std::filesystem::exists(config, ignored)) {
-      throw Error(cat(path, " is no model folder: it has no config.json"));
-    }
-    files.config_ = Json::parse_file(config);
-    files.architecture_ = first_architecture(files.config_, config);
-    for (auto& tensor : safetensors::open_folder(path)) {
-      files.tensors_.push_back(
-          {std::move(tensor.name), tensor.dtype, std::move(tensor.shape), tensor.data, tensor.file});
-    }
-  } else {
-    files.gguf_ = std::make_shared<gguf::File>(gguf::File::open(path));
-    const std::string* architecture = files.gguf_->get_string("general.architecture");
-    if (architecture == nullptr) throw Error(cat(path, " lacks the key general.architecture"));
-    files.architecture_ = *architecture;
-    for (const auto& tensor : files.gguf_->tensors()) {
-      files.tensors_.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data, tensor.file});
-    }
+  const std::string config = path + "/config.json";
+  if (!std::filesystem::exists(config, ignored)) {
+    throw Error(cat(path, " is no model folder: it has no config.json"));
   }
+  files.config_ = Json::parse_file(config);
+  files.architecture_ = first_architecture(files.config_, config);
+  for (auto& tensor : safetensors::open_folder(path)) {
+    files.tensors_.push_back(
+        {std::move(tensor.name), tensor.dtype, std::move(tensor.shape), tensor.data, tensor.file});
+  }
+  files.index();
+  return files;
+}
+
+TensorFiles TensorFiles::of(gguf::File file) {
+  TensorFiles files;
+  files.path_ = file.path();
+  const std::string* architecture = file.get_string("general.architecture");
+  if (architecture == nullptr) throw Error(cat(file.path(), " lacks the key general.architecture"));
+  files.architecture_ = *architecture;
+  for (const auto& tensor : file.tensors()) {
+    files.tensors_.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data, tensor.file});
+  }
+  files.gguf_ = std::make_shared<const gguf::File>(std::move(file));
   files.index();
   return files;
 }

@@ -23,13 +23,16 @@ struct StoredTensor {
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
   std::span<const std::byte> data;
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const MappedFile> file;  // null when the data lies in memory of the caller's
 };
 
 class TensorFiles {
  public:
   // A folder with config.json and safetensors, or a .gguf file. Throws Error when neither is there.
   static TensorFiles open(const std::string& path);
+  // A GGUF file that is open or, after gguf::File::parse, in memory that must outlive everything loaded from
+  // it.
+  static TensorFiles of(gguf::File file);
 
   const std::string& path() const { return path_; }
   bool is_gguf() const { return gguf_ != nullptr; }

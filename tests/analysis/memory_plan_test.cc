@@ -52,6 +52,32 @@ TEST(MemoryPlan, ContextAndCacheFollowTheOptions) {
   EXPECT_EQ(plan_memory(model, config, 0).shape.batch_sequences, 5);
 }
 
+TEST(MemoryPlan, RopeScalingReachesBeyondTheNamedPositions) {
+  ModelConfig model = seven_b();
+  const auto longest = [&](RopeScaling scaling, double factor, int original) {
+    model.rope.scaling = scaling;
+    model.rope.factor = factor;
+    model.rope.original_positions = original;
+    return longest_context(model);
+  };
+  EXPECT_EQ(longest(RopeScaling::none, 4, 4096), 4096);
+  EXPECT_EQ(longest(RopeScaling::llama3, 8, 1024), 4096);
+  EXPECT_EQ(longest(RopeScaling::linear, 4, 4096), 16384);
+  EXPECT_EQ(longest(RopeScaling::dynamic, 2.5, 4096), 10240);
+  EXPECT_EQ(longest(RopeScaling::yarn, 4, 4096), 16384) << "the files name the trained length";
+  EXPECT_EQ(longest(RopeScaling::yarn, 4, 1024), 4096) << "the files name the extended length";
+  EXPECT_EQ(longest(RopeScaling::yarn, 2, 1024), 4096);
+  EXPECT_EQ(longest(RopeScaling::linear, 1e6, 0), INT32_MAX / 2);
+
+  longest(RopeScaling::dynamic, 4, 4096);
+  EXPECT_EQ(plan_memory(model, {}, 0).shape.context, 4096) << "only on request";
+  EngineConfig config;
+  config.context = 16384;
+  EXPECT_EQ(plan_memory(model, config, 0).shape.context, 16384);
+  config.context = 16385;
+  EXPECT_ERROR(plan_memory(model, config, 0), "more than the 16384 positions");
+}
+
 TEST(MemoryPlan, ArenaIsWhatTheRealStepTakes) {
   const test::FakeModel model(64, 1024);
   EngineConfig config;
@@ -74,6 +100,42 @@ TEST(MemoryPlan, RefusalsCarryTheNumbers) {
   EXPECT_ERROR(require_memory(plan, (int64_t{3} << 30) - 1), "at most 4032 tokens");
   EXPECT_ERROR(require_memory(plan, int64_t{2} << 30), "keys and values of 4096 tokens take 2.00 GiB");
   EXPECT_ERROR(require_memory(plan, 1), "smaller model");
+}
+
+TEST(MemoryPlan, AContextNobodyAskedForIsCutToWhatFits) {
+  const test::FakeModel model(64, 4096);
+  EngineConfig config;
+  config.kv_dtype = "f32";
+  const auto plan_with = [&](std::optional<int64_t> available) {
+    return plan_memory(model, config, 64, {}, available);
+  };
+  const MemoryPlan whole = plan_with(std::nullopt);
+  ASSERT_EQ(whole.shape.context, 4096);
+  const int64_t page = whole.kv_bytes_per_token * kPageTokens, arena = whole.arena_bytes;
+
+  EXPECT_EQ(plan_with(whole.kv_bytes + arena).shape.context, 4096);
+  testing::internal::CaptureStderr();
+  const MemoryPlan cut = plan_with(arena + 11 * page - 1);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("context is cut from 4096 to 640 tokens"),
+            std::string::npos);
+  EXPECT_EQ(cut.shape.context, 640);
+  EXPECT_EQ(cut.shape.kv_pages, 10);
+  EXPECT_EQ(cut.kv_bytes, 10 * page);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(plan_with(arena + 8 * page).shape.context, 512);
+  EXPECT_NE(testing::internal::GetCapturedStderr(), "");
+  EXPECT_ERROR(plan_with(arena + 8 * page - 1), "at most 448 tokens");
+
+  MemoryPlan unloaded = whole;
+  unloaded.copied_bytes = 3 * page;
+  ASSERT_TRUE(shrink_to_fit(unloaded, config, arena + 13 * page));
+  EXPECT_EQ(unloaded.shape.context, 640) << "beside the weights that will be copied";
+
+  config.context = 4096;
+  EXPECT_ERROR(plan_with(arena + 11 * page), "at most 704 tokens");
+  config.context = 0;
+  config.kv_bytes = whole.kv_bytes;
+  EXPECT_ERROR(plan_with(arena + 11 * page), "at most 704 tokens");
 }
 
 TEST(AvailableMemory, ThisMachineHasSome) {

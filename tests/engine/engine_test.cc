@@ -373,19 +373,50 @@ TEST(Engine, CancelFromTheStreamAndFromAnotherThread) {
   EXPECT_TRUE(engine.scheduler().idle());
   EXPECT_EQ(engine.scheduler().check_integrity(), "");
 
+  // The stream waits at its third token for the other thread, so the reply must end with the fourth.
   cancel.reset();
-  std::atomic<bool> running{false};
+  std::atomic<bool> waiting{false};
   std::thread other([&] {
-    while (!running) std::this_thread::yield();
+    while (!waiting) std::this_thread::yield();
     cancel.cancel();
   });
+  tokens = 0;
   done = engine.generate(
-      {requests[0]}, [&](const Delta&) { running = true; }, &cancel);
+      {requests[0]},
+      [&](const Delta&) {
+        waiting = ++tokens >= 3;
+        while (waiting && !cancel.cancelled()) std::this_thread::yield();
+      },
+      &cancel);
   other.join();
-  EXPECT_EQ(done[0].choices[0].tokens.size() < 1014, done[0].choices[0].finish == FinishReason::cancelled);
+  EXPECT_EQ(done[0].choices[0].finish, FinishReason::cancelled);
+  EXPECT_EQ(done[0].choices[0].tokens.size(), 3u);
   // What was cancelled leaves a usable prefix behind and nothing else.
   cancel.reset();
   expect_same(engine.generate({request_of(10, 1, 30)}), solo(model, tokenizer, {request_of(10, 1, 30)}));
+}
+
+TEST(Engine, StepsAreMeasuredOnceAndAStepThatNeedsMoreGetsIt) {
+  FakeModel model;
+  const FakeTokenizer tokenizer = FakeTokenizer::letters();
+  const std::vector<TokenRequest> requests = mixed_requests();
+  const auto expected = solo(model, tokenizer, requests);
+  Engine engine(model, tokenizer, small_config());
+  const int measured = model.dry_runs;
+  testing::internal::CaptureStderr();
+  expect_same(engine.generate(requests), expected);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(model.dry_runs, measured) << "whatever the shapes of steps";
+
+  // No size that is measured, and larger than all that are.
+  model.scratch = [](int64_t tokens) { return tokens == 11 ? int64_t{1} << 20 : 1; };
+  Engine surprised(model, tokenizer, small_config());
+  const std::vector<TokenRequest> eleven = {request_of(11, 5, 3)};
+  testing::internal::CaptureStderr();
+  expect_same(surprised.generate(eleven), solo(model, tokenizer, eleven));
+  surprised.generate(eleven);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("the arena grows"), std::string::npos) << log;
 }
 
 TEST(Engine, AnExceptionFromTheStreamEndsTheCallAndLeavesTheEngineUsable) {

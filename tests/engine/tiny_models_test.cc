@@ -19,12 +19,8 @@ class TinyModels : public testing::TestWithParam<const char*> {
     tokenizer_ = Tokenizer::from_folder(test::golden_model(GetParam()));
     config_.kv_dtype = "f32";
     config_.threads = 1;
-  }
-  // The long golden text, or the short one where the model's context cannot hold it.
-  test::Golden fitting_golden() const {
-    test::Golden golden = test::read_golden(GetParam(), 0);
-    const auto room = static_cast<size_t>(model_->config().max_positions);
-    return golden.ids.size() < room ? golden : test::read_golden(GetParam(), 1);
+    // Scaled positions are among those tested.
+    config_.context = std::min(longest_context(model_->config()), 200);
   }
 
   std::unique_ptr<Model> model_;
@@ -33,7 +29,7 @@ class TinyModels : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(TinyModels, TeacherForcedLogitsEqualTransformers) {
-  const test::Golden golden = fitting_golden();
+  const test::Golden golden = test::read_golden(GetParam(), 0);
   DirectRunner runner(*model_, config_);
   const std::vector<float> logits = runner.logits_of(golden.ids);
   ASSERT_EQ(logits.size(), golden.logits.size());
@@ -43,7 +39,7 @@ TEST_P(TinyModels, TeacherForcedLogitsEqualTransformers) {
 }
 
 TEST_P(TinyModels, GreedyRepliesFollowTransformersLogits) {
-  const test::Golden golden = fitting_golden();
+  const test::Golden golden = test::read_golden(GetParam(), 0);
   const auto vocab = static_cast<size_t>(model_->config().vocab);
   Engine engine(*model_, *tokenizer_, config_);
   std::vector<TokenRequest> requests;
@@ -62,7 +58,7 @@ TEST_P(TinyModels, GreedyRepliesFollowTransformersLogits) {
 
 TEST_P(TinyModels, RepliesAndTheirProbabilitiesAreTheSameBitsInAnyCompany) {
   const int vocab = std::min(model_->config().vocab, tokenizer_->vocab_size());
-  const int longest = std::min(model_->config().max_positions, 200);
+  const int longest = config_.context;
   std::vector<TokenRequest> requests;
   for (int i = 0; i < 6; ++i) {
     TokenRequest request;

@@ -129,6 +129,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(GgufTwin{"llama-f32.gguf", "llama", 1e-10},
                     GgufTwin{"llama-tied-bias-f16.gguf", "llama-tied-bias", 1e-10},
                     GgufTwin{"llama-llama3-bf16-00001-of-00003.gguf", "llama-llama3", 1e-10},
+                    GgufTwin{"llama-linear-bf16.gguf", "llama-linear", 1e-10},
+                    GgufTwin{"llama-yarn-bf16.gguf", "llama-yarn", 1e-10},
                     GgufTwin{"qwen2-bf16.gguf", "qwen2", 1e-10}, GgufTwin{"qwen3-bf16.gguf", "qwen3", 1e-10},
                     GgufTwin{"gpt2-f32.gguf", "gpt2", 1e-10}, GgufTwin{"llama-q8_0.gguf", "llama", 1e-3},
                     GgufTwin{"llama-q4_1.gguf", "llama", 1e-1}),

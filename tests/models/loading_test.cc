@@ -7,12 +7,16 @@
 #include <string>
 
 #include "models/model.h"
+#include "ops/sampling/integer_weight.h"
 #include "support/expect_error.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
+#include "weights/limits.h"
 
 namespace llamita {
 namespace {
+
+static_assert(limits::kVocab < kMaxVocab, "a vocabulary that loads can be sampled from");
 
 std::string read(const std::string& path) {
   std::ostringstream out;
@@ -48,6 +52,27 @@ TEST(Loading, AWeightTheModelDoesNotKnowIsNamed) {
   const test::TempDir dir;
   write_changed(dir, "llama-tied-bias", "config.json", "\"mlp_bias\": true", "\"mlp_bias\": false");
   EXPECT_ERROR(load_model(path(dir)), "mlp.down_proj.bias");
+}
+
+TEST(Loading, AHeadThatIsTiedAndStoredTooIsCheckedLikeAnyWeight) {
+  const test::TempDir dir;
+  const std::string tied = "\"tie_word_embeddings\": true", untied = "\"tie_word_embeddings\": false";
+  write_changed(dir, "llama", "config.json", untied, tied);
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(load_model(path(dir))->config().tied_head);
+  EXPECT_NE(
+      testing::internal::GetCapturedStderr().find("lm_head.weight differs from model.embed_tokens.weight"),
+      std::string::npos);
+
+  // The header is JSON, so a shape may be turned round without moving a byte.
+  const std::string head = read(path(dir) + "/model.safetensors");
+  const size_t at = head.find("[288,64]", head.find("\"lm_head.weight\""));
+  ASSERT_NE(at, std::string::npos);
+  dir.write("model.safetensors", std::string(head).replace(at, 8, "[64,288]"));
+  EXPECT_ERROR(load_model(path(dir)), "lm_head.weight has shape (64, 288), expected (288, 64)");
+
+  dir.write("model.safetensors", std::string(head).replace(head.rfind("F32", at), 3, "I32"));
+  EXPECT_ERROR(load_model(path(dir)), "lm_head.weight is I32");
 }
 
 TEST(Loading, AMisshapenWeightIsNamedWithBothShapes) {
@@ -88,6 +113,25 @@ TEST(Loading, ATruncatedShardIsAnError) {
   write_changed(dir, "llama", "config.json", "{", "{");
   std::filesystem::resize_file(dir.path() / "model.safetensors", 100'000);
   EXPECT_ERROR(load_model(path(dir)), "model.safetensors");
+}
+
+TEST(Loading, MeasuringCountsWhatLoadingTakes) {
+  const auto measured = [](const std::string& path) {
+    const ModelSize size = measure_model(TensorFiles::open(path));
+    EXPECT_EQ(size.weight_bytes, load_model(path)->weight_bytes());
+    return size;
+  };
+  const int64_t norms = 5 * 64 * 4, query_key = 2 * (64 + 32) * 64 * 4;
+  EXPECT_EQ(measured(test::golden_model("llama")).copied_bytes, norms) << "all else lies in the file";
+  const std::string gguf = std::string(LLAMITA_SOURCE_DIR) + "/tests/golden/gguf/llama-f32.gguf";
+  EXPECT_EQ(measured(gguf).copied_bytes, norms + query_key) << "rows of rotary pairs change places";
+  const ModelSize gpt2 = measured(test::golden_model("gpt2"));
+  EXPECT_EQ(gpt2.weight_bytes - gpt2.copied_bytes, (288 + gpt2.config.max_positions) * 64 * 4)
+      << "all but the two tables is turned";
+
+  const test::TempDir dir;
+  write_changed(dir, "qwen2", "config.json", "\"intermediate_size\": 96", "\"intermediate_size\": 95");
+  EXPECT_ERROR(measure_model(TensorFiles::open(path(dir))), "gate_proj.weight has shape");
 }
 
 TEST(Loading, ProgressCountsEveryByteOfTheFiles) {

@@ -29,6 +29,9 @@ class FakeModel : public Model {
   std::function<int32_t(int position)> favourite;
   // Called at the start of every real step.
   std::function<void(const ForwardBatch&)> on_step;
+  // Bytes of scratch that a step of `tokens` tokens wants on top.
+  std::function<int64_t(int64_t tokens)> scratch;
+  mutable int dry_runs = 0;
   int nan_position = -1;  // the token at this position gets a NaN logit
 
   Tensor forward(const ForwardBatch& batch, const KvCache& kv, Context& context) const override {
@@ -36,7 +39,11 @@ class FakeModel : public Model {
     const Tensor logits = context.arena().take(DType::f32, {rows, config_.vocab});
     const Arena::Scope scope(context.arena());
     const Tensor states = context.arena().take(DType::i64, {batch.token_ids.dim(0)});
-    if (context.dry_run()) return logits;
+    if (scratch) context.arena().take(DType::u8, {scratch(batch.token_ids.dim(0))});
+    if (context.dry_run()) {
+      ++dry_runs;
+      return logits;
+    }
     if (on_step) on_step(batch);
     const int64_t sequences = batch.kv_len.dim(0);
     for (int64_t b = 0; b < sequences; ++b) run_sequence(batch, kv, b, states.ptr<int64_t>());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -78,6 +79,13 @@ TEST(Arena, TheMeasuredSizeIsExactlyWhatTheRealRunNeeds) {
   EXPECT_EQ(step(real), first);
   EXPECT_EQ(real.peak(), plan.peak());
   EXPECT_EQ(real.used(), 0u);
+
+  Arena tight(plan.peak() - 1);  // what does not fit gets memory of its own
+  EXPECT_NE(step(tight), nullptr);
+  EXPECT_EQ(tight.peak(), plan.peak());
+  EXPECT_GT(tight.peak(), tight.capacity());
+  auto* beyond = static_cast<char*>(tight.take(DType::u8, {10'000}).data());
+  std::fill_n(beyond, 10'000, 'x');
 }
 
 TEST(Storage, BorrowedMemoryKeepsItsOwnerAlive) {

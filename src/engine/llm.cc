@@ -1,29 +1,21 @@
 // LLM: the public face of loading, encoding and the engine.
 #include "llamita/llm.h"
 
-#include <filesystem>
-
 #include "analysis/available_memory.h"
 #include "engine/engine.h"
 #include "engine/prompt_encoder.h"
-#include "formats/gguf.h"
 #include "models/model.h"
 
 namespace llamita {
 
 namespace {
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
-  if (std::filesystem::is_directory(path)) return Tokenizer::from_folder(path);
-  return Tokenizer::from_gguf(gguf::File::open(path));
-}
-
 void require_cpu(const std::string& device) {
   if (device == "auto" || device == "cpu") return;
   throw Error(cat("device must be auto or cpu in this build, not \"", device, "\""));
 }
 
-ModelInfo describe(const Model& model, const Engine& engine, bool has_chat_template) {
+ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder& encoder) {
   ModelInfo info;
   info.name = model.config().name;
   info.family = model.config().family;
@@ -32,7 +24,8 @@ ModelInfo describe(const Model& model, const Engine& engine, bool has_chat_templ
   info.kv_bytes = engine.memory_plan().kv_bytes;
   info.context = engine.context();
   info.vocab_size = model.config().vocab;
-  info.has_chat_template = has_chat_template;
+  info.has_chat_template = encoder.has_chat_template();
+  info.template_error = encoder.template_error();
   return info;
 }
 
@@ -54,7 +47,7 @@ struct LLM::Impl {
         model(std::move(model_in)),
         encoder(*tokenizer),
         engine(*model, *tokenizer, config),
-        info(describe(*model, engine, encoder.has_chat_template())) {}
+        info(describe(*model, engine, encoder)) {}
 
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Model> model;
@@ -67,7 +60,7 @@ LLM LLM::load(const std::string& path, const EngineConfig& config, const Progres
   // What can be refused in a moment is refused before gigabytes of weights are read.
   require_cpu(config.device);
   require_memory(plan_memory(read_model_config(path), config, 0), available_memory());
-  auto tokenizer = load_tokenizer(path);
+  auto tokenizer = Tokenizer::load(path);
   auto model = load_model(path, progress);
   return LLM(std::make_unique<Impl>(std::move(tokenizer), std::move(model), config));
 }

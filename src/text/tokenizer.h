@@ -23,6 +23,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
+  // From a model folder or a .gguf file.
+  static std::unique_ptr<Tokenizer> load(const std::string& path);
   // From a model folder: tokenizer.json, with tokenizer_config.json and special_tokens_map.json where they
   // are there. Throws Error naming file and field for anything missing, malformed or not supported.
   static std::unique_ptr<Tokenizer> from_folder(const std::string& folder);

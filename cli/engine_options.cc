@@ -39,7 +39,7 @@ void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
                   }
                   config.kv_dtype = text;
                 });
-  options.value("--device", "NAME", "cpu, cuda, cuda:1 … or auto (default auto)",
+  options.value("--device", "NAME", "cpu or auto, which are the same in this build (default auto)",
                 [&config](const std::string& text) { config.device = text; });
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/cat.h"
+#include "formats/utf8.h"
 #include "llamita/error.h"
 
 namespace llamita::cli {
@@ -32,24 +33,6 @@ std::string read_all(std::FILE* file, const std::string& what) {
   while ((count = std::fread(buffer, 1, sizeof buffer, file)) > 0) text.append(buffer, count);
   if (std::ferror(file)) throw Error(cat("cannot read ", what, ": ", std::strerror(errno)));
   return text;
-}
-
-// Bytes of the well-formed character at the start of `text` (Unicode table 3-7), or 0.
-size_t character_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto continues = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const unsigned first = byte(0), second = byte(1);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const bool overlong = first == 0xE0 && second < 0xA0, surrogate = first == 0xED && second > 0x9F;
-    return continues(1) && continues(2) && !overlong && !surrogate ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    const bool overlong = first == 0xF0 && second < 0x90, beyond = first == 0xF4 && second > 0x8F;
-    return continues(1) && continues(2) && continues(3) && !overlong && !beyond ? 4 : 0;
-  }
-  return 0;
 }
 
 }  // namespace
@@ -120,7 +103,7 @@ void TerminalFilter::step(unsigned char byte, std::string& out) {
 std::string to_utf8(std::string_view text) {
   std::string out;
   while (!text.empty()) {
-    const size_t length = character_length(text);
+    const size_t length = utf8_length(text);
     out += length == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(0, length);
     text.remove_prefix(length == 0 ? 1 : length);
   }

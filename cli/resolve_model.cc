@@ -1,7 +1,5 @@
 #include "cli/resolve_model.h"
 
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <optional>
 
@@ -20,21 +18,25 @@ bool exists(const std::string& path) {
   return std::filesystem::exists(path, ignored);
 }
 
+bool ends_in_gguf(const std::string& text) {
+  return text.size() > 5 && text.compare(text.size() - 5, 5, ".gguf") == 0;
+}
+
 // "~/", "./", "../", "/…" or a .gguf file: somebody means a path, whether or not it exists.
 bool looks_like_path(const std::string& text) {
   const auto starts = [&](const char* start) { return text.rfind(start, 0) == 0; };
-  const bool gguf = text.size() > 5 && text.compare(text.size() - 5, 5, ".gguf") == 0;
-  return starts("/") || starts("./") || starts("../") || starts("~/") || gguf;
+  const bool starts_so = starts("/") || starts("./") || starts("../") || starts("~/");
+  return (starts_so && text.find(' ') == std::string::npos) || ends_in_gguf(text);
 }
 
 // "org/name" with an optional @revision and :quant.
 bool looks_like_repository(const std::string& text) {
-  const bool plain = std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/' || c == ':' || c == '@';
-  });
-  const size_t slash = text.find('/');
-  return plain && slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
-         text.find('/', slash + 1) == std::string::npos;
+  try {
+    hub::Repo::parse(text);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 std::string pull_repository(const hub::Repo& repo) {
@@ -70,6 +72,12 @@ std::string fetch_known(const hub::KnownModel& model) {
 
 }  // namespace
 
+bool is_local_model(const std::string& text) {
+  if (text.empty()) return false;
+  if (hub::find_known_model(text) != nullptr || exists(text) || ends_in_gguf(text)) return true;
+  return looks_like_repository(text) && hub::find_cached(hub::Repo::parse(text)).has_value();
+}
+
 bool looks_like_model(const std::string& text) {
   return hub::find_known_model(text) != nullptr || exists(text) || looks_like_path(text) ||
          looks_like_repository(text);
@@ -80,7 +88,8 @@ std::string resolve_model(const std::string& model) {
   if (looks_like_path(model)) throw Error(cat("there is no file or folder ", model));
   if (looks_like_repository(model)) {
     const hub::Repo repo = hub::Repo::parse(model);
-    if (const auto cached = hub::find_cached(repo, hub::Config::from_environment())) return cached->string();
+    if (const auto cached = hub::find_cached(repo, hub::Config::from_environment()))
+      return cached->model.string();
   }
   return pull_model(model);
 }

@@ -9,8 +9,10 @@ namespace llamita::cli {
 
 inline constexpr std::string_view kDefaultModel = "smollm2-135m-instruct";
 
-// Whether an argument that may be a MODEL or a prompt is a MODEL: something that exists, a known name, a
-// path, or one word with one slash like a repository.
+// Whether `text` is a model without any doubt: something that exists, a known name, a repository in the
+// cache, or a name that ends in .gguf.
+bool is_local_model(const std::string& text);
+// Whether it could be one: the same, a path, or one word with one slash like a repository.
 bool looks_like_model(const std::string& text);
 
 // The folder or .gguf file that `model` means; "" is the default model. Downloads with a progress bar when it

@@ -2,8 +2,6 @@
 find_package(Threads REQUIRED)
 link_libraries(Threads::Threads)
 
-find_path(LLAMITA_JSON_INCLUDE nlohmann/json.hpp REQUIRED)
-
 function(llamita_static_library name header archive)
   find_path(LLAMITA_${name}_INCLUDE ${header} REQUIRED)
   find_library(LLAMITA_${name}_ARCHIVE ${archive} REQUIRED)

@@ -7,7 +7,7 @@
 namespace llamita {
 
 struct EngineConfig {
-  std::string device = "auto";   // "cpu", "cuda", "cuda:1", "auto"
+  std::string device = "auto";   // "cpu" or "auto", which is the CPU in this build
   int threads = 0;               // CPU threads; 0: as many as this process may use
   int context = 0;               // longest sequence in tokens; 0: the model's own, cut to 32768 and to memory
   std::string kv_dtype = "f16";  // "f32", "f16" or "bf16"

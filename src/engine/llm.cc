@@ -25,7 +25,7 @@ void require_cpu(const std::string& device) {
   throw Error(cat("device must be auto or cpu in this build, not \"", device, "\""));
 }
 
-ModelInfo describe(const Model& model, const Engine& engine, bool has_chat_template) {
+ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder& encoder) {
   ModelInfo info;
   info.name = model.config().name;
   info.family = model.config().family;
@@ -34,7 +34,8 @@ ModelInfo describe(const Model& model, const Engine& engine, bool has_chat_templ
   info.kv_bytes = engine.memory_plan().kv_bytes;
   info.context = engine.context();
   info.vocab_size = model.config().vocab;
-  info.has_chat_template = has_chat_template;
+  info.has_chat_template = encoder.has_chat_template();
+  info.template_error = encoder.template_error();
   return info;
 }
 
@@ -56,7 +57,7 @@ struct LLM::Impl {
         model(std::move(model_in)),
         encoder(*tokenizer),
         engine(*model, *tokenizer, config),
-        info(describe(*model, engine, encoder.has_chat_template())) {}
+        info(describe(*model, engine, encoder)) {}
 
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Model> model;

@@ -1,21 +1,17 @@
 #include "engine/prompt_encoder.h"
 
-#include "base/log.h"
+#include "base/cat.h"
 #include "llamita/error.h"
 
 namespace llamita {
 
 PromptEncoder::PromptEncoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
   const std::optional<std::string>& source = tokenizer.chat_template();
-  if (!source) {
-    why_no_template_ = "the model's files carry no chat template: give the prompt as plain text";
-    return;
-  }
+  if (!source) return;
   try {
     template_.emplace(*source);
   } catch (const Error& error) {
-    why_no_template_ = cat("the model's chat template cannot be used: ", error.what());
-    log_warning(why_no_template_);
+    template_error_ = cat("the model's chat template cannot be used: ", error.what());
   }
 }
 
@@ -24,7 +20,8 @@ std::string PromptEncoder::special_text(std::optional<int32_t> token) const {
 }
 
 std::vector<Piece> PromptEncoder::render(const Conversation& conversation) const {
-  if (!template_) throw Error(why_no_template_);
+  if (!template_ && !template_error_.empty()) throw Error(template_error_);
+  if (!template_) throw Error("the model's files carry no chat template: give the prompt as plain text");
   if (conversation.empty()) throw Error("the conversation has no messages: give at least one");
   Json::Array messages;
   for (const Message& message : conversation) {

@@ -24,13 +24,15 @@ class PromptEncoder {
   // The prompt of a conversation. Throws Error when there is no usable template or it refuses the messages.
   std::vector<Piece> render(const Conversation& conversation) const;
   bool has_chat_template() const { return template_.has_value(); }
+  // Why the template that the files carry cannot be used; empty when it can, and when they carry none.
+  const std::string& template_error() const { return template_error_; }
 
  private:
   std::string special_text(std::optional<int32_t> token) const;
 
   const Tokenizer& tokenizer_;
   std::optional<ChatTemplate> template_;
-  std::string why_no_template_;
+  std::string template_error_;
 };
 
 }  // namespace llamita

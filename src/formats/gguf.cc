@@ -1,7 +1,6 @@
 #include "formats/gguf.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <iterator>
 #include <unordered_set>
@@ -9,6 +8,7 @@
 #include "base/cat.h"
 #include "formats/gguf_part.h"
 #include "formats/printable.h"
+#include "formats/split_name.h"
 #include "llamita/error.h"
 
 namespace llamita::gguf {
@@ -30,14 +30,6 @@ const T* get(const File& file, std::string_view key, std::string_view expected) 
                     kKinds[value->index()]));
   }
   return typed;
-}
-
-// "-00002-of-00003.gguf": how the name of a part ends. Parts count from 0 in the file, from 1 in the name.
-std::string part_suffix(int64_t part, int64_t count) {
-  char text[64];
-  std::snprintf(text, sizeof text, "-%05lld-of-%05lld.gguf", static_cast<long long>(part + 1),
-                static_cast<long long>(count));
-  return text;
 }
 
 }  // namespace
@@ -62,17 +54,18 @@ File File::parse(std::span<const std::byte> bytes, const std::string& source) {
 // Turns the part at `path` into the whole model: the keys of the first part and the tensors of all.
 void File::join_parts(const std::string& path, int64_t count) {
   const int64_t part = get_int("split.no").value_or(-1);
-  const std::string suffix = part >= 0 && part < count ? part_suffix(part, count) : "";
-  if (suffix.empty() || !path.ends_with(suffix)) {
+  // Parts count from 0 in the file, from 1 in the name.
+  const auto name = parse_split_name(path);
+  if (!name || name->part - 1 != part || name->count != count) {
     throw Error(cat(path, ": part ", part, " (split.no, from 0) of ", count,
                     " of a split model, whose name should end in ",
-                    part_suffix(std::max<int64_t>(part, 0), count), "; give the parts their names back"));
+                    split_suffix(std::max<int64_t>(part, 0) + 1, count),
+                    "; give the parts their names back"));
   }
-  const std::string stem = path.substr(0, path.size() - suffix.size());
   File whole;
   std::unordered_set<std::string> names;
   for (int64_t i = 0; i < count; ++i) {
-    const std::string part_path = stem + part_suffix(i, count);
+    const std::string part_path = name->stem + split_suffix(i + 1, count);
     if (i != part && !std::filesystem::exists(part_path)) {
       throw Error(cat(part_path, " is missing: ", path, " is one of ", count,
                       " parts of a model, which must lie in one folder"));

@@ -11,7 +11,10 @@
 #include <tuple>
 
 #include "base/cat.h"
+#include "base/log.h"
 #include "formats/json.h"
+#include "formats/split_name.h"
+#include "hub/strings.h"
 #include "llamita/error.h"
 
 namespace llamita::hub {
@@ -19,11 +22,6 @@ namespace llamita::hub {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
 
 std::string folder_name(const std::string& repo_id) {
   std::string out = "models--" + repo_id;
@@ -52,12 +50,10 @@ std::vector<std::string> files_below(const fs::path& folder) {
   return out;
 }
 
-// The part count of "x-00001-of-00003.gguf"; 1 for a file that is not split.
+// How many files make the model that `name` belongs to.
 size_t parts_of(const std::string& name) {
-  const size_t of = name.rfind("-of-");
-  if (of == std::string::npos) return 1;
-  const int parts = std::atoi(name.c_str() + of + 4);
-  return parts > 0 ? static_cast<size_t>(parts) : 1;
+  const auto split = parse_split_name(name);
+  return split ? static_cast<size_t>(split->count) : 1;
 }
 
 bool is_gguf(const std::string& name) { return name.size() > 5 && name.substr(name.size() - 5) == ".gguf"; }
@@ -81,16 +77,41 @@ std::optional<fs::path> complete_model(const fs::path& snapshot, const std::stri
   std::vector<std::string> chosen;
   try {
     chosen = choose_files(files_below(snapshot), quant, id);
+    if (chosen.empty()) return std::nullopt;
+    if (is_gguf(chosen[0])) {
+      if (chosen.size() != parts_of(chosen[0])) return std::nullopt;
+      return snapshot / chosen[0];
+    }
+    const bool config = std::find(chosen.begin(), chosen.end(), "config.json") != chosen.end();
+    return config && shards_complete(snapshot) ? std::optional(snapshot) : std::nullopt;
   } catch (const Error&) {
-    return std::nullopt;  // nothing of that kind here
+    return std::nullopt;  // nothing of that kind here, or its index is broken
   }
-  if (chosen.empty()) return std::nullopt;
-  if (is_gguf(chosen[0])) {
-    if (chosen.size() != parts_of(chosen[0])) return std::nullopt;
-    return snapshot / chosen[0];
+}
+
+// Appends the complete models of one snapshot.
+void list_snapshot(const std::string& id, const fs::path& snapshot, std::vector<CachedModel>& out) {
+  const auto files = files_below(snapshot);
+  const auto add = [&](const fs::path& path, const std::vector<std::string>& parts) {
+    CachedModel model{id, snapshot.filename().string(), path, 0};
+    for (const auto& part : parts) model.bytes += fs::file_size(snapshot / part);
+    out.push_back(std::move(model));
+  };
+  bool weights = false;
+  for (const auto& file : files) {
+    weights |= file.size() > 12 && file.substr(file.size() - 12) == ".safetensors";
+    if (!is_gguf(file)) continue;
+    const auto split = parse_split_name(file);
+    if (!split) add(snapshot / file, {file});
+    if (!split || split->part != 1) continue;
+    std::vector<std::string> parts;
+    for (const auto& other : files) {
+      const auto part = parse_split_name(other);
+      if (part && part->stem == split->stem && part->count == split->count) parts.push_back(other);
+    }
+    if (parts.size() == parts_of(file)) add(snapshot / file, parts);
   }
-  const bool config = std::find(chosen.begin(), chosen.end(), "config.json") != chosen.end();
-  return config && shards_complete(snapshot) ? std::optional(snapshot) : std::nullopt;
+  if (weights && complete_model(snapshot, "", id)) add(snapshot, files);
 }
 
 }  // namespace
@@ -170,7 +191,7 @@ void link_blob(const CacheFolders& folders, const std::string& commit, const std
   if (error) throw Error(cat(link.string(), ": the link cannot be made: ", error.message()));
 }
 
-std::optional<fs::path> find_cached(const Repo& repo, const Config& config) {
+std::optional<PullResult> find_cached(const Repo& repo, const Config& config) {
   const CacheFolders folders(config, repo.id);
   std::string commit = read_small_file(folders.refs / repo.revision);
   if (commit.empty()) commit = repo.revision;
@@ -178,7 +199,9 @@ std::optional<fs::path> find_cached(const Repo& repo, const Config& config) {
   const fs::path snapshot = folders.snapshots / commit;
   std::error_code error;
   if (!fs::is_directory(snapshot, error)) return std::nullopt;
-  return complete_model(snapshot, repo.quant, repo.id);
+  const auto model = complete_model(snapshot, repo.quant, repo.id);
+  if (!model) return std::nullopt;
+  return PullResult{snapshot, *model, commit, 0};
 }
 
 std::vector<CachedModel> list_cached(const Config& config) {
@@ -190,21 +213,11 @@ std::vector<CachedModel> list_cached(const Config& config) {
     if (folder.rfind("models--", 0) != 0 || middle == std::string::npos) continue;
     const std::string id = folder.substr(8, middle - 8) + "/" + folder.substr(middle + 2);
     for (const auto& snapshot : fs::directory_iterator(entry.path() / "snapshots", error)) {
-      const auto files = files_below(snapshot.path());
-      const auto add = [&](const fs::path& path, const std::vector<std::string>& parts) {
-        CachedModel model{id, snapshot.path().filename().string(), path, 0};
-        for (const auto& part : parts) model.bytes += fs::file_size(snapshot.path() / part);
-        out.push_back(std::move(model));
-      };
-      bool weights = false;
-      for (const auto& file : files) {
-        weights |= file.size() > 12 && file.substr(file.size() - 12) == ".safetensors";
-        if (is_gguf(file) && parts_of(file) == 1) add(snapshot.path() / file, {file});
-        if (is_gguf(file) && parts_of(file) > 1 && file.find("-00001-of-") != std::string::npos) {
-          add(snapshot.path() / file, {file});
-        }
+      try {  // what is wrong with one must not hide the others
+        list_snapshot(id, snapshot.path(), out);
+      } catch (const std::exception& problem) {
+        log_warning(snapshot.path().string(), ": left out: ", problem.what());
       }
-      if (weights && complete_model(snapshot.path(), "", id)) add(snapshot.path(), files);
     }
   }
   std::sort(out.begin(), out.end(),
@@ -212,7 +225,7 @@ std::vector<CachedModel> list_cached(const Config& config) {
   return out;
 }
 
-std::optional<fs::path> find_cached(const Repo& repo) {
+std::optional<PullResult> find_cached(const Repo& repo) {
   return find_cached(repo, Config::from_environment());
 }
 

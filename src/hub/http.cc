@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/cat.h"
+#include "hub/strings.h"
 #include "llamita/error.h"
 
 namespace llamita::hub {
@@ -58,12 +59,6 @@ const Curl& curl() {
   return kCurl;
 }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return out;
-}
-
 // "https://host:port", which decides where a token may go.
 std::string origin_of(const std::string& url) {
   const size_t scheme = url.find("://");
@@ -72,7 +67,9 @@ std::string origin_of(const std::string& url) {
 }
 
 std::string resolve(const std::string& base, const std::string& location) {
-  if (location.find("://") != std::string::npos) return location;
+  // A scheme stands before any other slash: "/next?from=https://…" has none.
+  const size_t scheme = location.find("://");
+  if (scheme != std::string::npos && location.find_first_of("/?#") == scheme + 1) return location;
   if (location.substr(0, 2) == "//") return base.substr(0, base.find(':') + 1) + location;
   if (location.substr(0, 1) == "/") return origin_of(base) + location;
   const std::string path = base.substr(0, base.find_first_of("?#"));

@@ -28,7 +28,7 @@ struct Config {
   std::string token;
   std::filesystem::path cache;
   bool offline = false;
-  int tries = 5;
+  int tries = 5;             // in a row that bring nothing new
   int first_wait_ms = 1000;  // before the second try; doubles with each
 
   static Config from_environment();
@@ -68,8 +68,8 @@ std::vector<CachedModel> list_cached(const Config& config);
 std::vector<CachedModel> list_cached();
 
 // The model in the cache, without any network.
-std::optional<std::filesystem::path> find_cached(const Repo& repo, const Config& config);
-std::optional<std::filesystem::path> find_cached(const Repo& repo);
+std::optional<PullResult> find_cached(const Repo& repo, const Config& config);
+std::optional<PullResult> find_cached(const Repo& repo);
 
 // True for a relative path without "..", backslashes and control characters: the only file names that are
 // taken from a server.

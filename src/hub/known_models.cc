@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <system_error>
 
 #include "base/cat.h"
 #include "base/sha256.h"
 #include "hub/cache.h"
 #include "hub/process.h"
+#include "hub/strings.h"
 #include "llamita/error.h"
 
 namespace llamita::hub {
@@ -44,12 +44,14 @@ uint64_t bytes_below(const fs::path& folder) {
   return out;
 }
 
+constexpr std::string_view kWorkFolder = "fetch-";
+
 // A folder beside the target, so that the last move is a rename; gone at the end.
 class WorkFolder {
  public:
   explicit WorkFolder(const fs::path& parent) {
     make_folders(parent);
-    std::string pattern = (parent / "fetch-XXXXXX").string();
+    std::string pattern = (parent / cat(kWorkFolder, "XXXXXX")).string();
     if (!::mkdtemp(pattern.data())) throw Error(cat(parent.string(), ": no folder can be made in it"));
     path_ = pattern;
   }
@@ -64,6 +66,16 @@ class WorkFolder {
  private:
   fs::path path_;
 };
+
+// What interrupted runs left behind. The caller holds the lock: nobody works in these folders.
+void remove_work_folders(const fs::path& parent) {
+  std::vector<fs::path> stale;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(parent, ignored)) {
+    if (entry.path().filename().string().rfind(kWorkFolder, 0) == 0) stale.push_back(entry.path());
+  }
+  for (const fs::path& folder : stale) fs::remove_all(folder, ignored);
+}
 
 std::string last_lines(const std::string& text) {
   constexpr size_t kShown = 600;
@@ -101,10 +113,6 @@ const KnownModel* find_known_model(std::string_view name) {
 }
 
 fs::path llamita_cache() {
-  const auto environment = [](const char* name) -> std::string {
-    const char* value = std::getenv(name);
-    return value ? value : "";
-  };
   if (const std::string own = environment("LLAMITA_CACHE"); !own.empty()) return own;
   const std::string xdg = environment("XDG_CACHE_HOME");
   return fs::path(xdg.empty() ? environment("HOME") + "/.cache" : xdg) / "llamita";
@@ -122,6 +130,7 @@ fs::path fetch_known_model(const KnownModel& model, const std::function<void(uin
   const fs::path target = target_of(model);
   make_folders(target.parent_path());
   const FileLock lock(target.string() + ".lock");
+  remove_work_folders(target.parent_path());
   if (const auto there = find_fetched(model)) return *there;
   const WorkFolder work(target.parent_path());
   const fs::path wheels = work.path() / "wheels", temporary = work.path() / "tmp",

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "base/cat.h"
 #include "base/log.h"
@@ -71,16 +72,23 @@ void check_status(int status, const std::string& what, const Config& config) {
   throw Error(cat(what, ": the hub answered HTTP ", status));
 }
 
-// Runs `attempt` until it succeeds, fails for good or has used up its tries.
+// Runs `attempt` until it succeeds, fails for good or has used up its tries. `reached` says how far attempts
+// have come in all: after one that came further, the tries are counted anew.
 template <class Attempt>
-auto with_retries(const Config& config, Attempt attempt) {
+auto with_retries(const Config& config, Attempt attempt, const uint64_t& reached = 0) {
   int wait = config.first_wait_ms;
+  uint64_t before = reached;
   for (int left = std::max(config.tries, 1);;) {
     try {
       return attempt();
     } catch (const Permanent&) {
       throw;
     } catch (const Error& error) {
+      if (reached > before) {
+        before = reached;
+        left = std::max(config.tries, 1);
+        wait = config.first_wait_ms;
+      }
       if (--left == 0) throw;
       log_warning(error.what(), "; trying again in ", wait, " ms");
     }
@@ -186,10 +194,13 @@ class Download {
 
   // Returns the bytes that came over the network.
   uint64_t run() {
-    with_retries(config_, [&] {
-      attempt();
-      return true;
-    });
+    with_retries(
+        config_,
+        [&] {
+          attempt();
+          return true;
+        },
+        reached_);
     return received_;
   }
 
@@ -225,6 +236,7 @@ class Download {
           }
           file.append(bytes);
           received_ += bytes.size();
+          reached_ = std::max(reached_, file.size());
           progress_(file.size());
           return true;
         });
@@ -252,7 +264,11 @@ class Download {
     const std::string hash = sha256_of_file(partial().string());
     if (hash == remote_.etag) return;
     fs::remove(partial());
-    throw Error(cat(remote_.url, ": the SHA-256 of what came is ", hash, ", expected ", remote_.etag));
+    const std::string problem =
+        cat(remote_.url, ": the SHA-256 of what came is ", hash, ", expected ", remote_.etag);
+    // The start may be of an earlier run, or of another version of the file; from zero it must be right.
+    if (std::exchange(restarted_, true)) throw Permanent(problem);
+    throw Error(problem);
   }
 
   const Config& config_;
@@ -260,6 +276,8 @@ class Download {
   fs::path blob_;
   std::function<void(uint64_t)> progress_;
   uint64_t received_ = 0;
+  uint64_t reached_ = 0;    // the most bytes that the partial file had; a restart does not lower it
+  bool restarted_ = false;  // because of a wrong hash
 };
 
 struct Listing {
@@ -300,11 +318,7 @@ Listing list_files(const Config& config, const Repo& repo) {
 
 PullResult pull(const Repo& repo, const ProgressFn& progress, const Config& config) {
   if (config.offline) {
-    if (const auto found = find_cached(repo, config)) {
-      const bool file = fs::is_regular_file(*found);
-      const fs::path snapshot = file ? found->parent_path() : *found;
-      return {snapshot, *found, snapshot.filename().string(), 0};
-    }
+    if (const auto found = find_cached(repo, config)) return *found;
     throw Error(cat(repo.id, " is not in the cache ", config.cache.string(),
                     ", and HF_HUB_OFFLINE forbids downloads"));
   }

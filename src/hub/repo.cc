@@ -3,7 +3,9 @@
 #include <map>
 
 #include "base/cat.h"
+#include "formats/split_name.h"
 #include "hub/hub.h"
+#include "hub/strings.h"
 #include "llamita/error.h"
 
 namespace llamita::hub {
@@ -14,12 +16,6 @@ bool plain_name(std::string_view text) {
   return !text.empty() && text != "." && text != ".." && text.size() <= 96 &&
          std::all_of(text.begin(), text.end(),
                      [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; });
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return out;
 }
 
 bool ends_with(std::string_view text, std::string_view end) {
@@ -38,11 +34,9 @@ bool has_word(const std::string& name, const std::string& word) {
 }
 
 // Parts of one model ("x-00001-of-00003.gguf") share a key.
-std::string without_part(const std::string& name) {
-  constexpr size_t kTail = 20;  // "-00001-of-00003.gguf"
-  if (name.size() < kTail) return name;
-  const std::string tail = name.substr(name.size() - kTail);
-  return tail.substr(6, 4) == "-of-" ? name.substr(0, name.size() - kTail) : name;
+std::string model_key(const std::string& name) {
+  const auto split = parse_split_name(name);
+  return split ? cat(split->stem, "-of-", split->count) : name;
 }
 
 using Groups = std::map<std::string, std::vector<std::string>>;
@@ -133,7 +127,7 @@ std::vector<std::string> choose_files(const std::vector<std::string>& names, con
   for (const std::string& name : names) {
     if (!is_safe_name(name)) continue;
     if (ends_with(lower(name), ".gguf")) {
-      if (lower(name).find("mmproj") == std::string::npos) gguf[without_part(name)].push_back(name);
+      if (lower(name).find("mmproj") == std::string::npos) gguf[model_key(name)].push_back(name);
     } else if (belongs_to_folder_model(name)) {
       folder.push_back(name);
       weights |= ends_with(name, ".safetensors");

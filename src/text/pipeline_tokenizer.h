@@ -34,7 +34,6 @@ struct TokenizerParts {
   std::optional<int32_t> eos;
   std::vector<int32_t> stop_tokens;  // eos need not be listed
   std::optional<std::string> chat_template;
-  std::optional<std::string> tool_chat_template;
   std::string description;
 };
 
@@ -59,7 +58,6 @@ class PipelineTokenizer final : public Tokenizer {
   bool strips_leading_space() const override { return decoding_.strip_leading_space; }
   std::string description() const override { return parts_.description; }
   const std::optional<std::string>& chat_template() const override { return parts_.chat_template; }
-  const std::optional<std::string>& tool_chat_template() const override { return parts_.tool_chat_template; }
 
  private:
   struct Run;      // a stretch of one trust

@@ -23,6 +23,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
+  // From a model folder or a .gguf file.
+  static std::unique_ptr<Tokenizer> load(const std::string& path);
   // From a model folder: tokenizer.json, with tokenizer_config.json and special_tokens_map.json where they
   // are there. Throws Error naming file and field for anything missing, malformed or not supported.
   static std::unique_ptr<Tokenizer> from_folder(const std::string& folder);
@@ -58,16 +60,15 @@ class Tokenizer {
   virtual bool is_control(int32_t id) const = 0;
   virtual std::optional<int32_t> bos() const = 0;
   virtual std::optional<int32_t> eos() const = 0;
-  // Tokens that end a reply: eos, end of turn, end of message, as the files declare them.
+  // Tokens that end a reply: eos, end of turn, end of message, as the files declare them; from
+  // GGUF also those that the vocabulary spells in a well-known way.
   virtual const std::vector<int32_t>& stop_tokens() const = 0;
   virtual bool strips_leading_space() const = 0;  // decode() drops one space at the very start
   // "byte-level BPE (smollm)", for people.
   virtual std::string description() const = 0;
-  // The model's chat template source, if the files carry one (chat_template.jinja wins over
-  // tokenizer_config.json).
+  // The model's chat template source, if the files carry one: of a folder chat_template.jinja, else
+  // chat_template.json, else tokenizer_config.json.
   virtual const std::optional<std::string>& chat_template() const = 0;
-  // The template for conversations with tools, where the files carry one of its own ("tool_use").
-  virtual const std::optional<std::string>& tool_chat_template() const = 0;
 };
 
 }  // namespace llamita

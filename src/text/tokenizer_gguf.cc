@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "formats/gguf.h"
 #include "formats/printable.h"
+#include "formats/utf8.h"
 #include "llamita/error.h"
 #include "text/bpe.h"
 #include "text/merges.h"
@@ -28,6 +29,10 @@ enum TokenType : int64_t {
   kUnused = 5,
   kByte = 6
 };
+
+// How the common chat formats spell the end of a turn, a message or a text.
+constexpr std::string_view kEndsOfTurns[] = {"<|eot_id|>",    "<|im_end|>", "<|end|>",
+                                             "<end_of_turn>", "<|eom_id|>", "<|endoftext|>"};
 
 // How the models behind a tokenizer.ggml.pre cut words, by their tokenizer.json. The patterns are applied one
 // after another.
@@ -64,6 +69,7 @@ class Reader {
   std::unique_ptr<Tokenizer> read() {
     const std::string& model = text("model");
     read_vocabulary();
+    read_special_ids();
     if (model == "gpt2") {
       read_byte_level();
     } else if (model == "llama") {
@@ -71,11 +77,8 @@ class Reader {
     } else {
       fail(cat("tokenizer.ggml.model ", printable(model), " is not supported; \"gpt2\" and \"llama\" are"));
     }
-    read_specials();
+    read_added_tokens();
     if (const auto* source = file_.get_string("tokenizer.chat_template")) parts_.chat_template = *source;
-    if (const auto* source = file_.get_string("tokenizer.chat_template.tool_use")) {
-      parts_.tool_chat_template = *source;
-    }
     return std::make_unique<PipelineTokenizer>(std::move(parts_), file_.path());
   }
 
@@ -117,12 +120,35 @@ class Reader {
     // Duplicates of an earlier spelling are not reachable, as they have no spelling of their own.
   }
 
-  void read_specials() {
+  // What begins a text and what ends a reply. Files are careless about the types of these tokens, but they
+  // are control tokens: the template must find them, and no user may spell them.
+  void read_special_ids() {
     parts_.bos = token("bos_token_id");
     parts_.eos = token("eos_token_id");
     for (const char* name : {"eot_token_id", "eom_token_id"}) {
       if (const auto id = token(name)) parts_.stop_tokens.push_back(*id);
     }
+    // A file may name the end of a text alone, while its template ends replies with another token.
+    for (const std::string_view text : kEndsOfTurns) {
+      const auto id = parts_.vocabulary->find(text);
+      if (id && (type(*id) == kControl || type(*id) == kUserDefined)) parts_.stop_tokens.push_back(*id);
+    }
+    for (const auto id : {parts_.bos, parts_.eos}) {
+      if (id) make_control(*id);
+    }
+    for (const int32_t id : parts_.stop_tokens) make_control(id);
+  }
+
+  int64_t type(int32_t id) const { return types_[static_cast<size_t>(id)]; }
+
+  // Bytes and single characters stay text: a model that ends with a line must still read lines.
+  void make_control(int32_t id) {
+    const std::string& text = parts_.vocabulary->text(id);
+    if (type(id) == kByte || utf8_length(text) == text.size()) return;
+    parts_.control[static_cast<size_t>(id)] = true;
+  }
+
+  void read_added_tokens() {
     if (file_.get_bool(key("add_bos_token")).value_or(add_bos_) && parts_.bos)
       parts_.prefix.push_back(*parts_.bos);
     if (file_.get_bool(key("add_eos_token")).value_or(false) && parts_.eos)

@@ -247,18 +247,20 @@ class Reader {
       parts_.chat_template.emplace(reinterpret_cast<const char*>(file.bytes().data()), file.size());
       return;
     }
-    const auto config = read_beside("tokenizer_config.json");
-    if (!config) return;
-    const auto node =
-        JsonNode(*config, cat((folder_ / "tokenizer_config.json").string(), ":")).find("chat_template");
-    if (!node) return;
-    if (node->json().is_string()) {
-      parts_.chat_template = node->text();
-      return;
-    }
-    for (const JsonNode& entry : node->elements()) {
-      if (entry.text("name") == "default") parts_.chat_template = entry.text("template");
-      if (entry.text("name") == "tool_use") parts_.tool_chat_template = entry.text("template");
+    for (const char* name : {"chat_template.json", "tokenizer_config.json"}) {
+      const auto file = read_beside(name);
+      if (!file) continue;
+      const auto node = JsonNode(*file, cat((folder_ / name).string(), ":")).find("chat_template");
+      if (!node) continue;
+      if (node->json().is_string()) {
+        parts_.chat_template = node->text();
+        return;
+      }
+      for (const JsonNode& entry : node->elements()) {  // several by name; the others are for special uses
+        if (entry.text("name") != "default") continue;
+        parts_.chat_template = entry.text("template");
+        return;
+      }
     }
   }
 

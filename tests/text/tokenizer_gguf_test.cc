@@ -137,6 +137,36 @@ TEST(TokenizerGguf, ReadsEndsOfReplies) {
   EXPECT_EQ(tokenizer->description(), "byte-level BPE (default)");
 }
 
+// The tokens of `types`, in a file that says how a reply ends by `eos` alone.
+std::unique_ptr<Tokenizer> load_ends(const Texts& tokens, const std::vector<int32_t>& types, uint32_t eos) {
+  GgufBuilder builder;
+  builder.kv("tokenizer.ggml.model", "gpt2").kv("tokenizer.ggml.tokens", tokens);
+  builder.kv("tokenizer.ggml.token_type", types).kv("tokenizer.ggml.merges", Texts{});
+  builder.kv("tokenizer.ggml.eos_token_id", eos);
+  return load(builder);
+}
+
+TEST(TokenizerGguf, WhatEndsAReplyIsAControlTokenWhateverItsType) {
+  for (const int32_t type : {1, 3, 4}) {  // normal, control, the user's own
+    const auto tokenizer = load_ends({"a", "<end>"}, {1, type}, 1);
+    EXPECT_TRUE(tokenizer->is_control(1)) << type;
+    EXPECT_EQ(tokenizer->encode("a<end>", false, true), (Ids{0, 1})) << type;
+    EXPECT_EQ(tokenizer->encode("a<end>", false, false), Ids{0}) << type;
+  }
+  // One that is text all the same stays text.
+  const auto lines = load_ends({"a", "Ċ"}, {1, 1}, 1);
+  EXPECT_EQ(lines->encode("a\n", false, false), (Ids{0, 1}));
+  EXPECT_EQ(lines->stop_tokens(), Ids{1});
+}
+
+TEST(TokenizerGguf, KnownEndsOfTurnsStopRepliesUnnamed) {
+  const auto tokenizer =
+      load_ends({"a", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<|end|>"}, {1, 3, 3, 4, 1}, 1);
+  EXPECT_EQ(tokenizer->stop_tokens(), (Ids{1, 2, 3}));  // the last is an ordinary token here
+  EXPECT_TRUE(tokenizer->is_control(3));
+  EXPECT_FALSE(tokenizer->is_control(4));
+}
+
 TEST(TokenizerGguf, NamesWhatIsMissingOrWrong) {
   const auto with = [](auto&& change) {
     GgufBuilder builder = small();

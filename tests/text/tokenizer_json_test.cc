@@ -141,9 +141,10 @@ TEST(TokenizerFolder, ReadsEndsAndTemplates) {
   EXPECT_EQ(tokenizer->eos(), 4);
   EXPECT_EQ(tokenizer->stop_tokens(), (Ids{4, 5}));
   EXPECT_EQ(tokenizer->chat_template(), "A");
-  EXPECT_EQ(tokenizer->tool_chat_template(), "B");
   EXPECT_TRUE(tokenizer->is_control(5));  // it ends replies, so no user may spell it
   EXPECT_EQ(tokenizer->encode("<end>", false, false), Ids{});
+  folder.write("chat_template.json", R"({"chat_template":"J"})");
+  EXPECT_EQ(Tokenizer::from_folder(folder.path().string())->chat_template(), "J");
   folder.write("chat_template.jinja", "C");
   EXPECT_EQ(Tokenizer::from_folder(folder.path().string())->chat_template(), "C");
   folder.write("generation_config.json", R"({"eos_token_id":99})");

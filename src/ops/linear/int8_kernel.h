@@ -1,5 +1,5 @@
-// The integer kernel, as a template over D (int8_avx2.h, int8_avx512.h) and a format of int8_decode.h; the
-// same for one token and for many.
+// The integer kernel, as a template over D (cpu_int8_avx2.cc, cpu_int8_avx512.cc) and a format of
+// int8_decode.h. One token of the formats of 32 elements goes to int8_token_kernel.h.
 //
 // A panel is kRows rows by kChunk elements, unpacked to bytes and turned so that a register holds four
 // consecutive elements of as many rows as it has 32-bit lanes: 8 or 16 KiB in L1. Four activations of a token
@@ -10,7 +10,7 @@
 #pragma once
 
 #include "ops/linear/int8.h"
-#include "ops/linear/int8_decode.h"
+#include "ops/linear/int8_token_kernel.h"
 
 namespace llamita::int8 {
 
@@ -245,7 +245,12 @@ static void run_panels(const Int8Job& job, int64_t begin, int64_t end) {
 
 template <class D>
 static void multiply(const Int8Job& job, int64_t begin, int64_t end) {
-  with_format(job.plain.format, [&]<class Format>() { run_panels<D, Format>(job, begin, end); });
+  with_format(job.plain.format, [&]<class Format>() {
+    if constexpr (!Format::kSuper) {
+      if (job.plain.T == 1) return run_tokens<D, Format>(job, begin, end);
+    }
+    run_panels<D, Format>(job, begin, end);
+  });
 }
 
 }  // namespace llamita::int8

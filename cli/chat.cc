@@ -6,8 +6,8 @@
 #include "cli/chat_session.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
+#include "cli/greeting.h"
 #include "cli/line_reader.h"
-#include "cli/numbers.h"
 #include "cli/output.h"
 #include "cli/resolve_model.h"
 #include "cli/settings.h"
@@ -71,13 +71,17 @@ class Chat : public Subcommand {
     const bool interactive = stdin_is_terminal() && stdout_is_terminal();
     LoadedModel loaded = load(model_, config_);
     const ModelInfo& info = loaded.llm.info();
+    if (!info.template_error.empty()) {
+      throw Error(cat(info.template_error, "; `llamita generate --raw` continues text without it"));
+    }
     if (!info.has_chat_template) {
       throw Error(cat(info.name,
                       " has no chat template, so it cannot chat; `llamita generate --raw` continues text"));
     }
     ChatSession session(loaded.llm, params_, system_);
     if (interactive) {
-      greet(info);
+      print(greeting(info, model_, stdout_paint()));
+      flush_output();
       converse(session);
     } else {
       answer_stdin(session);
@@ -86,21 +90,6 @@ class Chat : public Subcommand {
   }
 
  private:
-  void greet(const ModelInfo& info) const {
-    const Paint paint = stdout_paint();
-    print(cat(paint.bold(display_name(model_)), ": ", human_count(static_cast<double>(info.parameters)),
-              " parameters, weights ", human_bytes(static_cast<double>(info.weight_bytes)), ", context ",
-              info.context, " tokens\n"));
-    if (model_.empty() || model_ == kDefaultModel) {
-      print(
-          "This is a 135M demonstration model: quick, and often wrong. A better one (6 GB, downloaded "
-          "once):\n"
-          "    llamita chat Qwen/Qwen2.5-3B-Instruct\n");
-    }
-    print(paint.dim("/help lists the commands, Ctrl-C stops a reply, /quit leaves.") + "\n\n");
-    flush_output();
-  }
-
   static void answer_stdin(ChatSession& session) {
     std::string prompt = read_stdin();
     while (!prompt.empty() && (prompt.back() == '\n' || prompt.back() == '\r')) prompt.pop_back();

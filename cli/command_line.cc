@@ -110,6 +110,9 @@ int run_guarded(Subcommand& command) {
     return code;
   } catch (const OutputClosed&) {
     return 0;  // whoever read our output has enough of it: `llamita … | head`
+  } catch (const UsageError& error) {
+    complain(cat(error.what(), " (see `llamita ", command.name(), " --help`)"));
+    return kExitUsage;
   } catch (const Error& error) {
     complain(error.what());
   } catch (const std::bad_alloc&) {

@@ -8,7 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "llamita/error.h"
+
 namespace llamita::cli {
+
+// The command was called wrongly: exit code 2.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
 
 // Declares one subcommand's options. Values reach the program through `take`, which throws llamita::Error
 // when it does not like one: a usage error.
@@ -49,7 +57,7 @@ class Subcommand {
   virtual std::string usage() const = 0;     // "llamita chat [MODEL] [options]"
   virtual std::string examples() const = 0;  // and whatever else a newcomer should read
   virtual void declare(OptionSet& options) = 0;
-  // Returns the exit code; throws Error.
+  // Returns the exit code; throws Error, UsageError among them.
   virtual int run() = 0;
 };
 

@@ -5,9 +5,9 @@
 #include "cli/commands.h"
 #include "cli/engine_options.h"
 #include "cli/interrupt.h"
+#include "cli/model_and_text.h"
 #include "cli/numbers.h"
 #include "cli/output.h"
-#include "cli/resolve_model.h"
 #include "cli/settings.h"
 #include "formats/json.h"
 
@@ -70,7 +70,7 @@ class Generate : public Subcommand {
   }
   std::string usage() const override { return "llamita generate [MODEL] [PROMPT] [options]"; }
   std::string examples() const override {
-    return "Without MODEL the small default model answers; a single argument that is no model is the "
+    return "Without MODEL the small default model answers; a single argument that is no model here is the "
            "prompt.\n"
            "Without PROMPT and --file the prompt is read from standard input.\n"
            "\nExamples:\n"
@@ -82,19 +82,9 @@ class Generate : public Subcommand {
   }
 
   void declare(OptionSet& options) override {
-    options.positional("MODEL", false, "folder, .gguf file, repository or known name",
-                       [this](const std::string& text) { first_ = text; });
-    options.positional("PROMPT", false, "the prompt (default: standard input)",
-                       [this](const std::string& text) {
-                         second_ = text;
-                         has_second_ = true;
-                       });
+    arguments_.declare_arguments(options, "PROMPT", "the prompt (default: standard input)");
     options.group("Prompt and output");
-    options.value("-m,--model", "MODEL", "the model, when it is not the first argument",
-                  [this](const std::string& text) {
-                    model_ = text;
-                    has_model_ = true;
-                  });
+    arguments_.declare_option(options);
     options.value("-f,--file", "FILE", "read the prompt from FILE",
                   [this](const std::string& text) { file_ = text; });
     options.value("-s,--system", "TEXT", "what the model is told before the prompt",
@@ -113,8 +103,9 @@ class Generate : public Subcommand {
   }
 
   int run() override {
-    choose_model_and_prompt();
-    LoadedModel loaded = load(model_, config_);
+    arguments_.settle(name(), !file_.empty());
+    read_prompt();
+    LoadedModel loaded = load(arguments_.model, config_);
     const Request request = make_request(loaded.llm.info());
     const InterruptScope interrupt;
     const bool streams = !json_ && params_.n == 1;
@@ -135,28 +126,23 @@ class Generate : public Subcommand {
   }
 
  private:
-  void choose_model_and_prompt() {
-    std::string prompt_argument = second_;
-    bool has_prompt = has_second_;
-    if (has_model_ || (!has_second_ && !first_.empty() && !looks_like_model(first_))) {
-      if (has_second_) throw Error("--model and two arguments: give the prompt as one argument, in quotes");
-      prompt_argument = first_;
-      has_prompt = !first_.empty();
-    } else {
-      model_ = first_;
-    }
-    if (has_prompt && !file_.empty()) throw Error("a prompt and --file: give one of them");
-    prompt_ = to_utf8(has_prompt ? prompt_argument : file_.empty() ? read_stdin() : read_file(file_));
+  void read_prompt() {
+    const bool has_prompt = arguments_.has_text;
+    if (has_prompt && !file_.empty()) throw UsageError("a prompt and --file: give one of them");
+    prompt_ = to_utf8(has_prompt ? arguments_.text : file_.empty() ? read_stdin() : read_file(file_));
     if (!has_prompt && !raw_) {  // the newline that ends a file or `echo` is no part of a question
       while (!prompt_.empty() && (prompt_.back() == '\n' || prompt_.back() == '\r')) prompt_.pop_back();
     }
     if (prompt_.empty()) {
-      throw Error("there is no prompt: give it as an argument, with --file, or on standard input");
+      throw UsageError("there is no prompt: give it as an argument, with --file, or on standard input");
     }
   }
 
   Request make_request(const ModelInfo& info) const {
     Request request{prompt_, params_};
+    if (!raw_ && !info.template_error.empty()) {
+      throw Error(cat(info.template_error, "; --raw continues the prompt without a template"));
+    }
     if (raw_ || !info.has_chat_template) {
       if (!system_.empty()) {
         throw Error(raw_ ? std::string("--system and --raw: plain completion has no system message")
@@ -227,8 +213,9 @@ class Generate : public Subcommand {
     return Json(std::move(object));
   }
 
-  std::string first_, second_, model_, prompt_, file_, system_;
-  bool has_second_ = false, has_model_ = false, raw_ = false, json_ = false;
+  ModelAndText arguments_;
+  std::string prompt_, file_, system_;
+  bool raw_ = false, json_ = false;
   SamplingParams params_ = default_sampling(kDefaultMaxTokens);
   EngineConfig config_;
   TerminalFilter filter_;

@@ -14,6 +14,7 @@
 #include "cli/resolve_model.h"
 #include "engine/model_runner.h"
 #include "formats/json.h"
+#include "text/tokenizer.h"
 
 namespace llamita::cli {
 
@@ -72,7 +73,7 @@ class Inspect : public Subcommand {
  public:
   std::string name() const override { return "inspect"; }
   std::string summary() const override { return "what a model is, and what memory it takes"; }
-  std::string usage() const override { return "llamita inspect MODEL [options]"; }
+  std::string usage() const override { return "llamita inspect [MODEL] [options]"; }
   std::string examples() const override {
     return "Reads only the headers of the files. With --context it also loads the model and measures a step "
            "without\n"
@@ -84,7 +85,8 @@ class Inspect : public Subcommand {
   }
 
   void declare(OptionSet& options) override {
-    options.positional("MODEL", true, "folder, .gguf file, repository or known name",
+    options.positional("MODEL", false,
+                       cat("folder, .gguf file, repository or known name (default ", kDefaultModel, ")"),
                        [this](const std::string& text) { model_ = text; });
     options.group("What to print");
     options.flag("--tensors", "list every tensor", tensors_);
@@ -94,7 +96,7 @@ class Inspect : public Subcommand {
 
   int run() override {
     const ModelCard card = read_model_card(resolve_model(model_));
-    const auto tokenizer = load_tokenizer(card.path);
+    const auto tokenizer = Tokenizer::load(card.path);
     MemoryPlan plan = plan_memory(card.config, config_, card.file_bytes);
     const bool exact = config_.context > 0;
     if (exact) measure(card, *tokenizer, plan);

@@ -52,10 +52,6 @@ ModelCard read_model_card(const std::string& path) {
   return card;
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
-  return is_folder(path) ? Tokenizer::from_folder(path) : Tokenizer::from_gguf(gguf::File::open(path));
-}
-
 int64_t embedding_bytes(const ModelCard& card) {
   for (const TensorSummary& tensor : card.tensors) {
     for (const char* name : {"token_embd.weight", "embed_tokens.weight", "wte.weight"}) {

@@ -2,12 +2,10 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "tensor/dtype.h"
-#include "text/tokenizer.h"
 #include "weights/model_config.h"
 
 namespace llamita::cli {
@@ -36,7 +34,6 @@ struct ModelCard {
 
 // `path` is a model folder or a .gguf file. Throws Error.
 ModelCard read_model_card(const std::string& path);
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path);
 
 // Bytes of the token embedding table, which a decode step does not read through when the head has its own.
 int64_t embedding_bytes(const ModelCard& card);

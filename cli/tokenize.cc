@@ -4,10 +4,11 @@
 
 #include "base/cat.h"
 #include "cli/commands.h"
-#include "cli/model_card.h"
+#include "cli/model_and_text.h"
 #include "cli/output.h"
 #include "cli/resolve_model.h"
 #include "formats/json.h"
+#include "text/tokenizer.h"
 
 namespace llamita::cli {
 
@@ -17,35 +18,34 @@ class Tokenize : public Subcommand {
  public:
   std::string name() const override { return "tokenize"; }
   std::string summary() const override { return "show how a model sees a text: token ids and pieces"; }
-  std::string usage() const override { return "llamita tokenize MODEL [TEXT] [options]"; }
+  std::string usage() const override { return "llamita tokenize [MODEL] [TEXT] [options]"; }
   std::string examples() const override {
-    return "Without TEXT it is read from standard input. Reads the tokenizer only, not the weights.\n"
+    return "Without MODEL it is the small default model's; without TEXT it is read from standard input. "
+           "Reads "
+           "the\ntokenizer only, not the weights.\n"
            "\nExamples:\n"
-           "  llamita tokenize smollm2-135m-instruct \"Hello, llama!\"\n"
+           "  llamita tokenize \"Hello, llama!\"\n"
            "  llamita tokenize model.gguf --ids < book.txt\n"
            "  llamita tokenize model.gguf --lines --json < prompts.txt\n";
   }
 
   void declare(OptionSet& options) override {
-    options.positional("MODEL", true, "folder, .gguf file, repository or known name",
-                       [this](const std::string& text) { model_ = text; });
-    options.positional("TEXT", false, "the text (default: standard input)", [this](const std::string& text) {
-      text_ = text;
-      has_text_ = true;
-    });
+    arguments_.declare_arguments(options, "TEXT", "the text (default: standard input)");
     options.group("What to print");
     options.flag("--ids", "only the ids, separated by spaces", ids_);
     options.flag("--json", "JSON: a list of {id, piece}, with --ids a list of numbers", json_);
     options.flag("--lines", "each line is a text of its own and makes one line of output", lines_);
     options.group("How to read the text");
+    arguments_.declare_option(options);
     options.flag("--no-special", "leave out what the model puts around every text, a BOS say", no_special_);
     options.flag("--control", "let spelled-out control tokens such as <|im_end|> be control tokens",
                  control_);
   }
 
   int run() override {
-    const auto tokenizer = load_tokenizer(resolve_model(model_));
-    const std::string text = to_utf8(has_text_ ? text_ : read_stdin());
+    arguments_.settle(name(), false);
+    const auto tokenizer = Tokenizer::load(resolve_model(arguments_.model));
+    const std::string text = to_utf8(arguments_.has_text ? arguments_.text : read_stdin());
     if (!lines_) {
       print(shown(*tokenizer, text));
       return 0;
@@ -84,8 +84,8 @@ class Tokenize : public Subcommand {
     return Json(std::move(list));
   }
 
-  std::string model_, text_;
-  bool has_text_ = false, ids_ = false, json_ = false, lines_ = false, no_special_ = false, control_ = false;
+  ModelAndText arguments_;
+  bool ids_ = false, json_ = false, lines_ = false, no_special_ = false, control_ = false;
 };
 
 }  // namespace

@@ -1,33 +1,20 @@
 #!/usr/bin/env python3
-"""The command line as people meet it: exit codes, messages, JSON, and the chat in a pseudo-terminal.
+"""The command line as people meet it: exit codes, messages, JSON.
 
     tests/e2e/cli_test.py BINARY [unittest options]
-
-Uses the tiny checkpoint in tests/golden/models/llama; nothing but Python's standard library.
 """
 import json
 import os
-import pty
-import re
-import select
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
-BINARY = ""
-TINY = Path(__file__).resolve().parent.parent / "golden" / "models" / "llama"
+from support import PATIENCE, TINY, changed_model, command_line, llamita, main, seeded_text
+
 COMMANDS = ["chat", "generate", "pull", "ls", "inspect", "tokenize", "bench"]
-PATIENCE = 60  # seconds for anything; sanitizers on a busy machine are slow
-
-
-def llamita(*arguments, stdin=b"", environment=None):
-    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, timeout=PATIENCE,
-                          env={**os.environ, **(environment or {})})
+ROOM = {"max_position_embeddings": 32768}  # for a very long reply
 
 
 def gguf_of_nothing():
@@ -65,7 +52,6 @@ class CommandLine(unittest.TestCase):
         self.assertIn("--nonsense", self.fails(2, "chat", "--nonsense"))
         self.assertIn("temp: expected a number", self.fails(2, "generate", TINY, "hi", "--temp", "warm"))
         self.assertIn("--kv-dtype", self.fails(2, "chat", "--kv-dtype", "q4"))
-        self.assertIn("MODEL", self.fails(2, "inspect"))
         self.assertIn("--threads", self.fails(2, "bench", "--threads", "0"))
         self.fails(2, "generate", TINY, "hi", "--temp")
         self.fails(2, "generate", TINY, "hi", "and more", "and more")
@@ -94,17 +80,47 @@ class CommandLine(unittest.TestCase):
         self.assertIn("device", self.fails(1, "generate", TINY, "hi", "--device", "abacus"))
         self.assertIn("context", self.fails(1, "generate", TINY, "x" * 500))
 
-    def test_no_prompt(self):
-        self.assertIn("no prompt", self.fails(1, "generate", TINY))
+    def test_prompts_that_are_missing_or_double(self):
+        self.assertIn("no prompt", self.fails(2, "generate", TINY))
+        self.assertIn("two arguments", self.fails(2, "generate", "--model", TINY, "one", "two"))
+        self.assertIn("--file", self.fails(2, "generate", TINY, "hi", "--file", "question.txt"))
+
+    def test_an_argument_that_may_be_model_or_prompt(self):
+        with tempfile.TemporaryDirectory() as folder:
+            empty = {"LLAMITA_CACHE": folder, "HF_HUB_CACHE": folder, "HF_HUB_OFFLINE": "1"}
+            for command in ["generate", "tokenize"]:
+                message = self.fails(2, command, "yes/no", environment=empty)
+                self.assertIn(f"`llamita {command} --model yes/no`", message)
+                self.assertIn("--model smollm2-135m-instruct yes/no", message)
+            self.assertEqual(llamita("generate", "-m", TINY, "yes/no", "-n", 1, environment=empty).returncode, 0)
+
+    def test_the_default_model(self):
+        """Commands without MODEL look for it in the cache, where this one is broken."""
+        with tempfile.TemporaryDirectory() as folder:
+            default = Path(folder) / "models" / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+            default.parent.mkdir(parents=True)
+            with open(default, "wb") as file:
+                file.truncate(98362432)  # as large as the real one, so that it is not fetched
+            for arguments in [["generate", "hi"], ["inspect"], ["tokenize", "hi"], ["bench"], ["chat"]]:
+                self.assertIn(default.name, self.fails(1, *arguments, environment={"LLAMITA_CACHE": folder}))
+
+    def test_a_template_that_cannot_be_used(self):
+        with changed_model({"chat_template.jinja": "{% if %}"}) as model:
+            for arguments in [["generate", model, "hi"], ["chat", model]]:
+                message = self.fails(1, *arguments)
+                self.assertIn("chat template cannot be used", message)
+                self.assertIn("--raw", message)
+            run = llamita("generate", model, "hi", "--raw", "-n", 1)
+            self.assertEqual((run.returncode, run.stderr), (0, b""))
 
     def test_closed_and_full_output(self):
         with open("/dev/full", "wb") as full:
-            run = subprocess.run([BINARY, "--help"], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+            run = subprocess.run(command_line("--help"), stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
         self.assertEqual(run.returncode, 1)
         self.assertIn(b"cannot write to standard output", run.stderr)
         reader, writer = os.pipe()
         os.close(reader)
-        run = subprocess.run([BINARY, "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
+        run = subprocess.run(command_line("--help"), stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
         os.close(writer)
         self.assertEqual((run.returncode, run.stderr), (0, b""))
 
@@ -183,8 +199,14 @@ class Generate(unittest.TestCase):
         options = ["Hello", "--temp", "0", "-n", "6", "--ignore-eos"]
         one = self.json(*options, "--threads", 1)
         self.assertEqual(self.json(*options, "--threads", 2)["tokens"], one["tokens"])
-        for kv_dtype in ["f32", "bf16"]:
+        sizes = {}
+        for kv_dtype in ["f32", "f16", "bf16"]:
             self.assertEqual(len(self.json(*options, "--kv-dtype", kv_dtype)["tokens"]), 6)
+            # The size that a loaded model takes, measured and not computed from the headers.
+            card = llamita("inspect", TINY, "--json", "--context", 64, "--kv-dtype", kv_dtype)
+            sizes[kv_dtype] = json.loads(card.stdout)["memory"]["kv_bytes"]
+        self.assertEqual(sizes["f32"], 2 * sizes["f16"])
+        self.assertEqual(sizes["bf16"], sizes["f16"])
 
     def test_plain_output_is_the_text(self):
         options = ["Hello", "--seed", "3", "-n", "10"]
@@ -192,13 +214,14 @@ class Generate(unittest.TestCase):
         self.assertEqual(text.rstrip("\n"), self.json(*options)["text"].rstrip("\n"))
         self.assertNotIn("\033[", llamita("generate", "--help").stdout.decode())
 
-
-def seeded_text(token):
-    """The text of one token of the tiny model."""
-    run = llamita("tokenize", TINY, "x", "--json")
-    assert run.returncode == 0, run.stderr
-    run = llamita("generate", TINY, "x", "--raw", "-n", 1, "--logit-bias", f"{token}:100", "--temp", 0, "--json")
-    return json.loads(run.stdout)["text"]
+    def test_interrupts(self):
+        with changed_model(config=ROOM) as model:
+            run = subprocess.Popen(command_line("generate", model, "hi", "-n", -1, "--ignore-eos"),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run.stdout.read(1)
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=PATIENCE)
+            self.assertEqual(run.returncode, 130)
 
 
 class Files(unittest.TestCase):
@@ -248,165 +271,5 @@ class Files(unittest.TestCase):
             self.assertGreater(row["roof"], 0)
 
 
-class Terminal:
-    """llamita in a pseudo-terminal."""
-
-    def __init__(self, *arguments, environment=None):
-        self.seen = b""
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            os.environ.update({"TERM": "xterm", **(environment or {})})
-            os.execv(BINARY, [BINARY, *map(str, arguments)])
-
-    def read(self, seconds):
-        """Reads what comes within `seconds`; False at the end."""
-        if not select.select([self.terminal], [], [], seconds)[0]:
-            return True
-        try:
-            data = os.read(self.terminal, 65536)
-        except OSError:
-            data = b""
-        self.seen += data
-        return bool(data)
-
-    def wait_for(self, pattern):
-        """Reads until `pattern` was seen; returns everything up to its end and forgets it."""
-        end = time.monotonic() + PATIENCE
-        while not (match := re.search(pattern, self.seen)):
-            if time.monotonic() > end or not self.read(0.2):
-                raise AssertionError(f"{pattern} was not seen, but {self.seen[-2000:]!r}")
-        before, self.seen = self.seen[:match.end()], self.seen[match.end():]
-        return before
-
-    def prompt(self):
-        escapes = rb"(\033\[\??[0-9;]*[a-zA-Z])*"
-        return self.wait_for(rb"[\r\n]" + escapes + rb">" + escapes + rb" " + escapes + rb"$")
-
-    def type(self, text):
-        os.write(self.terminal, text)
-
-    def exit_code(self):
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            self.read(0.05)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self.terminal)
-                return os.waitstatus_to_exitcode(status)
-        os.kill(self.pid, signal.SIGKILL)
-        raise AssertionError("the chat did not end")
-
-
-class Chat(unittest.TestCase):
-    def test_without_a_terminal(self):
-        for prompt in [b"Hello\n", b""]:
-            run = llamita("chat", TINY, "-n", 8, "--logit-bias", "65:20", stdin=prompt)
-            self.assertEqual(run.returncode, 0, run.stderr)
-            self.assertTrue(run.stdout.strip())
-        with open(os.devnull, "rb") as nothing:
-            run = subprocess.run([BINARY, "chat", str(TINY), "-n", "8"], stdin=nothing, capture_output=True,
-                                 timeout=PATIENCE)
-        self.assertEqual(run.returncode, 0, run.stderr)
-
-    def test_commands(self):
-        with tempfile.TemporaryDirectory() as folder:
-            saved = Path(folder) / "talk.json"
-            chat = Terminal("chat", TINY, "-n", 4, environment={"NO_COLOR": "1"})
-            greeting = chat.prompt()
-            self.assertIn(b"parameters", greeting)
-            for line, answer in [
-                    (b"/help", rb"/regen"),
-                    (b"/set", rb"temp = 0\.7"),
-                    (b"/set temp 0", rb"is set"),
-                    (b"/set", rb"temp = 0\r"),
-                    (b"/set temp warm", rb"expected a number"),
-                    (b"/regen", rb"no reply yet"),
-                    (b"/stats", rb"no reply yet"),
-                    (b"/system Be kind", rb"is set"),
-                    (b"/nonsense", rb"no command /nonsense"),
-                    (b"hi", rb"."),
-                    (b"/stats", rb"context: \d+ of"),
-                    (b"/regen", rb"."),
-                    (b"/save " + bytes(saved), rb"Saved 3 messages"),
-                    (b"/clear", rb"forgotten"),
-                    (b"/load " + bytes(saved), rb"Loaded 3 messages"),
-                    (b"/load " + bytes(saved) + b"x", rb"talk\.jsonx"),
-            ]:
-                chat.type(line + b"\r")
-                chat.wait_for(re.escape(line) + rb"[^\n]*\n")
-                self.assertRegex(chat.prompt(), answer, line)
-            chat.type(b"/quit\r")
-            self.assertEqual(chat.exit_code(), 0)
-            messages = json.loads(saved.read_text())["messages"]
-            self.assertEqual([message["role"] for message in messages], ["system", "user", "assistant"])
-            self.assertEqual(messages[1]["content"], "hi")
-
-    def test_blocks_and_characters(self):
-        with tempfile.TemporaryDirectory() as folder:
-            saved = Path(folder) / "talk.json"
-            chat = Terminal("chat", TINY, "-n", 1, environment={"LC_ALL": "C"})
-            chat.prompt()
-            chat.type(b'"""one\r')
-            chat.wait_for(rb"[\r\n](\033\[1m)?\.(\033\[0m)? ")
-            chat.type("/zwei ä🦙\"\"\"\r".encode())
-            chat.wait_for(rb"\n")
-            chat.prompt()
-            chat.type(b"/save " + bytes(saved) + b"\r")
-            chat.wait_for(rb"Saved")
-            chat.prompt()
-            chat.type(b"\x04")
-            self.assertEqual(chat.exit_code(), 0)
-            self.assertEqual(json.loads(saved.read_text())["messages"][0]["content"], "one\n/zwei ä🦙")
-
-    def test_no_color(self):
-        for environment, colours in [({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]:
-            chat = Terminal("chat", TINY, environment=environment)
-            greeting = chat.prompt()
-            chat.type(b"\x04")
-            self.assertEqual(chat.exit_code(), 0)
-            self.assertEqual(b"\033[1m" in greeting, colours, greeting)
-
-    def test_interrupts(self):
-        with tempfile.TemporaryDirectory() as folder:
-            # The same model with room for a very long reply.
-            model = Path(folder) / "model"
-            shutil.copytree(TINY, model)
-            config = json.loads((model / "config.json").read_text())
-            config["max_position_embeddings"] = 32768
-            (model / "config.json").write_text(json.dumps(config))
-            chat = Terminal("chat", model, "-n", -1, "--ignore-eos", "--logit-bias", "65:100")
-            chat.prompt()
-            chat.type(b"hi\r")
-            letter = re.escape(seeded_text(65).encode())
-            chat.wait_for(letter * 5)
-            chat.type(b"\x03")
-            chat.wait_for(rb"\[stopped\]")
-            chat.prompt()
-            chat.type(b"half a question\x03")
-            chat.prompt()
-            chat.type(b"\x03")
-            chat.wait_for(rb"/quit")
-            chat.prompt()
-            chat.type(b"/stats\r")  # it still listens
-            chat.wait_for(rb"context: ")
-            chat.type(b"/quit\r")
-            self.assertEqual(chat.exit_code(), 0)
-
-    def test_interrupted_generate(self):
-        with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder) / "model"
-            shutil.copytree(TINY, model)
-            config = json.loads((model / "config.json").read_text())
-            config["max_position_embeddings"] = 32768
-            (model / "config.json").write_text(json.dumps(config))
-            run = subprocess.Popen([BINARY, "generate", model, "hi", "-n", "-1", "--ignore-eos"],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            run.stdout.read(1)
-            run.send_signal(signal.SIGINT)
-            run.communicate(timeout=PATIENCE)
-            self.assertEqual(run.returncode, 130)
-
-
 if __name__ == "__main__":
-    BINARY = str(Path(sys.argv[1]).resolve())
-    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
+    main()

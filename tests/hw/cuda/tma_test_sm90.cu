@@ -167,6 +167,60 @@ TEST_F(Tma, ABlockCanArriveAtItsPartnersBarrier) {
   EXPECT_EQ(done.read(), (std::vector<uint32_t>{1, 1}));
 }
 
+// Each block leaves numbers in its shared memory and reads the other's.
+__global__ void read_partner(float4* out) {
+  __shared__ float4 own[32];
+  const uint32_t rank = ptx::cluster_rank();
+  const float base = 1000.0f * rank + 4.0f * threadIdx.x;
+  own[threadIdx.x] = make_float4(base, base + 1, base + 2, base + 3);
+  ptx::cluster_sync();
+  const uint32_t address = ptx::cluster_address(ptx::smem_address(&own[threadIdx.x]), rank ^ 1);
+  out[rank * 32 + threadIdx.x] = ptx::load_cluster_float4(address);
+  ptx::cluster_sync();
+}
+
+TEST_F(Tma, ABlockCanReadItsPartnersSharedMemory) {
+  const DeviceArray<float> out(256);
+  cuda::launch(read_partner, {.grid = dim3(2), .block = dim3(32), .cluster = 2},
+               reinterpret_cast<float4*>(out.data()));
+  const std::vector<float> got = out.read();
+  for (int i = 0; i < 256; ++i) ASSERT_EQ(got[i], 1000 * (1 - i / 128) + i % 128) << i;
+}
+
+// A box of 16 rows of one head from (B 2, T 20, H 3, D 64) to the same place of another tensor.
+__global__ void copy_head(const __grid_constant__ CUtensorMap from, const __grid_constant__ CUtensorMap to,
+                          int4 at) {
+  __shared__ __align__(1024) uint8_t tile[16 * 128];
+  __shared__ uint64_t barrier;
+  if (threadIdx.x != 0) return;
+  ptx::mbarrier_init(&barrier, 1);
+  ptx::mbarrier_init_fence();
+  ptx::mbarrier_arrive_expect_tx(&barrier, sizeof tile);
+  ptx::tma_load_4d(tile, &from, at, &barrier);
+  ptx::mbarrier_wait(&barrier, 0);
+  ptx::tma_store_4d(&to, tile, at);
+  ptx::tma_store_commit();
+  ptx::tma_store_wait<0>();
+}
+
+TEST_F(Tma, RowsOfOneHeadMoveAloneAndStopAtTheSequencesEnd) {
+  constexpr int kBatch = 2, kTokens = 20, kHeads = 3, kDim = 64;
+  const std::vector<uint16_t> source = numbered(kBatch * kTokens * kHeads, kDim);
+  const DeviceArray<uint16_t> from(source), to(source.size(), 0);
+  const auto map = [&](const DeviceArray<uint16_t>& array) {
+    const Tensor tensor(array.data(), DType::bf16, {kBatch, kTokens, kHeads, kDim},
+                        Device{DeviceKind::cuda, 0});
+    return cuda::make_tensor_map(tensor, {1, 16, 1, kDim});
+  };
+  cuda::launch(copy_head, {.grid = dim3(1), .block = dim3(32)}, map(from), map(to), make_int4(0, 10, 1, 0));
+  const std::vector<uint16_t> got = to.read();
+  for (size_t i = 0; i < got.size(); ++i) {
+    const size_t row = i / kDim, head = row % kHeads, token = row / kHeads % kTokens;
+    const bool moved = row < kTokens * kHeads && head == 1 && token >= 10;
+    ASSERT_EQ(got[i], moved ? source[i] : 0) << i;
+  }
+}
+
 // A row of 64 numbers an iteration through three stages; two consumer warps check every one and release.
 constexpr int kStages = 3, kRounds = 50;
 

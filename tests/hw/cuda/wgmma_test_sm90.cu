@@ -24,7 +24,7 @@ struct alignas(1024) Operands {
   uint64_t barrier;
 };
 
-// D(64, N) = A(64, 64) B^T; B is (N, 64), or (64, N = 64) for transposed_b.
+// D(64, N) = A(64, 64) B^T; B is (N, 64), or (64, N) in panels of 64 columns for transposed_b.
 template <class Element, int kN, Source kSource>
 __global__ void multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
                          float* d) {
@@ -34,7 +34,9 @@ __global__ void multiply(const __grid_constant__ CUtensorMap a, const __grid_con
     ptx::mbarrier_init_fence();
     ptx::mbarrier_arrive_expect_tx(&s.barrier, (64 + kN) * 128);
     ptx::tma_load_2d(s.a, &a, 0, 0, &s.barrier);
-    ptx::tma_load_2d(s.b, &b, 0, 0, &s.barrier);
+    constexpr int kPanels = kSource == Source::transposed_b ? kN / 64 : 1;
+    for (int panel = 0; panel < kPanels; ++panel)
+      ptx::tma_load_2d(s.b + panel * 64 * 128, &b, panel * 64, 0, &s.barrier);
   }
   __syncthreads();
   ptx::mbarrier_wait(&s.barrier, 0);
@@ -52,10 +54,9 @@ __global__ void multiply(const __grid_constant__ CUtensorMap a, const __grid_con
       if constexpr (kSource == Source::registers) {
         ptx::Wgmma<Element, kN>::rs(sum, fragments[k16], desc_b + k16 * device::kDescriptorK16, k16 > 0);
       } else {
-        // 16 rows of K further are 16 * 128 bytes; both offsets of the descriptor are one group of eight
-        // rows.
-        const uint64_t both = desc_b ^ uint64_t { 1 ^ 1024 / 16 } << 16;
-        ptx::Wgmma<Element, kN>::template rs<1>(sum, fragments[k16], both + k16 * 16 * 128 / 16, k16 > 0);
+        const uint64_t panels = device::wgmma_descriptor_transposed<64>(s.b);
+        ptx::Wgmma<Element, kN>::template rs<1>(sum, fragments[k16],
+                                                panels + k16 * device::kDescriptorK16Transposed, k16 > 0);
       }
     }
   }
@@ -97,14 +98,16 @@ void expect_exact() {
   const DType dtype = kHalf ? DType::f16 : DType::bf16;
   const Device gpu{DeviceKind::cuda, 0};
   const CUtensorMap map_a = cuda::make_tensor_map(Tensor(device_a.data(), dtype, {64, 64}, gpu), {64, 64});
-  const CUtensorMap map_b = cuda::make_tensor_map(Tensor(device_b.data(), dtype, {kN, 64}, gpu), {kN, 64});
+  const CUtensorMap map_b = cuda::make_tensor_map(kTransposed ? Tensor(device_b.data(), dtype, {64, kN}, gpu)
+                                                              : Tensor(device_b.data(), dtype, {kN, 64}, gpu),
+                                                  {kTransposed ? 64 : kN, 64});
   cuda::launch(multiply<Element, kN, kSource>, {.grid = dim3(1), .block = dim3(128)}, map_a, map_b, d.data());
   const std::vector<float> got = d.read();
   for (int row = 0; row < 64; ++row)
     for (int column = 0; column < kN; ++column) {
       int sum = 0;
       for (int k = 0; k < 64; ++k)
-        sum += a.values[row * 64 + k] * b.values[kTransposed ? k * 64 + column : column * 64 + k];
+        sum += a.values[row * 64 + k] * b.values[kTransposed ? k * kN + column : column * 64 + k];
       ASSERT_EQ(got[row * kN + column], static_cast<float>(sum))
           << "N " << kN << ": " << row << ", " << column;
     }
@@ -131,6 +134,8 @@ TEST_F(Wgmma, AMayComeFromRegisters) {
 TEST_F(Wgmma, BMayBeStoredWithItsColumnsContiguous) {
   expect_exact<__nv_bfloat16, 64, Source::transposed_b>();
   expect_exact<__half, 64, Source::transposed_b>();
+  expect_exact<__nv_bfloat16, 128, Source::transposed_b>();
+  expect_exact<__nv_bfloat16, 256, Source::transposed_b>();
 }
 
 // Accumulators that name their own place go through stmatrix and TMA to memory.

@@ -78,7 +78,7 @@ TEST_P(TokenizerTrust, NothingIsPutBeforeTextThatGoesOnAfterAChangeOfTrust) {
 
 TEST_P(TokenizerTrust, WordsRunOnOverAChangeOfTrust) {
   const char* texts[] = {"Reply to: ", "hello", " two  spaces ", "x", "12", "34", "naïve",
-                         "'s",      "\n",    "\n\nLine"};
+                         "'s",         "\n",    "\n\nLine"};
   for (const char* before : texts) {
     for (const char* message : texts) {
       for (const char* after : texts) {

@@ -31,6 +31,7 @@ class Subsets {
  private:
   int32_t intern(Set seeds) {
     close(seeds);
+    budget_.spend(8 * static_cast<int64_t>(seeds.size()));  // finding it among the others compares many times
     const auto [place, fresh] = ids_.try_emplace(std::move(seeds), static_cast<int32_t>(sets_.size()));
     if (fresh) {
       sets_.push_back(&place->first);

@@ -51,7 +51,11 @@ void expect_masks_are_right(const std::shared_ptr<const grammar::Grammar>& gramm
   std::vector<uint32_t> mask(matcher.mask_words());
   for (int step = 0; step < 60 && !matcher.is_finished(); ++step) {
     const size_t allowed = matcher.fill_mask(mask);
-    ASSERT_GT(allowed, 0u);
+    if (allowed == 0) {  // a vocabulary without a token that says so
+      EXPECT_TRUE(trie->stops().empty());
+      EXPECT_TRUE(matcher.is_complete());
+      return;
+    }
     ASSERT_EQ(mask, tried_mask(matcher, *trie)) << "step " << step;
     auto pick = static_cast<size_t>(random() % allowed);
     int32_t token = 0;

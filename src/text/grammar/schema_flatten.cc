@@ -70,7 +70,8 @@ Json::Array as_list(const Json& value) {
 Json merged_properties(const Json& a, const Json& b) {
   Json::Object out = a.as_object("properties");
   for (const auto& [name, schema] : b.as_object("properties")) {
-    const auto same = std::find_if(out.begin(), out.end(), [&](const auto& p) { return p.first == name; });
+    const auto same =
+        std::find_if(out.begin(), out.end(), [&wanted = name](const auto& p) { return p.first == wanted; });
     if (same == out.end()) {
       out.emplace_back(name, schema);
     } else if (same->second.dump() != schema.dump()) {

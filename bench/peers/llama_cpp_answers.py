@@ -6,9 +6,9 @@ Run: python3 bench/peers/llama_cpp_answers.py MODEL.gguf       (pip: llama-cpp-p
 Teacher-forced over English text (--text FILE; by default this tree's own documents and the licence texts that every
 Debian has), in windows of 512 tokens, at least 4,096 positions. Both engines round activations to eight bits where
 weights are in blocks, so a third opinion is asked: llama.cpp on the same weights unpacked to F32, with an F32 cache.
-Prints a table and exits 1 when the mean KL to llama.cpp on the same file is above 1e-3 and Llamita is not at least as
-close to the F32 model as llama.cpp is, or when a greedy continuation leaves llama.cpp's where its own two best logits
-are further apart than --margin.
+Prints a table and exits 1 when the mean KL to llama.cpp on the same file is above 1e-3 and Llamita is further from the F32
+model than 1.1 times what llama.cpp is, or when a greedy continuation leaves llama.cpp's where its own two best logits are
+further apart than --margin. LLAMITA_KERNEL=linear=cpu_panel_avx2 (or cpu_panel_avx512) runs Llamita without the rounding.
 """
 
 import argparse
@@ -115,7 +115,7 @@ def compare_logits(model, twin, path, tool, text):
               f"{np.mean(values):.2e}; {np.quantile(values, 0.999):.2e} |", flush=True)
     print(f"| same most probable token as llama.cpp | {100 * np.mean(same):.2f} % |", flush=True)
     direct, to_exact, peer = (float(np.mean(values)) for values in rows.values())
-    return direct <= 1e-3 or to_exact <= peer
+    return direct <= 1e-3 or to_exact <= 1.1 * peer
 
 
 def compare_greedy(model, path, tool, margin):

@@ -13,6 +13,7 @@ struct EngineConfig {
   std::string kv_dtype = "f16";  // "f32", "f16" or "bf16"
   int batch_tokens = 512;        // most tokens of one step: longer prompts are prefilled in chunks
   int batch_sequences = 64;      // most sequences of one step
+  int queue_requests = 256;      // most requests that wait (AsyncEngine)
   int64_t kv_bytes = 0;          // memory for keys and values; 0: enough for one sequence of `context` tokens
 };
 

@@ -10,21 +10,40 @@
 
 namespace llamita {
 
+// A call of a tool, in an assistant's message.
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON text of an object
+};
+
 struct Message {
-  std::string role;  // "system", "user" or "assistant"
+  std::string role;  // "system", "user", "assistant" or "tool"
   std::string content;
+  std::vector<ToolCall> tool_calls = {};  // of an assistant
+  std::string tool_call_id = {};          // of a tool: the call it answers
+  std::string name = {};                  // of the speaker or tool, where templates show it
 };
 
 // A conversation, rendered with the model's chat template; message text never becomes control tokens.
 using Conversation = std::vector<Message>;
 
+// What a conversation's template is given beside the messages.
+struct ChatOptions {
+  std::string tools;               // JSON text of OpenAI's array of tools; empty: none
+  std::string template_variables;  // JSON text of an object: enable_thinking, …; empty: none
+  bool continue_last = false;      // the reply goes on with the last message instead of beginning a new one
+};
+
 struct Request {
   // Plain text to continue, a conversation to answer, or token ids to continue as they are.
   std::variant<std::string, Conversation, std::vector<int32_t>> prompt;
   SamplingParams sampling;
+  ChatOptions chat = {};   // for a conversation
+  bool embedding = false;  // no reply: the completion carries the prompt's embedding
 };
 
-enum class FinishReason { stop, length, cancelled, error };
+enum class FinishReason { stop, length, cancelled, error, deadline };
 const char* name(FinishReason reason);
 
 struct TokenLogprob {
@@ -50,9 +69,12 @@ struct Completion {
   std::vector<Choice> choices;  // sampling.n of them
   int prompt_tokens = 0;
   int completion_tokens = 0;  // over all choices
+  int cached_tokens = 0;      // of the prompt: taken from the prefix cache
   uint64_t seed = 0;          // the one that was used
+  double queue_seconds = 0;   // from submission to the first step that had part of it
   double prefill_seconds = 0;
   double decode_seconds = 0;
+  std::vector<float> embedding = {};  // (hidden): the last token's final-norm state, of L2 norm 1
 };
 
 // One step's news of one choice, for streaming. The texts of a choice's deltas concatenate to Choice::text.

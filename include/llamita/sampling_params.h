@@ -9,6 +9,14 @@
 
 namespace llamita {
 
+// A form that the reply is held to, token by token. What is written is of that form when the reply ends with
+// FinishReason::stop.
+struct Constraint {
+  enum class Kind { none, json_object, json_schema, gbnf };
+  Kind kind = Kind::none;
+  std::string text;  // the schema (JSON) or the grammar
+};
+
 struct SamplingParams {
   float temperature = 1.0f;  // 0: always the most probable token; at most 100
   int top_k = 0;             // keep the k most probable tokens; 0: all
@@ -33,7 +41,8 @@ struct SamplingParams {
   std::vector<int32_t> stop_token_ids;  // in addition to the model's own
   bool ignore_eos = false;              // only max_tokens, stop and stop_token_ids end the reply
   int logprobs = -1;  // alternatives reported for each token (0: only the chosen one's); -1: none; at most 20
-  int n = 1;          // independent replies to one prompt; at most 128
+  Constraint constraint = {};
+  int n = 1;  // independent replies to one prompt; at most 128
 };
 
 }  // namespace llamita

@@ -47,6 +47,7 @@ const char* name(FinishReason reason) {
     case FinishReason::length: return "length";
     case FinishReason::cancelled: return "cancelled";
     case FinishReason::error: return "error";
+    case FinishReason::deadline: return "deadline";
   }
   return "";
 }

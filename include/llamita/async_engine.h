@@ -1,0 +1,97 @@
+// AsyncEngine: a loaded model that serves many callers at once. Requests join and leave between any two steps
+// of one step thread; a request's tokens do not depend on what else is running.
+//
+//   auto engine = llamita::AsyncEngine::load("model.gguf");
+//   auto prepared = engine->prepare(request);                      // any thread; throws for a bad request
+//   auto id = engine->submit(prepared, {}, [](const Update& update) { … });  // called on the step thread
+//   engine->cancel(*id);                                            // at any time, from any thread
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llamita/engine_config.h"
+#include "llamita/llm.h"
+#include "llamita/request.h"
+
+namespace llamita {
+
+using RequestId = uint64_t;
+
+struct SubmitOptions {
+  int priority = 0;  // lower ones are served first; equal ones in order of arrival
+  // From submission; past it the request ends with FinishReason::deadline and keeps what it has.
+  std::optional<std::chrono::milliseconds> deadline;
+  // Requests share cached prefixes only with requests of the same salt.
+  std::string cache_salt;
+};
+
+// News of one request: one step's delta of one choice. The last update of a request carries its completion.
+struct Update {
+  Delta delta;                       // delta.request is 0
+  std::vector<int32_t> tokens;       // the delta's tokens
+  const Completion* done = nullptr;  // with the last update; valid during the call
+};
+
+// A request whose prompt is rendered and tokenised, whose options are checked and whose grammar is compiled:
+// what may fail or take long. Immutable; may be submitted more than once.
+class PreparedRequest {
+ public:
+  virtual ~PreparedRequest() = default;
+  virtual int prompt_tokens() const = 0;
+};
+
+// What the engine is doing, as of the end of the last step. Counters start at zero with the engine.
+struct EngineStats {
+  int running = 0, waiting = 0;                         // sequences (choices), not requests
+  int blocks = 0, blocks_used = 0, blocks_shared = 0;   // of the KV cache; shared: by two sequences or more
+  int blocks_kept = 0;                                  // hold prefixes of ended sequences, free when needed
+  int step_prefill_tokens = 0, step_decode_tokens = 0;  // of the last step
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0, generated_tokens = 0;  // computed or chosen so far
+  int64_t prefix_hit_tokens = 0, prefix_query_tokens = 0;
+  int64_t preemptions = 0;
+  double step_seconds = 0;                            // of the last step
+  bool busy = false;                                  // there is work
+  std::chrono::steady_clock::time_point progress_at;  // when a step last ended or work last arrived
+};
+
+class AsyncEngine {
+ public:
+  using OnUpdate = std::function<void(const Update&)>;
+
+  // As LLM::load. Starts the step thread.
+  static std::unique_ptr<AsyncEngine> load(const std::string& path, const EngineConfig& config = {},
+                                           const LLM::Progress& progress = {});
+  // Cancels what is running and joins the step thread. No update comes after it returns.
+  virtual ~AsyncEngine() = default;
+
+  // Throws Error for a request that cannot be served.
+  virtual std::shared_ptr<const PreparedRequest> prepare(const Request& request) const = 0;
+
+  // Queues the request; nothing when the queue is full (EngineConfig::queue_requests) or the engine is
+  // draining. `on_update` is called on the step thread and must return at once and not throw; the last call
+  // has Update::done, also for cancelled requests.
+  virtual std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
+                                          const SubmitOptions& options, OnUpdate on_update) = 0;
+  // The request ends with FinishReason::cancelled after the step under way, and its blocks are free by the
+  // next. Ids that are unknown or done are ignored.
+  virtual void cancel(RequestId id) = 0;
+  // Refuses new requests; what was submitted goes on.
+  virtual void drain() = 0;
+
+  virtual EngineStats stats() const = 0;
+
+  // As LLM's, from any thread.
+  virtual const ModelInfo& info() const = 0;
+  virtual std::vector<int32_t> tokenize(std::string_view text, bool add_special) const = 0;
+  virtual std::string detokenize(const std::vector<int32_t>& tokens) const = 0;
+};
+
+}  // namespace llamita

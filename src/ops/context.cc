@@ -53,11 +53,19 @@ std::unordered_map<std::string, std::string> forced_by_environment() {
 Context::Context(ThreadPool& pool, Arena& arena, Caps caps)
     : pool_(&pool), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
 
+Context::Context(const cuda::Stream& stream, Arena& arena, Caps caps)
+    : stream_(&stream), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
+
 Context::Context(Arena& measuring_arena, Caps caps)
     : arena_(&measuring_arena), caps_(caps), forced_(forced_by_environment()) {}
 
+const cuda::Stream& Context::stream() const {
+  LLAMITA_CHECK(stream_ != nullptr, "there is a stream only where ops run on a GPU");
+  return *stream_;
+}
+
 ThreadPool& Context::pool() const {
-  LLAMITA_CHECK(pool_ != nullptr, "a dry run has no threads");
+  LLAMITA_CHECK(pool_ != nullptr, "there are threads only where ops run on the CPU");
   return *pool_;
 }
 

@@ -15,11 +15,22 @@
 
 namespace llamita {
 
+namespace cuda {
+class Stream;
+}
+
 // What a variant may rely on.
 struct Caps {
   DeviceKind device = DeviceKind::cpu;
   cpu::Isa isa = cpu::Isa::generic;
   int threads = 1;
+  // Of what passes between ops but for the residual stream and the logits, which are f32: f32 on the CPU,
+  // bf16 or f16 on a GPU.
+  DType activation = DType::f32;
+  // Of a GPU.
+  int device_index = 0;
+  int arch = 0;  // compute capability: 80, 90, ...
+  int sm_count = 0;
 };
 
 // Work an op does at the least: each input read once, each output written once.
@@ -40,11 +51,14 @@ class Context {
  public:
   // Real execution. Borrows both.
   Context(ThreadPool& pool, Arena& arena, Caps caps);
+  // The same on a GPU: ops queue their work on the stream, and what they read and write is on the device.
+  Context(const cuda::Stream& stream, Arena& arena, Caps caps);
   // A dry run: ops check their arguments, record themselves and take their scratch, but touch no data.
   Context(Arena& measuring_arena, Caps caps);
 
-  bool dry_run() const { return pool_ == nullptr; }
+  bool dry_run() const { return pool_ == nullptr && stream_ == nullptr; }
   ThreadPool& pool() const;
+  const cuda::Stream& stream() const;
   Arena& arena() const { return *arena_; }
   const Caps& caps() const { return caps_; }
 
@@ -60,6 +74,7 @@ class Context {
 
  private:
   ThreadPool* pool_ = nullptr;
+  const cuda::Stream* stream_ = nullptr;
   Arena* arena_;
   Caps caps_;
   std::vector<OpRecord>* records_ = nullptr;

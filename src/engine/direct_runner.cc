@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "analysis/available_memory.h"
 #include "base/timer.h"
 #include "engine/validate.h"
 
@@ -11,7 +10,7 @@ namespace llamita {
 DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
       pool_(config.threads),
-      plan_(plan_memory(model, config, model.config().vocab, cpu_caps(pool_), available_memory())),
+      plan_(plan_steps(model, config, model.config().vocab, pool_)),
       runner_(model, plan_, model.config().vocab, pool_),
       blocks_(plan_.shape.kv_pages, kPageTokens) {}
 
@@ -75,6 +74,7 @@ double DirectRunner::extend(int tokens) {
     }
   }
   length_ = end;
+  runner_.synchronize();
   return watch.seconds();
 }
 
@@ -89,6 +89,7 @@ double DirectRunner::decode(int steps) {
     }
     runner_.step(batch, {});
   }
+  runner_.synchronize();
   return watch.seconds();
 }
 

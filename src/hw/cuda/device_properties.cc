@@ -8,6 +8,8 @@
 
 namespace llamita::cuda {
 
+bool built_in() { return true; }
+
 int device_count() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {

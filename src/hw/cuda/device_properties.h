@@ -21,6 +21,10 @@ struct DeviceProperties {
   bool runs_sm90a() const { return major == 9 && minor == 0; }
 };
 
+// Whether this build has a GPU part. Without one device_count() is 0 and everything else that is declared
+// here and in stream.h, memory.h and graph.h throws Error.
+bool built_in();
+
 // Cards this process can use; 0 without a driver or a card, never an error.
 int device_count();
 

@@ -59,19 +59,26 @@ double DirectRunner::prefill(int tokens, int sequences, int more) {
   return extend(tokens);
 }
 
+// Steps as the scheduler makes them: as many tokens as a step may have, one sequence after the other.
 double DirectRunner::extend(int tokens) {
   require_room(tokens);
   const int end = length_ + tokens;
+  std::vector<int> done(tables_.size(), length_);
   const Stopwatch watch;
-  for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
-    for (int begin = length_; begin < end; begin += plan_.shape.batch_tokens) {
-      sched::Batch batch;
-      batch.chunks = {chunk(sequence, begin, std::min(end, begin + plan_.shape.batch_tokens))};
-      for (int position = begin; position < batch.chunks[0].end; ++position) {
+  for (size_t first = 0; first < tables_.size();) {
+    sched::Batch batch;
+    int room = plan_.shape.batch_tokens;
+    for (size_t sequence = first; sequence < tables_.size() && room > 0; ++sequence) {
+      const int begin = done[sequence], stop = std::min(end, begin + room);
+      if (begin == stop) break;  // nothing was asked for
+      batch.chunks.push_back(chunk(sequence, begin, stop));
+      for (int position = begin; position < stop; ++position)
         batch.tokens.push_back(made_up_token(sequence, position));
-      }
-      runner_.step(batch, {});
+      room -= stop - begin;
+      done[sequence] = stop;
     }
+    while (first < tables_.size() && done[first] == end) ++first;
+    if (!batch.empty()) runner_.step(batch, {});
   }
   length_ = end;
   runner_.synchronize();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nn/forward_batch.h"
 #include "ops/context.h"
@@ -24,7 +25,8 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   int64_t parameters() const { return parameters_; }
-  int64_t weight_bytes() const { return weight_bytes_; }  // as they lie in memory
+  int64_t weight_bytes() const { return weight_bytes_; }        // as they lie in memory
+  int64_t embedding_bytes() const { return embedding_bytes_; }  // of the token table
   const Placement& placement() const { return placement_; }
 
  protected:
@@ -33,6 +35,7 @@ class Model {
   ModelConfig config_;
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
+  int64_t embedding_bytes_ = 0;
   Placement placement_;
 
   friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&,
@@ -49,6 +52,9 @@ std::unique_ptr<Model> load_model(const std::string& path,
 std::unique_ptr<Model> load_model(const TensorFiles& files,
                                   const std::function<void(int64_t, int64_t)>& progress = {},
                                   const Placement& placement = {});
+
+// The tensors, without data, whose numbers loading TensorFiles::made_up() makes up.
+std::vector<StoredTensor> made_up_tensors(const TensorFiles& files);
 
 // Only the shape of the model at `path`; no weights are read.
 ModelConfig read_model_config(const std::string& path);

@@ -93,6 +93,13 @@ ModelSize measure_model(const TensorFiles& files, const Placement& placement) {
   return {model->config(), weights.bytes(), weights.copied_bytes()};
 }
 
+std::vector<StoredTensor> made_up_tensors(const TensorFiles& files) {
+  LLAMITA_CHECK(files.is_made_up(), files.path(), " has tensors of its own");
+  WeightLoader weights = WeightLoader::measuring(files);
+  build(files, weights);
+  return {weights.invented().begin(), weights.invented().end()};
+}
+
 ModelConfig read_model_config(const std::string& path) {
   const TensorFiles files = TensorFiles::open(path);
   return configure(family_of(files), files);

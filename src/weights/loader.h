@@ -75,6 +75,8 @@ class WeightLoader {
   // Throws Error when a stored tensor was never taken.
   void finish() const;
 
+  // What was made up so far (TensorFiles::made_up).
+  const std::deque<StoredTensor>& invented() const { return invented_; }
   int64_t parameters() const { return parameters_; }
   int64_t bytes() const { return bytes_; }
   // On a GPU: the room that the weights take there, borders of memory included.

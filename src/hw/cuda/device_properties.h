@@ -15,6 +15,8 @@ struct DeviceProperties {
   size_t l2_bytes = 0;
   size_t smem_per_block = 0;  // dynamic shared memory a block may ask for
   size_t memory_bytes = 0;
+  // Dense bf16 products, from the multiprocessors and their highest clock: what the datasheet says.
+  double bf16_flops_per_second = 0;
 
   int arch() const { return major * 10 + minor; }  // 80, 90, 100
   // Code of the sm_90a objects (wgmma, setmaxnreg) runs on exactly this compute capability.

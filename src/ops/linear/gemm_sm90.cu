@@ -1,10 +1,12 @@
-// Which tile width the Hopper GEMM takes, and what it expects to need.
+// gemm_sm90: linear by the Hopper GEMM, part by part of the weight; which tile width it takes, and what it
+// expects to need.
 #include "ops/linear/gemm_sm90.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
+#include "ops/linear/variants.h"
 
 namespace llamita {
 
@@ -61,6 +63,66 @@ void gemm_sm90(const GemmSm90& g, Context& context) {
     gemm_sm90_bf16(g, width, context);
   else
     gemm_sm90_f16(g, width, context);
+}
+
+namespace {
+
+// A residual that is the output is added by the copy engine.
+bool adds_in_place(const LinearArgs& args) {
+  return args.residual.defined() && args.residual.data() == args.out.data() &&
+         args.residual.stride(0) == args.out.stride(0) && args.out.dtype() == DType::f32;
+}
+
+// The part that begins at row `first` of the weight.
+GemmSm90 part_of(const LinearArgs& args, const quant::Part& part, int64_t first) {
+  const DType out_dtype = args.out.dtype();
+  GemmSm90 g{};
+  g.a = args.x.data();
+  g.b = part.storage.data();
+  g.element = args.x.dtype();
+  g.M = static_cast<int>(args.x.dim(0));
+  g.N = static_cast<int>(part.rows);
+  g.K = static_cast<int>(args.weight->cols);
+  g.a_stride = args.x.stride(0);
+  g.bias = args.bias.defined() && !args.bias.shape_only() ? args.bias.ptr<float>() + first : nullptr;
+  g.kind = out_dtype != DType::f32 ? GemmSm90::Out::element
+           : adds_in_place(args)   ? GemmSm90::Out::f32_add
+                                   : GemmSm90::Out::f32;
+  g.out = args.out.shape_only()
+              ? nullptr
+              : static_cast<uint8_t*>(args.out.data()) + first * info(out_dtype).block_bytes;
+  g.out_stride = args.out.stride(0);
+  return g;
+}
+
+template <class Visit>
+void for_each_part(const LinearArgs& args, Visit visit) {
+  int64_t first = 0;
+  for (const quant::Part& part : args.weight->parts) {
+    visit(part_of(args, part, first));
+    first += part.rows;
+  }
+}
+
+}  // namespace
+
+bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps) {
+  const DType element = args.x.dtype();
+  bool fits = args.out.dtype() == element || args.out.dtype() == DType::f32;
+  if (args.residual.defined()) fits = fits && adds_in_place(args);
+  for (const quant::Part& part : args.weight->parts) fits = fits && part.format == element;
+  for_each_part(args, [&](const GemmSm90& g) { fits = fits && gemm_sm90_supports(g, caps); });
+  return fits;
+}
+
+double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps) {
+  double us = 0;
+  for_each_part(args, [&](const GemmSm90& g) { us += gemm_sm90_us(g, caps); });
+  return us;
+}
+
+void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context) {
+  for_each_part(args, [&](const GemmSm90& g) { gemm_sm90(g, context); });
 }
 
 }  // namespace llamita

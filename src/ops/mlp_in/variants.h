@@ -5,6 +5,9 @@
 
 namespace llamita {
 
-void mlp_in_composition(const MlpInArgs& args, Context& context);
+void mlp_in_composition(const MlpInArgs& args, Context& context);  // on any device
+
+void mlp_in_cuda_gemv(const MlpInArgs& args, Context& context);
+bool mlp_in_gemv_supports(const MlpInArgs& args, const Caps& caps);
 
 }  // namespace llamita

@@ -21,6 +21,9 @@ class Arena {
   // goes; peak() is above capacity() then, and whoever measured should start over with peak() bytes.
   explicit Arena(size_t bytes, Device device = {});
 
+  // The same over memory that the caller made, on any device.
+  Arena(Storage memory, Device device) : memory_(std::move(memory)), device_(device) {}
+
   bool measuring() const { return memory_.data() == nullptr; }
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }

@@ -551,12 +551,14 @@ Cut cut_for(const AttentionArgs& args, const Caps& caps) {
   cut.units_per_kv = group >> cut.pack_log2;
   cut.window = args.window;
 
-  // Rows and key tiles of the step, from the plan.
-  std::vector<int> rows(static_cast<size_t>(args.kv_len.dim(0)));
+  // Items of the step from the plan; where it has bounds alone, as if every sequence had as many rows.
+  const auto items_of = [&](int rows) { return (rows + cut.tokens() - 1) / cut.tokens() * cut.units(); };
+  std::vector<int> rows(static_cast<size_t>(args.kv_len.dim(0)), 0);
+  if (args.plan->items.empty()) std::fill(rows.begin(), rows.end(), args.plan->max_q_len);
   for (const AttentionPlan::Item& item : args.plan->items)
     rows[static_cast<size_t>(item.sequence)] += item.q_end - item.q_begin;
   int items = 0;
-  for (const int count : rows) items += (count + cut.tokens() - 1) / cut.tokens() * cut.units();
+  for (const int count : rows) items += items_of(count);
   int tiles = (args.plan->max_kv_len + kKeys - 1) / kKeys;
   if (args.window > 0) tiles = std::min(tiles, (args.window + cut.tokens()) / kKeys + 2);
   // As many parts as SMs are left over, of four tiles at the least.

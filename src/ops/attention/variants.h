@@ -17,4 +17,13 @@ void attention_flash3_sm90(const AttentionArgs& args, Context& context);
 bool attention_flash3_supports(const AttentionArgs& args, const Caps& caps);
 int64_t attention_flash3_scratch_bytes(const AttentionArgs& args, const Caps& caps);
 
+// On a GPU.
+void attention_cuda_simple(const AttentionArgs& args, Context& context);
+bool attention_cuda_simple_supports(const AttentionArgs& args);
+void attention_cuda_paged_decode(const AttentionArgs& args, Context& context);
+bool attention_paged_decode_supports(const AttentionArgs& args);
+int64_t attention_paged_decode_scratch(const AttentionArgs& args, const Caps& caps);
+void attention_cuda_flash2(const AttentionArgs& args, Context& context);
+bool attention_flash2_supports(const AttentionArgs& args);
+
 }  // namespace llamita

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/cuda.h"
 #include "ops/sampling/integer_weight.h"
 #include "ops/sampling/variants.h"
 
@@ -34,7 +35,6 @@ Cost cost(const SamplingArgs& args) {
 }
 
 bool on_cpu(const SamplingArgs&, const Caps& caps) { return caps.device == DeviceKind::cpu; }
-bool anywhere(const SamplingArgs&, const Caps&) { return true; }
 
 // Nanoseconds a token of a row, from the passes over V that each does: a comparison sort against a few scans.
 double reference_us(const SamplingArgs& args, const Caps&) {
@@ -47,7 +47,12 @@ double select_us(const SamplingArgs& args, const Caps& caps) {
 }
 
 constexpr Variant<SamplingArgs> kVariants[] = {
-    {"reference", anywhere, reference_us, sampling_reference},
+#if LLAMITA_HAVE_CUDA
+    {"cuda_round_trip", on_cuda,
+     [](const SamplingArgs& args, const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     sampling_cuda_round_trip, false, sampling_cuda_round_trip_scratch},
+#endif
+    {"reference", on_cpu, reference_us, sampling_reference},
     {"cpu_select", on_cpu, select_us, sampling_cpu_select, false, sampling_cpu_select_scratch},
 };
 

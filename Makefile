@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench format check check-text asan tsan fuzz clean
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-gpu format check check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -41,6 +41,11 @@ test-gpu: setup ## build the GPU part and run its tests (needs an NVIDIA GPU)
 	cmake --preset cuda
 	cmake --build build-cuda -j $(JOBS)
 	ctest --test-dir build-cuda --output-on-failure -L gpu --no-tests=error
+
+bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below the targets; PEERS=1: beside transformers)
+	cmake --preset cuda
+	cmake --build build-cuda -j $(JOBS) --target llamita
+	scripts/bench_gpu.py build-cuda/llamita $(if $(CHECK),--check) $(if $(PEERS),--peers)
 
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
 	@cmake --build build -j $(JOBS) --target llamita

@@ -148,7 +148,7 @@ class Inspect : public Subcommand {
         stdout_paint().bold(cat("Memory for a context of ", plan.shape.context, " tokens")) + "\n";
     text += line("weights", bytes_text(plan.weight_bytes) + (exact ? "" : " (as in the file)"));
     text += line("keys, values", cat(bytes_text(plan.kv_bytes), " (", plan.kv_bytes_per_token,
-                                     " bytes a token, ", config_.kv_dtype, ")"));
+                                     " bytes a token, ", llamita::name(plan.shape.kv_format.dtype), ")"));
     if (exact)
       text +=
           line("activations", cat(bytes_text(plan.arena_bytes), " (steps of ", plan.shape.batch_tokens, ")"));

@@ -59,17 +59,29 @@ function(llamita_cuda_objects target)
   endforeach()
 endfunction()
 
-# The library of src/hw/cuda: the only caller of the CUDA API.
+# The library of src/hw/cuda: the only caller of the CUDA API. Without the GPU part it is no_cuda.cc alone, which finds
+# no card, so that everything above compiles and links the same in every build.
 function(llamita_hw_cuda)
-  if(NOT LLAMITA_HAVE_CUDA)
-    return()
+  if(LLAMITA_HAVE_CUDA)
+    llamita_module(hw/cuda tensor LIBS CUDA::cudart_static)
+    file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/hw/cuda/*.cu)
+    llamita_cuda_objects(llamita_hw_cuda ${kernels})
+    get_target_property(sources llamita_hw_cuda SOURCES)
+    list(FILTER sources EXCLUDE REGEX "/no_cuda\\.cc$")
+    set_target_properties(llamita_hw_cuda PROPERTIES SOURCES "${sources}")
+  else()
+    add_library(llamita_hw_cuda STATIC ${CMAKE_SOURCE_DIR}/src/hw/cuda/no_cuda.cc)
+    target_include_directories(llamita_hw_cuda PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
+                               $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>)
+    target_link_libraries(llamita_hw_cuda PUBLIC llamita_tensor)
   endif()
-  llamita_module(hw/cuda tensor LIBS CUDA::cudart_static)
-  llamita_ops_cuda()
 endfunction()
 
 # The kernels of src/ops join the library whose tables list them.
 function(llamita_ops_cuda)
+  if(NOT LLAMITA_HAVE_CUDA)
+    return()
+  endif()
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/ops/*.cu)
   llamita_cuda_objects(llamita_ops ${kernels})
   target_compile_definitions(llamita_ops PUBLIC LLAMITA_HAVE_CUDA=1)

@@ -1,7 +1,7 @@
 // LLM: the public face of loading, encoding and the engine.
 #include "llamita/llm.h"
 
-#include "analysis/available_memory.h"
+#include "engine/compute_device.h"
 #include "engine/engine.h"
 #include "engine/prompt_encoder.h"
 #include "models/model.h"
@@ -9,21 +9,6 @@
 namespace llamita {
 
 namespace {
-
-// What can be refused in a moment is refused before gigabytes of weights are read.
-void require_room(const TensorFiles& files, const EngineConfig& config) {
-  const ModelSize size = measure_model(files);
-  MemoryPlan plan = plan_memory(size.config, config, size.weight_bytes);
-  plan.copied_bytes = size.copied_bytes;
-  const auto available = available_memory();
-  shrink_to_fit(plan, config, available);
-  require_memory(plan, available);
-}
-
-void require_cpu(const std::string& device) {
-  if (device == "auto" || device == "cpu") return;
-  throw Error(cat("device must be auto or cpu in this build, not \"", device, "\""));
-}
 
 ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder& encoder) {
   ModelInfo info;
@@ -68,11 +53,11 @@ struct LLM::Impl {
 };
 
 LLM LLM::load(const std::string& path, const EngineConfig& config, const Progress& progress) {
-  require_cpu(config.device);
+  const Placement placement = choose_placement(config);
   const TensorFiles files = TensorFiles::open(path);
-  require_room(files, config);
+  require_room(files, config, placement);
   auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
-  auto model = load_model(files, progress);
+  auto model = load_model(files, progress, placement);
   return LLM(std::make_unique<Impl>(std::move(tokenizer), std::move(model), config));
 }
 

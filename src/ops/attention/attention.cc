@@ -110,6 +110,12 @@ double flash2_us(const AttentionArgs& args, const Caps& caps) {
          cuda_memory_us(caps, work.bytes_read);
 }
 
+// Tiles of 128 rows or more, whether the sequence has them or not: decode tokens waste most of one.
+double flash3_us(const AttentionArgs& args, const Caps& caps) {
+  const Cost work = cost(args);
+  return 8 + 1.2 * cuda_mma_us(caps, work.flops) + 2 * cuda_memory_us(caps, work.bytes_read);
+}
+
 double cuda_simple_us(const AttentionArgs& args, const Caps& caps) {
   return 2 * kCudaLaunchUs + 40 * cuda_mma_us(caps, cost(args).flops) + 0.1 * most_keys(args);
 }
@@ -125,6 +131,11 @@ constexpr Variant<AttentionArgs> kVariants[] = {
      .estimate_us = paged_decode_us,
      .run = attention_cuda_paged_decode,
      .scratch_bytes = attention_paged_decode_scratch},
+    {.name = "flash3_sm90",
+     .supports = attention_flash3_supports,
+     .estimate_us = flash3_us,
+     .run = attention_flash3_sm90,
+     .scratch_bytes = attention_flash3_scratch_bytes},
     {.name = "flash2_sm80",
      .supports = [](const AttentionArgs& args,
                     const Caps& caps) { return on_cuda(args, caps) && attention_flash2_supports(args); },

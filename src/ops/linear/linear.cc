@@ -115,6 +115,10 @@ constexpr Variant<LinearArgs> kVariants[] = {
          },
      .estimate_us = gemv_us,
      .run = linear_cuda_gemv_blocks},
+    {.name = "gemm_sm90",
+     .supports = linear_gemm_sm90_supports,
+     .estimate_us = linear_gemm_sm90_us,
+     .run = linear_cuda_gemm_sm90},
     {.name = "gemm_sm80",
      .supports =
          [](const LinearArgs& args, const Caps& caps) {

@@ -37,4 +37,9 @@ bool linear_gemm_sm80_supports(const LinearArgs& args, const Caps& caps);
 int64_t linear_gemm_sm80_scratch(const LinearArgs& args, const Caps& caps);
 double linear_gemm_sm80_us(const LinearArgs& args, const Caps& caps);
 
+// Compute capability 9.0; x and all parts in one 16-bit type, a residual only in place.
+void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context);
+bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps);
+double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps);
+
 }  // namespace llamita

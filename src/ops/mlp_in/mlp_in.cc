@@ -38,6 +38,11 @@ constexpr Variant<MlpInArgs> kVariants[] = {
      .estimate_us = [](const MlpInArgs& args,
                        const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
      .run = mlp_in_cuda_gemv},
+    {.name = "gemm_sm90",
+     .supports = mlp_in_gemm_sm90_supports,
+     .estimate_us = mlp_in_gemm_sm90_us,
+     .run = mlp_in_gemm_sm90,
+     .scratch_bytes = mlp_in_gemm_sm90_scratch_bytes},
     {.name = "cuda_composition",
      .supports = on_cuda,
      .estimate_us =

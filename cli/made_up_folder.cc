@@ -1,0 +1,122 @@
+#include "cli/made_up_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+#include "base/cat.h"
+#include "cli/output.h"
+#include "formats/json.h"
+#include "formats/utf8.h"
+#include "llamita/error.h"
+#include "models/model.h"
+#include "tensor/float16.h"
+#include "weights/stored_rows.h"
+
+namespace llamita::cli {
+
+namespace {
+
+class OutputFile {
+ public:
+  explicit OutputFile(const std::string& path)
+      : path_(path), stream_(path, std::ios::binary | std::ios::trunc) {
+    require_good();
+  }
+  void write(const void* data, size_t bytes) {
+    stream_.write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
+    require_good();
+  }
+  void write(const std::string& text) { write(text.data(), text.size()); }
+  void close() {
+    stream_.close();
+    require_good();
+  }
+
+ private:
+  void require_good() const {
+    if (!stream_) throw Error(cat("cannot write ", path_, ": is there room on the disk?"));
+  }
+  std::string path_;
+  std::ofstream stream_;
+};
+
+// Every byte a token, as byte-level tokenizers write bytes: the printable ones as themselves, the others as
+// the characters from 256 on.
+Json byte_tokenizer() {
+  Json::Object vocabulary;
+  int beyond = 256;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
+    std::string text;
+    append_utf8(text, static_cast<char32_t>(printable ? byte : beyond++));
+    vocabulary.push_back({text, Json(int64_t{byte})});
+  }
+  const auto byte_level = [] {
+    return Json(Json::Object{{"type", Json(std::string("ByteLevel"))},
+                             {"add_prefix_space", Json(false)},
+                             {"trim_offsets", Json(true)},
+                             {"use_regex", Json(true)}});
+  };
+  return Json(Json::Object{{"version", Json(std::string("1.0"))},
+                           {"added_tokens", Json(Json::Array{})},
+                           {"pre_tokenizer", byte_level()},
+                           {"decoder", byte_level()},
+                           {"model", Json(Json::Object{{"type", Json(std::string("BPE"))},
+                                                       {"vocab", Json(std::move(vocabulary))},
+                                                       {"merges", Json(Json::Array{})}})}});
+}
+
+void write_tensors(const std::vector<StoredTensor>& tensors, const std::string& path, ThreadPool& pool) {
+  Json::Object header;
+  int64_t end = 0;
+  for (const StoredTensor& tensor : tensors) {
+    Json::Array shape;
+    for (const int64_t dim : tensor.shape) shape.push_back(Json(dim));
+    const int64_t begin = end;
+    end += stored_bytes(tensor);
+    header.push_back(
+        {tensor.name, Json(Json::Object{{"dtype", Json(std::string("BF16"))},
+                                        {"shape", Json(std::move(shape))},
+                                        {"data_offsets", Json(Json::Array{Json(begin), Json(end)})}})});
+  }
+  std::string text = Json(std::move(header)).dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  OutputFile out(path);
+  const uint64_t length = text.size();
+  out.write(&length, sizeof length);
+  out.write(text);
+  constexpr int64_t kPiece = int64_t{32} << 20;
+  std::vector<bf16> piece(static_cast<size_t>(kPiece));
+  for (const StoredTensor& tensor : tensors) {
+    const MadeUp numbers = numbers_for(tensor);
+    for (int64_t begin = 0; begin < elements(tensor); begin += kPiece) {
+      const int64_t count = std::min(kPiece, elements(tensor) - begin);
+      pool.parallel_for(count, 1 << 16, [&](int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; ++i)
+          piece[static_cast<size_t>(i)] = to_bf16(made_up_value(numbers, static_cast<uint64_t>(begin + i)));
+      });
+      out.write(piece.data(), static_cast<size_t>(count) * sizeof(bf16));
+    }
+  }
+  out.close();
+}
+
+}  // namespace
+
+void write_made_up_folder(const TensorFiles& files, const std::string& folder, const std::string& tokenizer,
+                          ThreadPool& pool) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw Error(cat("cannot make the folder ", folder, ": ", error.message()));
+  OutputFile config(folder + "/config.json");
+  config.write(files.config().dump() + "\n");
+  config.close();
+  OutputFile out(folder + "/tokenizer.json");
+  out.write(tokenizer.empty() ? byte_tokenizer().dump() : read_file(tokenizer));
+  out.close();
+  write_tensors(made_up_tensors(files), folder + "/model.safetensors", pool);
+}
+
+}  // namespace llamita::cli

@@ -44,44 +44,39 @@ class OutputFile {
 
 // Every byte a token, as byte-level tokenizers write bytes: the printable ones as themselves, the others as
 // the characters from 256 on.
-Json byte_tokenizer() {
+std::string byte_tokenizer() {
   Json::Object vocabulary;
   int beyond = 256;
   for (int byte = 0; byte < 256; ++byte) {
     const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
     std::string text;
     append_utf8(text, static_cast<char32_t>(printable ? byte : beyond++));
-    vocabulary.push_back({text, Json(int64_t{byte})});
+    vocabulary.emplace_back(text, Json(int64_t{byte}));
   }
-  const auto byte_level = [] {
-    return Json(Json::Object{{"type", Json(std::string("ByteLevel"))},
-                             {"add_prefix_space", Json(false)},
-                             {"trim_offsets", Json(true)},
-                             {"use_regex", Json(true)}});
-  };
-  return Json(Json::Object{{"version", Json(std::string("1.0"))},
-                           {"added_tokens", Json(Json::Array{})},
-                           {"pre_tokenizer", byte_level()},
-                           {"decoder", byte_level()},
-                           {"model", Json(Json::Object{{"type", Json(std::string("BPE"))},
-                                                       {"vocab", Json(std::move(vocabulary))},
-                                                       {"merges", Json(Json::Array{})}})}});
+  const std::string level =
+      R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
+  return cat(R"({"version": "1.0", "added_tokens": [], "pre_tokenizer": )", level, R"(, "decoder": )", level,
+             R"(, "model": {"type": "BPE", "vocab": )", Json(std::move(vocabulary)).dump(),
+             R"(, "merges": []}})");
+}
+
+// The header of a safetensors file: where each tensor's bytes lie, one after the other.
+std::string header_of(const std::vector<StoredTensor>& tensors) {
+  std::string text;
+  int64_t end = 0;
+  for (const StoredTensor& tensor : tensors) {
+    std::string shape;
+    for (const int64_t dim : tensor.shape) shape += cat(shape.empty() ? "" : ", ", dim);
+    const int64_t begin = end;
+    end += stored_bytes(tensor);
+    text += cat(text.empty() ? "{" : ", ", Json(tensor.name).dump(), R"(: {"dtype": "BF16", "shape": [)",
+                shape, R"(], "data_offsets": [)", begin, ", ", end, "]}");
+  }
+  return text + "}";
 }
 
 void write_tensors(const std::vector<StoredTensor>& tensors, const std::string& path, ThreadPool& pool) {
-  Json::Object header;
-  int64_t end = 0;
-  for (const StoredTensor& tensor : tensors) {
-    Json::Array shape;
-    for (const int64_t dim : tensor.shape) shape.push_back(Json(dim));
-    const int64_t begin = end;
-    end += stored_bytes(tensor);
-    header.push_back(
-        {tensor.name, Json(Json::Object{{"dtype", Json(std::string("BF16"))},
-                                        {"shape", Json(std::move(shape))},
-                                        {"data_offsets", Json(Json::Array{Json(begin), Json(end)})}})});
-  }
-  std::string text = Json(std::move(header)).dump();
+  std::string text = header_of(tensors);
   text.resize((text.size() + 7) / 8 * 8, ' ');
   OutputFile out(path);
   const uint64_t length = text.size();
@@ -114,7 +109,7 @@ void write_made_up_folder(const TensorFiles& files, const std::string& folder, c
   config.write(files.config().dump() + "\n");
   config.close();
   OutputFile out(folder + "/tokenizer.json");
-  out.write(tokenizer.empty() ? byte_tokenizer().dump() : read_file(tokenizer));
+  out.write(tokenizer.empty() ? byte_tokenizer() : read_file(tokenizer));
   out.close();
   write_tensors(made_up_tensors(files), folder + "/model.safetensors", pool);
 }

@@ -69,6 +69,7 @@ function(llamita_hw_cuda)
     get_target_property(sources llamita_hw_cuda SOURCES)
     list(FILTER sources EXCLUDE REGEX "/no_cuda\\.cc$")
     set_target_properties(llamita_hw_cuda PROPERTIES SOURCES "${sources}")
+    llamita_ops_cuda()
   else()
     add_library(llamita_hw_cuda STATIC ${CMAKE_SOURCE_DIR}/src/hw/cuda/no_cuda.cc)
     target_include_directories(llamita_hw_cuda PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>

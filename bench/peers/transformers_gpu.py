@@ -66,20 +66,18 @@ def prefill_ids(model, batch, tokens):
 
 
 def eager_decode(model, batch, prompt, new):
-    """Seconds a step of greedy decoding, one sequence of steps after another over the same key lengths."""
+    """Seconds a step of greedy decoding, again and again over the same key lengths."""
     import torch
 
     def generate():
         out = model(prefill_ids(model, batch, prompt), use_cache=True)
         cache, token = out.past_key_values, out.logits[:, -1:].argmax(-1)
-        step_seconds = []
 
         def steps():
             nonlocal token
             for _ in range(new):
                 token = model(token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
-        step_seconds.append(timed(steps) / new)
-        return step_seconds[0]
+        return timed(steps) / new
 
     with torch.inference_mode():
         generate()  # meets every key length once
@@ -87,25 +85,19 @@ def eager_decode(model, batch, prompt, new):
 
 
 def compiled_decode(model, prompt, new):
+    """Seconds a step of generate() with a static cache, which compiles the step. The prompt's part is taken out by
+    the difference of two lengths."""
     import torch
-    from transformers import StaticCache
-    step = torch.compile(lambda ids, position, cache: model(
-        ids, position_ids=position[None], cache_position=position, past_key_values=cache, use_cache=True).logits,
-        mode="reduce-overhead", fullgraph=False)
-    with torch.inference_mode():
-        cache = StaticCache(config=model.config, max_cache_len=prompt + new + 8)
-        ids = prefill_ids(model, 1, prompt)
-        position = torch.arange(prompt, device="cuda")
-        model(ids, cache_position=position, position_ids=position[None], past_key_values=cache, use_cache=True)
+    ids = prefill_ids(model, 1, prompt)
+    model.generation_config.pad_token_id = 0
 
-        def steps():
-            token = ids[:, -1:].clone()
-            for i in range(new):
-                position = torch.tensor([prompt + i], device="cuda")
-                token = step(token.clone(), position, cache)[:, -1:].argmax(-1)
-        steps()  # compiles
-        steps()
-        return statistics.median(timed(steps) / new for _ in range(3))
+    def generate(tokens):
+        return timed(lambda: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
+                                            min_new_tokens=tokens, do_sample=False, cache_implementation="static"))
+    short = new // 4
+    for tokens in (new, short, new, short):  # compiles, then records its graphs
+        generate(tokens)
+    return statistics.median((generate(new) - generate(short)) / (new - short) for _ in range(5))
 
 
 def prefill(model, batch, tokens):

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "ops/sampling/device_sampling.h"
 #include "ops/sampling/sampling.h"
 
 namespace llamita {
@@ -178,8 +179,13 @@ int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, 
   Arena arena(device);
   Context context(arena, caps);
   const Tensor logits = model.forward(batch, shape_only_cache(model.config(), shape), context);
-  if (caps.device == DeviceKind::cpu)  // a GPU's runner samples with memory of its own
+  if (caps.device == DeviceKind::cpu) {
     sampling({.logits = logits, .vocab_limit = vocab_limit, .rows = {}, .out = {}}, context);
+  } else {
+    const Tensor rows(nullptr, DType::u8, {logit_rows, sizeof(DeviceSamplingRow)}, device);
+    const Tensor chosen(nullptr, DType::i32, {logit_rows}, device);
+    device_sampling({.logits = logits, .vocab_limit = vocab_limit, .rows = rows, .tokens = chosen}, context);
+  }
   return static_cast<int64_t>(arena.peak());
 }
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "engine/gpu_inputs.h"
 #include "engine/gpu_op_timer.h"
+#include "engine/gpu_sampler.h"
 #include "engine/step_runner.h"
 #include "hw/cuda/graph.h"
 #include "hw/cuda/memory.h"
@@ -84,7 +85,8 @@ class GpuRunner : public StepRunner {
   std::vector<OpRecord>* records_ = nullptr;
   GpuOpTimer timer_;
 
-  // Of sampling on the host, and of logits that are asked for.
+  GpuSampler sampler_;
+  // Of sampling on the host, which reports probabilities, and of logits that are asked for.
   Storage pinned_;
   Arena host_arena_;
   Context host_context_;
@@ -113,6 +115,7 @@ GpuRunner::GpuRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_l
       device_(placement_of(plan).device),
       inputs_(device_.index, shape_.batch_tokens, shape_.batch_sequences,
               blocks_of(round_up_to_power(shape_.context, kLeastKeysBound)), shape_.batch_sequences),
+      sampler_(device_.index, shape_.batch_sequences),
       host_arena_(host_arena_bytes(plan, model.config().vocab, vocab_limit, pool)),
       host_context_(pool, host_arena_, caps_of_host(pool)) {
   cache_ = shape_only_cache(model.config(), plan.shape);
@@ -210,7 +213,12 @@ std::span<const SampledToken> GpuRunner::step(StepInputs& inputs, std::span<cons
   const Tensor logits = forward(inputs, keep_hidden);
   sampled_.assign(rows.size(), {});
   hidden_.clear();
-  if (!rows.empty()) {
+  if (!rows.empty() && GpuSampler::can_do(rows)) {
+    const Arena::Scope scope(*arena_);
+    arena_->take(DType::f32, {logits.dim(0), logits.dim(1)});  // where forward() put the logits
+    context_->record_to(nullptr);
+    sampler_.choose(logits, vocab_limit_, rows, sampled_, *context_);
+  } else if (!rows.empty()) {
     const auto count = static_cast<int64_t>(rows.size());
     const float* values = read_back(logits, count);
     const Arena::Scope scope(host_arena_);

@@ -101,9 +101,10 @@ void DeviceWeights::read() {
   std::unique_ptr<cuda::Stream> stream;
   std::vector<Buffer> buffers;
   const auto land = [&](Buffer& buffer) {
-    if (buffer.bytes == 0) return;
+    const int64_t bytes = std::exchange(buffer.bytes, 0);  // first: a failure is told once
+    if (bytes == 0) return;
     buffer.copied.synchronize();
-    settle(std::exchange(buffer.bytes, 0), nullptr);
+    settle(bytes, nullptr);
   };
   Task task;
   for (size_t turn = 0;; ++turn) {

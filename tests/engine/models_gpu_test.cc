@@ -23,18 +23,18 @@ std::string test_name(std::string text) {
   return text;
 }
 
-EngineConfig gpu_config(const std::string& dtype) {
+EngineConfig gpu_config(const std::string& dtype, const std::string& path = "") {
   EngineConfig config;
   config.device = "cuda";
   config.gpu_dtype = dtype;
   config.threads = 1;
-  config.context = 128;
+  config.context = path.empty() ? 128 : std::min(longest_context(read_model_config(path)), 128);
   return config;
 }
 
 std::vector<float> gpu_logits(const std::string& path, const std::string& dtype,
                               const std::vector<int32_t>& ids) {
-  const EngineConfig config = gpu_config(dtype);
+  const EngineConfig config = gpu_config(dtype, path);
   const auto model = load_model(path, {}, choose_placement(config));
   DirectRunner runner(*model, config);
   return runner.logits_of(ids);
@@ -65,7 +65,7 @@ TEST_P(GpuModels, LogitsAreThoseOfTransformersAsFarAsTheTypeAllows) {
 // hold each token for the best or nearly so.
 TEST_P(GpuModels, RepliesFollowTheCpusProbabilities) {
   const std::string path = test::golden_model(GetParam());
-  const EngineConfig config = gpu_config("bf16");
+  const EngineConfig config = gpu_config("bf16", path);
   const auto on_gpu = load_model(path, {}, choose_placement(config)), on_cpu = load_model(path);
   const auto tokenizer = Tokenizer::from_folder(path);
   const test::Golden golden = test::read_golden(GetParam(), 0);
@@ -102,7 +102,7 @@ TEST_P(GpuModels, RepliesFollowTheCpusProbabilities) {
 
 TEST_P(GpuModels, GraphsGiveTheBitsOfLaunchesOneByOne) {
   const std::string path = test::golden_model(GetParam());
-  const EngineConfig config = gpu_config("bf16");
+  const EngineConfig config = gpu_config("bf16", path);
   const auto model = load_model(path, {}, choose_placement(config));
   const auto tokenizer = Tokenizer::from_folder(path);
   const auto replies = [&](const char* graphs) {
@@ -153,7 +153,7 @@ TEST_P(GpuGguf, GivesTheCpusDistributions) {
   if (!have_gpu()) GTEST_SKIP() << "there is no NVIDIA GPU here";
   const std::string path = std::string(LLAMITA_SOURCE_DIR) + "/tests/golden/gguf/" + GetParam().file;
   const test::Golden golden = test::read_golden(GetParam().twin, 0);
-  EngineConfig cpu = gpu_config("bf16");
+  EngineConfig cpu = gpu_config("bf16", path);
   cpu.device = "cpu";
   const auto model = load_model(path);
   DirectRunner runner(*model, cpu);

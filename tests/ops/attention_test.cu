@@ -25,10 +25,7 @@ struct Batch {
 // Everything of a batch on both sides.
 struct Setup {
   Setup(const Batch& b, DType cache)
-      : B(static_cast<int64_t>(b.sequences.size())),
-        q_start({0}),
-        kv_len({0}),
-        table({0}) {
+      : B(static_cast<int64_t>(b.sequences.size())), q_start({0}), kv_len({0}), table({0}) {
     std::vector<int32_t> starts{0}, lengths, pages;
     for (const auto& [rows, keys] : b.sequences) {
       starts.push_back(starts.back() + rows);

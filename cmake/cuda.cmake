@@ -80,6 +80,9 @@ endfunction()
 
 # The kernels of src/ops join the library whose tables list them.
 function(llamita_ops_cuda)
+  if(NOT LLAMITA_HAVE_CUDA)
+    return()
+  endif()
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/ops/*.cu)
   llamita_cuda_objects(llamita_ops ${kernels})
   target_compile_definitions(llamita_ops PUBLIC LLAMITA_HAVE_CUDA=1)

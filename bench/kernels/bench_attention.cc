@@ -193,7 +193,7 @@ class Problem {
 bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::Stream& stream,
               uint64_t seed) {
   const Problem first(c, seed, stream), second(c, seed + 7, stream);  // in turn
-  Arena arena(size_t{512} << 20, {DeviceKind::cuda, 0});
+  Arena arena(cuda::allocate_storage(size_t{512} << 20, 0), {DeviceKind::cuda, 0});
   Context context(stream, arena,
                   {.device = DeviceKind::cuda,
                    .activation = DType::bf16,

@@ -91,7 +91,7 @@ class GemmBench {
         2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
     const size_t sets = std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
     const Buffers buffers(shape, sets, seed_ += 101, stream_);
-    Arena arena(size_t{64} << 20, {DeviceKind::cuda, 0});
+    Arena arena(cuda::allocate_storage(size_t{64} << 20, 0), {DeviceKind::cuda, 0});
     Context context(stream_, arena, caps_);
     std::vector<OpRecord> records;
     const auto own_run = [&](int i) { multiply(buffers, static_cast<size_t>(i) % sets, context); };

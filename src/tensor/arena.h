@@ -27,7 +27,6 @@ class Arena {
   // The same over memory that the caller made, on any device; nothing may be taken beyond it.
   Arena(Storage memory, Device device) : memory_(std::move(memory)), device_(device) {}
 
-
   bool measuring() const { return memory_.data() == nullptr; }
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }

@@ -23,12 +23,9 @@ struct Batch {
 };
 
 // Everything of a batch on both sides.
-struct Setup {
-  Setup(const Batch& b, DType cache)
-      : B(static_cast<int64_t>(b.sequences.size())),
-        q_start({0}),
-        kv_len({0}),
-        table({0}) {
+struct Scene {
+  Scene(const Batch& b, DType cache)
+      : B(static_cast<int64_t>(b.sequences.size())), q_start({0}), kv_len({0}), table({0}) {
     std::vector<int32_t> starts{0}, lengths, pages;
     for (const auto& [rows, keys] : b.sequences) {
       starts.push_back(starts.back() + rows);
@@ -117,16 +114,16 @@ std::string text_of(const Batch& b) {
 
 void check(const Batch& b, DType cache, int least_variants) {
   CudaMachine gpu(b.q);
-  Setup setup(b, cache);
-  const std::vector<float> expected = setup.expected(b);
+  Scene scene(b, cache);
+  const std::vector<float> expected = scene.expected(b);
   const double bound = test::nmse_bound(cache == DType::f32 ? b.q : cache == DType::bf16 ? cache : b.q);
   // Twice: the second run finds the tickets that the first left.
   for (int round = 0; round < 2; ++round) {
     const int variants =
-        test::for_variants<AttentionArgs>(attention_op(), setup.args(b), gpu, [&](std::string_view variant) {
-          test::expect_close(setup.out->read(), expected, bound,
+        test::for_variants<AttentionArgs>(attention_op(), scene.args(b), gpu, [&](std::string_view variant) {
+          test::expect_close(scene.out->read(), expected, bound,
                              cat(variant, " round ", round, " cache ", name(cache), " ", text_of(b)));
-          setup.out->poison();
+          scene.out->poison();
         });
     EXPECT_GE(variants, least_variants) << text_of(b);
   }
@@ -182,28 +179,28 @@ TEST_F(CudaAttention, ManySequencesFillTheCard) {
 TEST_F(CudaAttention, ACapturedLaunchReadsItsLengthsFromTheDevice) {
   const Batch batch{{{1, 700}, {1, 3}}, 8, 2, 64};
   CudaMachine gpu(DType::bf16);
-  Setup setup(batch, DType::bf16);
-  AttentionArgs args = setup.args(batch);
+  Scene scene(batch, DType::bf16);
+  AttentionArgs args = scene.args(batch);
   const AttentionPlan bounds = bound_attention(1, 704);
   args.plan = &bounds;
   attention(args, gpu.context());  // the first run loads the kernel, which a capture must not
   gpu.stream().synchronize();
-  const std::vector<float> direct = setup.out->read();
-  test::expect_close(direct, setup.expected(batch), test::nmse_bound(DType::bf16), "bounds alone");
+  const std::vector<float> direct = scene.out->read();
+  test::expect_close(direct, scene.expected(batch), test::nmse_bound(DType::bf16), "bounds alone");
   const cuda::Graph graph = cuda::Graph::capture(gpu.stream(), [&] { attention(args, gpu.context()); });
-  setup.out->poison();
+  scene.out->poison();
   graph.launch(gpu.stream());
   gpu.stream().synchronize();
-  EXPECT_EQ(setup.out->read(), direct) << "a replay differs from the launch";
+  EXPECT_EQ(scene.out->read(), direct) << "a replay differs from the launch";
 
   const std::vector<int32_t> shorter{130, 1};
-  LLAMITA_CUDA_CHECK(cudaMemcpy(setup.kv_len.array.data(), shorter.data(), 8, cudaMemcpyHostToDevice));
+  LLAMITA_CUDA_CHECK(cudaMemcpy(scene.kv_len.array.data(), shorter.data(), 8, cudaMemcpyHostToDevice));
   LLAMITA_CUDA_CHECK(cudaDeviceSynchronize());
   graph.launch(gpu.stream());
   gpu.stream().synchronize();
-  setup.kv_len.values = shorter;
-  setup.plan = plan_attention(setup.q_start.values, shorter);
-  test::expect_close(setup.out->read(), setup.expected(batch), test::nmse_bound(DType::bf16), "shorter");
+  scene.kv_len.values = shorter;
+  scene.plan = plan_attention(scene.q_start.values, shorter);
+  test::expect_close(scene.out->read(), scene.expected(batch), test::nmse_bound(DType::bf16), "shorter");
 }
 
 }  // namespace

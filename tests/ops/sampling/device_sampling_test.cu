@@ -53,13 +53,13 @@ std::vector<Row> settings(int32_t limit) {
       for (const float top_p : {1.0f, 0.9f, 0.2f, 1e-6f})
         for (const float min_p : {0.0f, 0.05f}) {
           Row row;
-          row.row = {.temperature = temperature,
-                     .top_k = top_k,
-                     .top_p = top_p,
-                     .min_p = min_p,
-                     .seed = 1234,
-                     .choice = static_cast<uint32_t>(position % 3),
-                     .position = position++};
+          row.row.temperature = temperature;
+          row.row.top_k = top_k;
+          row.row.top_p = top_p;
+          row.row.min_p = min_p;
+          row.row.seed = 1234;
+          row.row.choice = static_cast<uint32_t>(position % 3);
+          row.row.position = position++;
           if (position % 4 == 0) {
             row.row.repetition_penalty = 1.3f;
             row.row.frequency_penalty = 0.37f;
@@ -113,12 +113,12 @@ TEST_F(CudaSampling, AVocabularyOf128kTokens) {
   std::vector<Row> rows;
   for (int i = 0; i < 6; ++i) {
     Row row;
-    row.row = {.temperature = i == 0 ? 0.0f : 0.8f,
-               .top_k = i == 2 || i == 4 ? 40 : 0,
-               .top_p = i >= 3 ? 0.95f : 1.0f,
-               .min_p = i == 5 ? 0.01f : 0.0f,
-               .seed = 77,
-               .position = static_cast<uint64_t>(i)};
+    row.row.temperature = i == 0 ? 0.0f : 0.8f;
+    row.row.top_k = i == 2 || i == 4 ? 40 : 0;
+    row.row.top_p = i >= 3 ? 0.95f : 1.0f;
+    row.row.min_p = i == 5 ? 0.01f : 0.0f;
+    row.row.seed = 77;
+    row.row.position = static_cast<uint64_t>(i);
     rows.push_back(row);
   }
   std::mt19937 random(3);

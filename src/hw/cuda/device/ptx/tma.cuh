@@ -43,7 +43,8 @@ __device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, const void*
 // Adds the box to what lies in global memory, element by element, in the tensor's type.
 __device__ __forceinline__ void tma_add_2d(const CUtensorMap* map, const void* smem, int column, int row) {
   asm volatile(
-      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
+      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
+          map),
       "r"(column), "r"(row), "r"(smem_address(smem))
       : "memory");
 }

@@ -16,13 +16,18 @@ int32_t choosable(const Model& model, const Tokenizer& tokenizer) {
   return std::min(model.config().vocab, tokenizer.vocab_size());
 }
 
-sched::Limits limits_of(const EngineShape& shape) {
-  return {shape.batch_tokens, shape.batch_sequences, shape.context, shape.batch_sequences};
-}
-
 uint64_t system_seed() {
   std::random_device device;
   return uint64_t{device()} << 32 | device();
+}
+
+sched::Limits limits_of(const EngineShape& shape) {
+  sched::Limits limits;
+  limits.batch_tokens = shape.batch_tokens;
+  limits.batch_sequences = shape.batch_sequences;
+  limits.context = shape.context;
+  limits.prefixes.hash_seed = system_seed();
+  return limits;
 }
 
 double seconds_between(Engine::Clock::time_point begin, Engine::Clock::time_point end) {
@@ -138,9 +143,12 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   rules.form = form;
   requests_[id] = std::move(owned);
   ++unstarted_;
+  sched::SequenceOptions sequence_options;
+  sequence_options.priority = options.priority;
+  sequence_options.salt = options.cache_salt;
   for (int choice = 0; choice < choices; ++choice) {
     auto reply = std::make_unique<Reply>(tokenizer_, rules, choice, prompt);
-    const sched::SequenceId sequence = scheduler_.add(prompt, id);
+    const sched::SequenceId sequence = scheduler_.add(prompt, sequence_options);
     running.open.push_back(sequence);
     choosing_.emplace(sequence, Choosing{&running, choice, std::move(reply)});
   }
@@ -330,7 +338,11 @@ EngineStats Engine::stats() const {
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
   stats.preemptions = scheduler_.preemptions();
-  stats.blocks = scheduler_.pool().blocks();
+  const kv::BlockPool& pool = scheduler_.pool();
+  stats.blocks = pool.blocks();
+  stats.blocks_kept = pool.idle_blocks();
+  stats.blocks_used = pool.blocks() - pool.free_blocks() - pool.idle_blocks();
+  stats.blocks_shared = pool.shared_blocks();
   return stats;
 }
 

@@ -130,16 +130,20 @@ void Scheduler::leave(Sequence& sequence) {
   ++sequence.generation;
 }
 
-// A waiting sequence of a better priority takes the place of running ones of a worse one.
+// Waiting sequences of a better priority take the place of running ones of a worse one.
 void Scheduler::make_way() {
-  if (waiting_.empty()) return;
-  Sequence& first = **waiting_.begin();
-  if (waits_for_other(first)) return;
-  while (!running_.empty() && running_.back()->options.priority > first.options.priority) {
+  while (!waiting_.empty() && !running_.empty()) {
+    Sequence& first = **waiting_.begin();
+    if (running_.back()->options.priority <= first.options.priority) return;
+    if (first.expected > 0 || waits_for_other(first)) return;
     const bool full = static_cast<int>(running_.size()) == limits_.batch_sequences;
-    if (!full && room_for(first)) return;
-    if (!full && blocks_come()) return;
-    preempt(*running_.back());
+    const auto match = full ? std::nullopt : room_for(first);
+    if (match) {
+      join(first, *match);
+    } else {
+      if (!full && blocks_come()) return;
+      preempt(*running_.back());
+    }
   }
 }
 
@@ -153,9 +157,8 @@ void Scheduler::admit(int budget, Batch& batch) {
     }
     const auto match = room_for(sequence);
     if (!match) return;
-    next = waiting_.erase(next);
-    running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, ByRank()), &sequence);
-    begin(sequence, *match);
+    ++next;
+    join(sequence, *match);
     const int tokens = std::min(sequence.remaining(), budget);
     schedule(sequence, tokens, batch);
     budget -= tokens;
@@ -196,6 +199,7 @@ kv::PrefixCache::Match Scheduler::kept_prefix(const Sequence& sequence) const {
 // Whether there are blocks for all the sequence's tokens, so that prefill is never preempted for its own
 // sake, and one more for each running sequence, which will soon want it. If so, the prefix it may begin with.
 std::optional<kv::PrefixCache::Match> Scheduler::room_for(const Sequence& sequence) const {
+  if (sequence.expected > 0) return std::nullopt;  // it was preempted while a step chooses its next token
   kv::PrefixCache::Match match = kept_prefix(sequence);
   int available = pool_.free_blocks() + pool_.idle_blocks() - (match.tail ? 1 : 0);
   for (const kv::BlockId block : match.blocks) available -= pool_.references(block) == 0 ? 1 : 0;
@@ -204,7 +208,10 @@ std::optional<kv::PrefixCache::Match> Scheduler::room_for(const Sequence& sequen
   return match;
 }
 
-void Scheduler::begin(Sequence& sequence, const kv::PrefixCache::Match& match) {
+// A waiting sequence for which there is room runs from now on.
+void Scheduler::join(Sequence& sequence, const kv::PrefixCache::Match& match) {
+  waiting_.erase(&sequence);
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, ByRank()), &sequence);
   cache_.adopt(match, sequence.blocks);
   sequence.planned = sequence.computed = match.tokens;
   sequence.kept = static_cast<int>(match.blocks.size());
@@ -221,6 +228,8 @@ void Scheduler::commit() {
   for (const Step::Part& part : step.parts) {
     const auto found = sequences_.find(part.sequence);
     if (found == sequences_.end() || found->second->generation != part.generation) continue;
+    LLAMITA_CHECK(part.end <= found->second->blocks.capacity(), "sequence ", part.sequence, " computed ",
+                  part.end, " tokens in blocks for ", found->second->blocks.capacity());
     found->second->computed = part.end;
     keep_blocks(*found->second);
   }

@@ -134,7 +134,7 @@ class Scheduler {
   bool waits_for_other(Sequence& sequence);
   std::optional<kv::PrefixCache::Match> room_for(const Sequence& sequence) const;
   kv::PrefixCache::Match kept_prefix(const Sequence& sequence) const;
-  void begin(Sequence& sequence, const kv::PrefixCache::Match& match);
+  void join(Sequence& sequence, const kv::PrefixCache::Match& match);
   void keep_blocks(Sequence& sequence);
   void keep_tail(const Sequence& sequence);
 

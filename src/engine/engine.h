@@ -3,6 +3,7 @@
 // text means as tokens is the caller's (RequestPreparer's) business; so is the thread: one at a time.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -75,7 +76,7 @@ class Engine {
 
   // running to blocks_kept and the counters; the rest is AsyncEngine's to know.
   EngineStats stats() const;
-  int unstarted() const { return unstarted_; }  // requests that no step had part of yet
+  int unstarted() const { return unstarted_; }  // requests that no step had part of yet; from any thread
 
   const MemoryPlan& memory_plan() const { return plan_; }
   // Longest prompt and reply together, tokens.
@@ -119,7 +120,7 @@ class Engine {
   std::map<sched::SequenceId, Choosing> choosing_;  // in order, so that a run ends the same way every time
   std::vector<sched::SequenceId> in_step_;          // of the step under way
   EngineStats counters_;
-  int unstarted_ = 0;
+  std::atomic<int> unstarted_ = 0;
 };
 
 }  // namespace llamita

@@ -78,7 +78,9 @@ std::optional<RequestId> ThreadedEngine::submit(std::shared_ptr<const PreparedRe
   RequestId id = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (draining_ || inbox_.stop || queued_requests_ + unstarted_ >= queue_requests_) return std::nullopt;
+    if (draining_ || inbox_.stop || queued_requests_ + served_->engine.unstarted() >= queue_requests_) {
+      return std::nullopt;
+    }
     id = next_id_++;
     queued_requests_ += 1;
     queued_choices_ += choices_of(*tokens);
@@ -133,7 +135,6 @@ void ThreadedEngine::run() {
 ThreadedEngine::Inbox ThreadedEngine::wait_for_work() {
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [&] { return !inbox_.empty() || !served_->engine.idle(); });
-  unstarted_ += std::exchange(queued_requests_, 0);
   stats_.waiting += std::exchange(queued_choices_, 0);
   return std::exchange(inbox_, {});
 }
@@ -142,6 +143,11 @@ void ThreadedEngine::take_in(Inbox& inbox) {
   for (Submission& submission : inbox.submissions) {
     served_->engine.start(submission.id, std::move(submission.request), submission.options,
                           std::move(submission.on_update));
+  }
+  {
+    // From here on the engine counts them, if they wait.
+    const std::lock_guard lock(mutex_);
+    queued_requests_ -= static_cast<int>(inbox.submissions.size());
   }
   for (const RequestId id : inbox.cancels) served_->engine.end(id, FinishReason::cancelled);
 }
@@ -161,7 +167,6 @@ void ThreadedEngine::report(bool stepped) {
   now.progress_at = stepped ? Engine::Clock::now() : stats_.progress_at;
   stats_ = now;
   stats_.busy = !served_->engine.idle() || !inbox_.submissions.empty();
-  unstarted_ = served_->engine.unstarted();
 }
 
 }  // namespace llamita

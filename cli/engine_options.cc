@@ -32,15 +32,19 @@ void declare_engine(OptionSet& options, EngineConfig& config) {
 }
 
 void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
-  options.value("--kv-dtype", "TYPE", "keys and values in memory as f32, f16 or bf16 (default f16)",
+  options.value("--kv-dtype", "TYPE",
+                "keys and values in memory as f32, f16 or bf16 (default f16, on a GPU as --gpu-dtype)",
                 [&config](const std::string& text) {
-                  if (text != "f32" && text != "f16" && text != "bf16") {
+                  if (text != "f32" && text != "f16" && text != "bf16" && text != "auto") {
                     throw Error(cat("--kv-dtype: expected f32, f16 or bf16, got '", text, "'"));
                   }
                   config.kv_dtype = text;
                 });
-  options.value("--device", "NAME", "cpu or auto, which are the same in this build (default auto)",
+  options.value("--device", "NAME",
+                "cpu, cuda (the first GPU), cuda:N or auto: a GPU where there is one (default auto)",
                 [&config](const std::string& text) { config.device = text; });
+  options.value("--gpu-dtype", "TYPE", "activations on a GPU as bf16 or f16 (default bf16)",
+                [&config](const std::string& text) { config.gpu_dtype = text; });
 }
 
 LoadedModel load(const std::string& model, const EngineConfig& config) {

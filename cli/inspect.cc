@@ -12,7 +12,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/resolve_model.h"
-#include "engine/model_runner.h"
+#include "engine/compute_device.h"
 #include "formats/json.h"
 #include "text/tokenizer.h"
 
@@ -113,7 +113,7 @@ class Inspect : public Subcommand {
         load_model(card.path, [&](int64_t done, int64_t total) { progress.update(done, total); });
     const ThreadPool pool(config_.threads);
     const int32_t vocab = std::min<int32_t>(tokenizer.vocab_size(), card.config.vocab);
-    plan = plan_memory(*model, config_, vocab, cpu_caps(pool), std::nullopt);
+    plan = plan_memory(*model, config_, vocab, caps_of(Placement{}, pool), std::nullopt);
   }
 
   std::string to_text(const ModelCard& card, const Tokenizer& tokenizer, const MemoryPlan& plan,
@@ -148,7 +148,7 @@ class Inspect : public Subcommand {
         stdout_paint().bold(cat("Memory for a context of ", plan.shape.context, " tokens")) + "\n";
     text += line("weights", bytes_text(plan.weight_bytes) + (exact ? "" : " (as in the file)"));
     text += line("keys, values", cat(bytes_text(plan.kv_bytes), " (", plan.kv_bytes_per_token,
-                                     " bytes a token, ", config_.kv_dtype, ")"));
+                                     " bytes a token, ", llamita::name(plan.shape.kv_format.dtype), ")"));
     if (exact)
       text +=
           line("activations", cat(bytes_text(plan.arena_bytes), " (steps of ", plan.shape.batch_tokens, ")"));

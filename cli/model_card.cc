@@ -31,10 +31,6 @@ void summarize(const TensorInfos& infos, ModelCard& card) {
   }
 }
 
-bool ends_with(const std::string& text, std::string_view end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 }  // namespace
 
 ModelCard read_model_card(const std::string& path) {
@@ -50,15 +46,6 @@ ModelCard read_model_card(const std::string& path) {
     summarize(file.tensors(), card);
   }
   return card;
-}
-
-int64_t embedding_bytes(const ModelCard& card) {
-  for (const TensorSummary& tensor : card.tensors) {
-    for (const char* name : {"token_embd.weight", "embed_tokens.weight", "wte.weight"}) {
-      if (ends_with(tensor.name, name)) return tensor.bytes;
-    }
-  }
-  return 0;
 }
 
 }  // namespace llamita::cli

@@ -35,7 +35,4 @@ struct ModelCard {
 // `path` is a model folder or a .gguf file. Throws Error.
 ModelCard read_model_card(const std::string& path);
 
-// Bytes of the token embedding table, which a decode step does not read through when the head has its own.
-int64_t embedding_bytes(const ModelCard& card);
-
 }  // namespace llamita::cli

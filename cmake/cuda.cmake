@@ -34,7 +34,8 @@ if(LLAMITA_HAVE_CUDA)
   set(CMAKE_CUDA_EXTENSIONS OFF)
   find_package(CUDAToolkit REQUIRED)
   # A warning of ptxas (serialised wgmma, spilled or ignored registers) is a kernel at half speed: an error too.
-  set(LLAMITA_CUDA_WARNINGS -Werror=all-warnings -Xptxas=--warning-as-error -Xcompiler=-Wall,-Wextra,-Werror)
+  # Integer arithmetic that host and device share (sampling) is constexpr.
+  set(LLAMITA_CUDA_FLAGS --expt-relaxed-constexpr -Werror=all-warnings -Xptxas=--warning-as-error -Xcompiler=-Wall,-Wextra,-Werror)
 endif()
 
 # llamita_cuda_objects(<target> <file>.cu...): compiles the files into <target>, each for the code its name asks for.
@@ -47,7 +48,7 @@ function(llamita_cuda_objects target)
     if(${kind})
       string(TOUPPER ${kind} upper)
       add_library(${target}_${kind} OBJECT ${${kind}})
-      target_compile_options(${target}_${kind} PRIVATE ${LLAMITA_${upper}_CODE} ${LLAMITA_CUDA_WARNINGS} -lineinfo)
+      target_compile_options(${target}_${kind} PRIVATE ${LLAMITA_${upper}_CODE} ${LLAMITA_CUDA_FLAGS} -lineinfo)
       target_include_directories(${target}_${kind} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/src
                                  ${CMAKE_SOURCE_DIR}/include)
       if(LLAMITA_DEVICE_TIMEOUT)
@@ -58,10 +59,32 @@ function(llamita_cuda_objects target)
   endforeach()
 endfunction()
 
-# The library of src/hw/cuda: the only caller of the CUDA API.
+# The library of src/hw/cuda: the only caller of the CUDA API. Without the GPU part it is no_cuda.cc alone, which finds
+# no card, so that everything above compiles and links the same in every build.
 function(llamita_hw_cuda)
+  if(LLAMITA_HAVE_CUDA)
+    llamita_module(hw/cuda tensor LIBS CUDA::cudart_static)
+    file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/hw/cuda/*.cu)
+    llamita_cuda_objects(llamita_hw_cuda ${kernels})
+    get_target_property(sources llamita_hw_cuda SOURCES)
+    list(FILTER sources EXCLUDE REGEX "/no_cuda\\.cc$")
+    set_target_properties(llamita_hw_cuda PROPERTIES SOURCES "${sources}")
+    llamita_ops_cuda()
+  else()
+    add_library(llamita_hw_cuda STATIC ${CMAKE_SOURCE_DIR}/src/hw/cuda/no_cuda.cc)
+    target_include_directories(llamita_hw_cuda PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
+                               $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>)
+    target_link_libraries(llamita_hw_cuda PUBLIC llamita_tensor)
+  endif()
+endfunction()
+
+# The kernels of src/ops join the library whose tables list them.
+function(llamita_ops_cuda)
   if(NOT LLAMITA_HAVE_CUDA)
     return()
   endif()
-  llamita_module(hw/cuda tensor LIBS CUDA::cudart_static)
+  file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/ops/*.cu)
+  llamita_cuda_objects(llamita_ops ${kernels})
+  target_compile_definitions(llamita_ops PUBLIC LLAMITA_HAVE_CUDA=1)
+  target_link_libraries(llamita_ops PUBLIC llamita_hw_cuda)
 endfunction()

@@ -106,14 +106,15 @@ __device__ __forceinline__ uint32_t chunk_piece(int row, int piece) {
   return row * 64 + ((piece ^ (row >> 1 & 3)) << 4);
 }
 
-// 16 x width of C through the warp's two chunk buffers.
+// 16 x width of C through the warp's two chunk buffers, beginning with buffer `turn`: the buffers take turns
+// across tiles too, since a tile may have an odd number of chunks.
 template <class C>
 __device__ __forceinline__ void store_rows(const Params& p, uint8_t (&chunks)[2][C::kChunkBytes],
-                                           const float (&sum)[C::kWidth / 2], int row0, int column0,
+                                           const float (&sum)[C::kWidth / 2], int row0, int column0, int turn,
                                            int lane) {
 #pragma unroll
   for (int chunk = 0; chunk < C::kWidth / C::kChunk; ++chunk) {
-    uint8_t* buffer = chunks[chunk % 2];
+    uint8_t* buffer = chunks[(turn + chunk) & 1];
     if (lane == 0) ptx::tma_store_wait_read<1>();  // the store before last, from this buffer, has been read
     __syncwarp();
 #pragma unroll
@@ -136,6 +137,7 @@ template <class C>
 __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, uint32_t rank, int consumer) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
   device::RingCursor<C::kStages> at;
+  int turn = 0;
   for_each_tile<C>(p, rank, [&](int row0, int column0) {
     float sum[C::kWidth / 2];
     uint32_t former = 0;
@@ -153,7 +155,9 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, uint32_t
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(sum);
     release(s, former, lane);
-    store_rows<C>(p, s.chunk[consumer * 4 + warp], sum, row0 + consumer * 64 + warp * 16, column0, lane);
+    store_rows<C>(p, s.chunk[consumer * 4 + warp], sum, row0 + consumer * 64 + warp * 16, column0, turn,
+                  lane);
+    turn += C::kWidth / C::kChunk;
   });
   if (lane == 0) ptx::tma_store_wait<0>();
 }

@@ -1,30 +1,19 @@
-// What the Hopper steps of the ladder share besides the device headers: the aligned shared memory, the plain
-// epilogue and the order in which tiles are visited.
+// What the Hopper steps of the ladder share besides the device headers: the plain epilogue and the order in
+// which tiles are visited.
 #pragma once
 
 #include <cuda_bf16.h>
 
 #include <cstdint>
 
+#include "hw/cuda/device/shared_storage.cuh"
 #include "hw/cuda/device/swizzle.cuh"
 #include "hw/cuda/device/tile_store.cuh"
 
 namespace llamita::lessons {
 
-// Dynamic shared memory as a struct at a 1024-byte border, which swizzled tiles need; ask for
-// smem_bytes<Storage>().
-template <class Storage>
-__device__ __forceinline__ Storage& shared_storage() {
-  extern __shared__ uint8_t raw_smem[];
-  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(raw_smem));
-  const uint32_t skip = (device::kSwizzleAlign - address % device::kSwizzleAlign) % device::kSwizzleAlign;
-  return *reinterpret_cast<Storage*>(raw_smem + skip);
-}
-
-template <class Storage>
-constexpr size_t smem_bytes() {
-  return sizeof(Storage) + device::kSwizzleAlign;
-}
+using device::shared_storage;
+using device::smem_bytes;
 
 // Accumulators of one m64nNk16 straight to C(M, N): four lanes write 16 contiguous bytes of a row. Simple,
 // and a quarter of the store units' width.

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "ops/sampling/device_sampling.h"
 #include "ops/sampling/sampling.h"
 
 namespace llamita {
@@ -19,11 +20,14 @@ constexpr int kMaxContext = INT32_MAX / 2;
 constexpr int kMaxBatchTokens = 1 << 20;
 constexpr int kMaxBatchSequences = 4096;
 
-KvFormat parse_kv_format(const std::string& name) {
+KvFormat parse_kv_format(const std::string& name, const Caps& caps) {
+  const bool gpu = caps.device == DeviceKind::cuda;
+  if (name == "auto") return {gpu ? caps.activation : DType::f16};
+  if (gpu && name == "f32") throw Error("kv_dtype must be f16 or bf16 on a GPU, not f32");
   if (name == "f32") return {DType::f32};
   if (name == "f16") return {DType::f16};
   if (name == "bf16") return {DType::bf16};
-  throw Error(cat("kv_dtype must be f32, f16 or bf16, not \"", name, "\""));
+  throw Error(cat("kv_dtype must be f32, f16, bf16 or auto, not \"", name, "\""));
 }
 
 void require_range(std::string_view option, int64_t value, int64_t low, int64_t high) {
@@ -43,7 +47,8 @@ int64_t needed_bytes(const MemoryPlan& plan) { return plan.kv_bytes + plan.arena
 // The most tokens, in whole pages, whose keys and values fit beside the rest.
 int64_t fitting_tokens(const MemoryPlan& plan, int64_t available) {
   const int64_t page_bytes = plan.kv_bytes_per_token * kPageTokens;
-  const int64_t room = available - plan.arena_bytes - plan.copied_bytes;
+  const int64_t scratch = plan.shape.scratch_pages * page_bytes;
+  const int64_t room = available - plan.arena_bytes - plan.copied_bytes - scratch;
   return std::max<int64_t>(0, room) / page_bytes * kPageTokens;
 }
 
@@ -71,7 +76,8 @@ int longest_context(const ModelConfig& model) {
   return std::max(model.max_positions, static_cast<int>(std::min(scaled, double{kMaxContext})));
 }
 
-MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes) {
+MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes,
+                       const Caps& caps) {
   require_range("context", config.context, 0, kMaxContext);
   require_range("batch_tokens", config.batch_tokens, 1, kMaxBatchTokens);
   require_range("batch_sequences", config.batch_sequences, 1, kMaxBatchSequences);
@@ -79,10 +85,12 @@ MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int
   require_range("kv_bytes", config.kv_bytes, 0, INT64_MAX / 2);
   MemoryPlan plan;
   EngineShape& shape = plan.shape;
-  shape.kv_format = parse_kv_format(config.kv_dtype);
+  shape.kv_format = parse_kv_format(config.kv_dtype, caps);
   shape.batch_tokens = config.batch_tokens;
   shape.batch_sequences = std::min(config.batch_sequences, config.batch_tokens);
   shape.context = choose_context(model, config);
+  shape.scratch_pages = caps.device == DeviceKind::cuda ? 1 : 0;
+  plan.caps = caps;
   plan.weight_bytes = weight_bytes;
 
   const int64_t elems =
@@ -98,7 +106,7 @@ MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int
   }
   shape.kv_pages = checked_cast<int>(std::min<int64_t>(pages, INT32_MAX / kPageTokens), "KV pages");
   shape.context = std::min(shape.context, shape.kv_pages * kPageTokens);
-  plan.kv_bytes = checked_mul<int64_t>(page_bytes, shape.kv_pages, "KV cache");
+  plan.kv_bytes = checked_mul<int64_t>(page_bytes, int64_t{shape.kv_pages} + shape.scratch_pages, "KV cache");
   return plan;
 }
 
@@ -109,13 +117,24 @@ bool shrink_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<i
   if (tokens < kLeastContext) return false;
   plan.shape.context = static_cast<int>(tokens);  // less than it was
   plan.shape.kv_pages = plan.shape.context / kPageTokens;
-  plan.kv_bytes = plan.kv_bytes_per_token * tokens;
+  plan.kv_bytes = plan.kv_bytes_per_token * (tokens + plan.shape.scratch_pages * int64_t{kPageTokens});
   return true;
+}
+
+void grow_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available) {
+  if (plan.caps.device != DeviceKind::cuda || config.kv_bytes > 0 || !available) return;
+  const int64_t each = (int64_t{plan.shape.context} + kPageTokens - 1) / kPageTokens;
+  const int64_t fitting = fitting_tokens(plan, *available / 10 * 9) / kPageTokens;
+  const int64_t pages =
+      std::min({each * plan.shape.batch_sequences, fitting, int64_t{INT32_MAX / kPageTokens}});
+  if (pages <= plan.shape.kv_pages) return;
+  plan.shape.kv_pages = static_cast<int>(pages);
+  plan.kv_bytes = plan.kv_bytes_per_token * kPageTokens * (pages + plan.shape.scratch_pages);
 }
 
 MemoryPlan plan_memory(const Model& model, const EngineConfig& config, int32_t vocab_limit, const Caps& caps,
                        std::optional<int64_t> available) {
-  MemoryPlan plan = plan_memory(model.config(), config, model.weight_bytes());
+  MemoryPlan plan = plan_memory(model.config(), config, model.weight_bytes(), caps);
   plan.arena_bytes = measure_largest_arena(model, plan.shape, vocab_limit, caps);
   const MemoryPlan whole = plan;
   if (shrink_to_fit(plan, config, available)) {
@@ -125,17 +144,20 @@ MemoryPlan plan_memory(const Model& model, const EngineConfig& config, int32_t v
                 gib(plan.arena_bytes), " for a step, and ", gib(*available), " of memory are free");
   }
   require_memory(plan, available);
+  grow_to_fit(plan, config, available);
   return plan;
 }
 
 KvCache shape_only_cache(const ModelConfig& model, const EngineShape& shape) {
-  const Tensor pages(nullptr, shape.kv_format.dtype,
-                     {shape.kv_pages, model.kv_heads, kPageTokens, model.head_dim});
+  const Tensor pages(
+      nullptr, shape.kv_format.dtype,
+      {int64_t{shape.kv_pages} + shape.scratch_pages, model.kv_heads, kPageTokens, model.head_dim});
   return {shape.kv_format, std::vector<KvCache::Layer>(static_cast<size_t>(model.layers), {pages, pages})};
 }
 
 int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, int sequences, int logit_rows,
                       int32_t vocab_limit, const Caps& caps) {
+  const Device device{caps.device, caps.device_index};
   // No sequence has more tokens in a step than it may have in all.
   tokens = static_cast<int>(std::min<int64_t>(tokens, int64_t{sequences} * shape.context));
   const auto blocks = (int64_t{shape.context} + kPageTokens - 1) / kPageTokens;
@@ -145,19 +167,25 @@ int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, 
   }
   const AttentionPlan attention = plan_attention(q_start, kv_len);
   ForwardBatch batch;
-  batch.token_ids = Tensor(nullptr, DType::i32, {tokens});
-  batch.positions = Tensor(nullptr, DType::i32, {1, tokens});
-  batch.kv_slot = Tensor(nullptr, DType::i64, {tokens});
-  batch.q_start = Tensor(nullptr, DType::i32, {sequences + 1});
-  batch.kv_len = Tensor(nullptr, DType::i32, {sequences});
-  batch.block_table = Tensor(nullptr, DType::i32, {sequences, blocks});
-  batch.logit_rows = Tensor(nullptr, DType::i32, {logit_rows});
+  batch.token_ids = Tensor(nullptr, DType::i32, {tokens}, device);
+  batch.positions = Tensor(nullptr, DType::i32, {1, tokens}, device);
+  batch.kv_slot = Tensor(nullptr, DType::i64, {tokens}, device);
+  batch.q_start = Tensor(nullptr, DType::i32, {sequences + 1}, device);
+  batch.kv_len = Tensor(nullptr, DType::i32, {sequences}, device);
+  batch.block_table = Tensor(nullptr, DType::i32, {sequences, blocks}, device);
+  batch.logit_rows = Tensor(nullptr, DType::i32, {logit_rows}, device);
   batch.plan = &attention;
 
-  Arena arena;
+  Arena arena(device);
   Context context(arena, caps);
   const Tensor logits = model.forward(batch, shape_only_cache(model.config(), shape), context);
-  sampling({.logits = logits, .vocab_limit = vocab_limit, .rows = {}, .out = {}}, context);
+  if (caps.device == DeviceKind::cpu) {
+    sampling({.logits = logits, .vocab_limit = vocab_limit, .rows = {}, .out = {}}, context);
+  } else {
+    const Tensor rows(nullptr, DType::u8, {logit_rows, sizeof(DeviceSamplingRow)}, device);
+    const Tensor chosen(nullptr, DType::i32, {logit_rows}, device);
+    device_sampling({.logits = logits, .vocab_limit = vocab_limit, .rows = rows, .tokens = chosen}, context);
+  }
   return static_cast<int64_t>(arena.peak());
 }
 
@@ -182,7 +210,8 @@ void require_memory(const MemoryPlan& plan, std::optional<int64_t> available) {
       cat("keys and values of ", plan.shape.kv_pages * int64_t{kPageTokens}, " tokens take ",
           gib(plan.kv_bytes), " and a step ", gib(plan.arena_bytes),
           plan.copied_bytes > 0 ? cat(" beside ", gib(plan.copied_bytes), " of weights") : std::string(),
-          ", but only ", gib(*available), " of memory are free: ",
+          ", but only ", gib(*available),
+          plan.caps.device == DeviceKind::cuda ? " of the GPU's memory" : " of memory", " are free: ",
           tokens > 0 ? cat("a context of at most ", tokens, " tokens fits")
                      : std::string("free memory or choose a smaller model")));
 }

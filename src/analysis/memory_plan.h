@@ -18,10 +18,12 @@ struct EngineShape {
   KvFormat kv_format;
   int batch_tokens = 0;
   int batch_sequences = 0;  // at most batch_tokens
+  int scratch_pages = 0;    // behind the others, for the sequences that fill up a GPU's batch
 };
 
 struct MemoryPlan {
   EngineShape shape;
+  Caps caps;  // of the device that it is a plan for
   int64_t weight_bytes = 0;
   int64_t copied_bytes = 0;  // weights that will take memory of their own; 0 once they are loaded
   int64_t kv_bytes_per_token = 0;
@@ -36,7 +38,8 @@ int longest_context(const ModelConfig& model);
 
 // Everything but the arena; a context of 0 becomes the positions that the files name, 32768 at most. Throws
 // Error for options that make no sense, alone or for this model.
-MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes);
+MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes,
+                       const Caps& caps = {});
 
 // The whole plan for a loaded model, arena included; sampling chooses among ids below `vocab_limit`. When
 // config.context is 0 and what the model would get does not fit into `available` bytes, the context is cut to
@@ -48,6 +51,10 @@ MemoryPlan plan_memory(const Model& model, const EngineConfig& config, int32_t v
 // Cuts a context that nobody asked for (config.context and kv_bytes are 0) to the whole pages that fit into
 // `available` bytes, and says whether it did: not when it fits as it is, and not below 512 tokens.
 bool shrink_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available);
+
+// On a GPU whose cache nobody gave a size (kv_bytes is 0): more pages, for up to batch_sequences sequences of
+// `context` tokens, as far as nine tenths of `available` bytes allow.
+void grow_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available);
 
 // The most that measure_arena() finds for any step that `shape` allows: every size up to 8 tokens and every
 // doubling, since kernels chosen for few tokens may want scratch that those for many do not; each with one

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "analysis/available_memory.h"
 #include "base/timer.h"
 #include "engine/validate.h"
 
@@ -11,7 +10,7 @@ namespace llamita {
 DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
       pool_(config.threads),
-      plan_(plan_memory(model, config, model.config().vocab, cpu_caps(pool_), available_memory())),
+      plan_(plan_steps(model, config, model.config().vocab, pool_)),
       runner_(model, plan_, model.config().vocab, pool_),
       blocks_(plan_.shape.kv_pages, kPageTokens) {}
 
@@ -60,21 +59,29 @@ double DirectRunner::prefill(int tokens, int sequences, int more) {
   return extend(tokens);
 }
 
+// Steps as the scheduler makes them: as many tokens as a step may have, one sequence after the other.
 double DirectRunner::extend(int tokens) {
   require_room(tokens);
   const int end = length_ + tokens;
+  std::vector<int> done(tables_.size(), length_);
   const Stopwatch watch;
-  for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
-    for (int begin = length_; begin < end; begin += plan_.shape.batch_tokens) {
-      sched::Batch batch;
-      batch.chunks = {chunk(sequence, begin, std::min(end, begin + plan_.shape.batch_tokens))};
-      for (int position = begin; position < batch.chunks[0].end; ++position) {
+  for (size_t first = 0; first < tables_.size();) {
+    sched::Batch batch;
+    int room = plan_.shape.batch_tokens;
+    for (size_t sequence = first; sequence < tables_.size() && room > 0; ++sequence) {
+      const int begin = done[sequence], stop = std::min(end, begin + room);
+      if (begin == stop) break;  // nothing was asked for
+      batch.chunks.push_back(chunk(sequence, begin, stop));
+      for (int position = begin; position < stop; ++position)
         batch.tokens.push_back(made_up_token(sequence, position));
-      }
-      runner_.step(batch, {});
+      room -= stop - begin;
+      done[sequence] = stop;
     }
+    while (first < tables_.size() && done[first] == end) ++first;
+    if (!batch.empty()) runner_.step(batch, {});
   }
   length_ = end;
+  runner_.synchronize();
   return watch.seconds();
 }
 
@@ -89,6 +96,7 @@ double DirectRunner::decode(int steps) {
     }
     runner_.step(batch, {});
   }
+  runner_.synchronize();
   return watch.seconds();
 }
 

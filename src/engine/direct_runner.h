@@ -17,10 +17,10 @@ class DirectRunner {
   // Borrows the model. Throws Error as Engine's constructor does.
   DirectRunner(const Model& model, const EngineConfig& config);
 
-  // `sequences` fresh sequences of `tokens` made-up tokens each, in chunks of batch_tokens. Returns seconds.
+  // `sequences` fresh sequences of `tokens` made-up tokens each, in steps of batch_tokens. Returns seconds.
   // Throws Error when they do not fit into the cache with room for `more` tokens each.
   double prefill(int tokens, int sequences = 1, int more = 0);
-  // `tokens` more of each sequence in chunks of batch_tokens, after prefill(): a prompt that goes on. Returns
+  // `tokens` more of each sequence in steps of batch_tokens, after prefill(): a prompt that goes on. Returns
   // seconds.
   double extend(int tokens);
   // `steps` steps of one token a sequence, after prefill(). Returns seconds.

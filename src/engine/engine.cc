@@ -4,7 +4,6 @@
 #include <cmath>
 #include <random>
 
-#include "analysis/available_memory.h"
 #include "base/timer.h"
 #include "engine/validate.h"
 
@@ -61,7 +60,7 @@ Engine::Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfi
     : model_(model),
       tokenizer_(tokenizer),
       pool_(config.threads),
-      plan_(plan_memory(model, config, choosable_tokens(), cpu_caps(pool_), available_memory())),
+      plan_(plan_steps(model, config, choosable_tokens(), pool_)),
       runner_(model, plan_, choosable_tokens(), pool_),
       scheduler_(limits_of(plan_.shape), plan_.shape.kv_pages, kPageTokens),
       model_stop_tokens_(tokenizer.stop_tokens()) {

@@ -1,26 +1,10 @@
 #include "engine/served_model.h"
 
-#include "analysis/available_memory.h"
-#include "llamita/error.h"
+#include "engine/compute_device.h"
 
 namespace llamita {
 
 namespace {
-
-// What can be refused in a moment is refused before gigabytes of weights are read.
-void require_room(const TensorFiles& files, const EngineConfig& config) {
-  const ModelSize size = measure_model(files);
-  MemoryPlan plan = plan_memory(size.config, config, size.weight_bytes);
-  plan.copied_bytes = size.copied_bytes;
-  const auto available = available_memory();
-  shrink_to_fit(plan, config, available);
-  require_memory(plan, available);
-}
-
-void require_cpu(const std::string& device) {
-  if (device == "auto" || device == "cpu") return;
-  throw Error(cat("device must be auto or cpu in this build, not \"", device, "\""));
-}
 
 ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder& encoder) {
   ModelInfo info;
@@ -49,11 +33,11 @@ ServedModel::ServedModel(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_pt
 
 std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const EngineConfig& config,
                                                const LLM::Progress& progress) {
-  require_cpu(config.device);
+  const Placement placement = choose_placement(config);
   const TensorFiles files = TensorFiles::open(path);
-  require_room(files, config);
+  require_room(files, config, placement);
   auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
-  auto model = load_model(files, progress);
+  auto model = load_model(files, progress, placement);
   return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config);
 }
 

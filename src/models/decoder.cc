@@ -27,8 +27,9 @@ Tensor Decoder::forward(const ForwardBatch& batch, const KvCache& kv, Context& c
 }
 
 Decoder::Decoder(ModelConfig config, WeightLoader& weights)
-    : Model(std::move(config)), rope_(config_.rope, config_.max_positions) {
+    : Model(std::move(config)), rope_(config_.rope, config_.max_positions, weights) {
   embedding_ = weights.linear({"embedding", "model.embed_tokens.weight", config_.vocab}, config_.hidden);
+  embedding_bytes_ = embedding_.bytes();
   layers_.reserve(static_cast<size_t>(config_.layers));
   for (int i = 0; i < config_.layers; ++i)
     layers_.push_back({load_attention(i, weights), load_mlp(i, weights)});

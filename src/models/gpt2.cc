@@ -60,6 +60,7 @@ Tensor Gpt2::forward(const ForwardBatch& batch, const KvCache& kv, Context& cont
 
 Gpt2::Gpt2(ModelConfig config, WeightLoader& weights) : Model(std::move(config)) {
   embedding_ = weights.linear({"embedding", "transformer.wte.weight", config_.vocab}, config_.hidden);
+  embedding_bytes_ = embedding_.bytes();
   positions_ = weights.linear({"positions", "transformer.wpe.weight", config_.max_positions}, config_.hidden);
   for (int i = 0; i < config_.layers; ++i) layers_.push_back(load_layer(i, weights));
   head_.norm_kind = NormKind::layer;

@@ -5,10 +5,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nn/forward_batch.h"
 #include "ops/context.h"
 #include "weights/model_config.h"
+#include "weights/placement.h"
 #include "weights/tensor_files.h"
 
 namespace llamita {
@@ -23,7 +25,9 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   int64_t parameters() const { return parameters_; }
-  int64_t weight_bytes() const { return weight_bytes_; }  // as they lie in memory
+  int64_t weight_bytes() const { return weight_bytes_; }        // as they lie in memory
+  int64_t embedding_bytes() const { return embedding_bytes_; }  // of the token table
+  const Placement& placement() const { return placement_; }
 
  protected:
   explicit Model(ModelConfig config) : config_(std::move(config)) {}
@@ -31,18 +35,26 @@ class Model {
   ModelConfig config_;
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
+  int64_t embedding_bytes_ = 0;
+  Placement placement_;
 
-  friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&);
+  friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&,
+                                           const Placement&);
 };
 
 // Loads a model folder or a .gguf file: family from config.json's architectures or general.architecture,
 // every weight read exactly once and shape-checked. `progress` is called with bytes done and in all. Throws
 // Error.
 std::unique_ptr<Model> load_model(const std::string& path,
-                                  const std::function<void(int64_t, int64_t)>& progress = {});
-// The same from files that are open; the model keeps what it needs of them.
+                                  const std::function<void(int64_t, int64_t)>& progress = {},
+                                  const Placement& placement = {});
+// The same from files that are open, or made-up weights; the model keeps what it needs of them.
 std::unique_ptr<Model> load_model(const TensorFiles& files,
-                                  const std::function<void(int64_t, int64_t)>& progress = {});
+                                  const std::function<void(int64_t, int64_t)>& progress = {},
+                                  const Placement& placement = {});
+
+// The tensors, without data, whose numbers loading TensorFiles::made_up() makes up.
+std::vector<StoredTensor> made_up_tensors(const TensorFiles& files);
 
 // Only the shape of the model at `path`; no weights are read.
 ModelConfig read_model_config(const std::string& path);
@@ -51,8 +63,8 @@ ModelConfig read_model_config(const std::string& path);
 struct ModelSize {
   ModelConfig config;
   int64_t weight_bytes = 0;
-  int64_t copied_bytes = 0;  // of those, in memory of their own: turned, reordered, widened
+  int64_t copied_bytes = 0;  // of those, in memory of their own: turned, reordered, widened; on a GPU all
 };
-ModelSize measure_model(const TensorFiles& files);
+ModelSize measure_model(const TensorFiles& files, const Placement& placement = {});
 
 }  // namespace llamita

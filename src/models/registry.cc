@@ -58,23 +58,46 @@ std::unique_ptr<Model> build_decoder(ModelConfig config, WeightLoader& weights) 
 }
 
 std::unique_ptr<Model> load_model(const std::string& path,
-                                  const std::function<void(int64_t, int64_t)>& progress) {
-  return load_model(TensorFiles::open(path), progress);
+                                  const std::function<void(int64_t, int64_t)>& progress,
+                                  const Placement& placement) {
+  return load_model(TensorFiles::open(path), progress, placement);
 }
 
 std::unique_ptr<Model> load_model(const TensorFiles& files,
-                                  const std::function<void(int64_t, int64_t)>& progress) {
-  WeightLoader weights(files, progress);
+                                  const std::function<void(int64_t, int64_t)>& progress,
+                                  const Placement& placement) {
+  const auto finished = [&](std::unique_ptr<Model> model, const WeightLoader& weights) {
+    model->parameters_ = weights.parameters();
+    model->weight_bytes_ = weights.bytes();
+    model->placement_ = placement;
+    return model;
+  };
+  if (!placement.on_gpu()) {
+    WeightLoader weights(files, progress);
+    return finished(build(files, weights), weights);
+  }
+  WeightLoader counted = WeightLoader::measuring(files, placement);
+  build(files, counted);
+  DeviceWeights device(placement.device, static_cast<size_t>(counted.device_bytes()));
+  WeightLoader weights(files, placement, device);
   std::unique_ptr<Model> model = build(files, weights);
-  model->parameters_ = weights.parameters();
-  model->weight_bytes_ = weights.bytes();
-  return model;
+  device.finish([&](int64_t done) {
+    if (progress) progress(std::min(done, weights.bytes()), weights.bytes());
+  });
+  return finished(std::move(model), weights);
 }
 
-ModelSize measure_model(const TensorFiles& files) {
-  WeightLoader weights = WeightLoader::measuring(files);
+ModelSize measure_model(const TensorFiles& files, const Placement& placement) {
+  WeightLoader weights = WeightLoader::measuring(files, placement);
   const std::unique_ptr<Model> model = build(files, weights);
   return {model->config(), weights.bytes(), weights.copied_bytes()};
+}
+
+std::vector<StoredTensor> made_up_tensors(const TensorFiles& files) {
+  LLAMITA_CHECK(files.is_made_up(), files.path(), " has tensors of its own");
+  WeightLoader weights = WeightLoader::measuring(files);
+  build(files, weights);
+  return {weights.invented().begin(), weights.invented().end()};
 }
 
 ModelConfig read_model_config(const std::string& path) {

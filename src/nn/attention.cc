@@ -12,7 +12,7 @@ void Attention::add_to(const Tensor& x, const Tensor& cos_sin, const ForwardBatc
                        const KvCache::Layer& kv, Context& context) const {
   const Arena::Scope scope(context.arena());
   const int64_t tokens = x.dim(0);
-  const Tensor q = context.arena().take(DType::f32, {tokens, heads, head_dim});
+  const Tensor q = context.arena().take(context.caps().activation, {tokens, heads, head_dim});
   attn_in({.x = x,
            .norm_kind = norm_kind,
            .norm_weight = norm.values,
@@ -28,7 +28,7 @@ void Attention::add_to(const Tensor& x, const Tensor& cos_sin, const ForwardBatc
            .v_cache = kv.v,
            .q = q},
           context);
-  const Tensor mixed = context.arena().take(DType::f32, {tokens, heads, head_dim});
+  const Tensor mixed = context.arena().take(context.caps().activation, {tokens, heads, head_dim});
   attention({.q = q,
              .k_cache = kv.k,
              .v_cache = kv.v,

@@ -18,7 +18,7 @@ struct ForwardBatch {
   Tensor q_start;      // (B+1) i32: first token of each sequence, and T
   Tensor kv_len;       // (B) i32: keys of each sequence, this step's included
   Tensor block_table;  // (B, max_blocks) i32
-  Tensor logit_rows;   // (R) i32: tokens whose logits are wanted
+  Tensor logit_rows;   // (R) i32, ascending: tokens whose logits are wanted
   const AttentionPlan* plan = nullptr;
   // When set (layers+1 of them, (T, C) f32), the residual stream is copied out: the embedding, then after
   // each layer; the last one is taken after the final norm, as Hugging Face's hidden_states has it.

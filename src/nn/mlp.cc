@@ -7,7 +7,7 @@ namespace llamita {
 
 void Mlp::add_to(const Tensor& x, Context& context) const {
   const Arena::Scope scope(context.arena());
-  const Tensor hidden = context.arena().take(DType::f32, {x.dim(0), ffn});
+  const Tensor hidden = context.arena().take(context.caps().activation, {x.dim(0), ffn});
   mlp_in({.x = x,
           .norm_kind = norm_kind,
           .norm_weight = norm.values,

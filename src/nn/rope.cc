@@ -4,11 +4,17 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/cat.h"
+#include "base/thread_pool.h"
+#include "llamita/error.h"
+#include "ops/gather/gather.h"
 #include "ops/rope/rope.h"
 
 namespace llamita {
 
 namespace {
+
+constexpr double kMostTableElems = 1 << 27;  // half a GiB of cos and sin
 
 std::vector<double> plain_frequencies(double theta, int rotary_dim) {
   std::vector<double> out(static_cast<size_t>(rotary_dim / 2));
@@ -95,6 +101,32 @@ Rope::Rope(const RopeConfig& config, int max_positions) : config_(config), max_p
   inv_freq_ = rounded(freq);
 }
 
+Rope::Rope(const RopeConfig& config, int max_positions, WeightLoader& weights) : Rope(config, max_positions) {
+  const auto half = static_cast<int64_t>(inv_freq_.size());
+  placed_inv_freq_ = weights.computed(inv_freq_, 1, half);
+  if (config_.scaling != RopeScaling::dynamic || !weights.placement().on_gpu()) return;
+  // Each position beyond the trained length has frequencies of its own, which no kernel derives: a GPU looks
+  // positions up.
+  const double positions = std::ceil(config_.factor * max_positions_);
+  if (positions * static_cast<double>(half) > kMostTableElems)
+    throw Error(cat(weights.files().path(), ": dynamic rope scaling to ", positions,
+                    " positions needs too large a table on a GPU: take --device cpu"));
+  const int rows = static_cast<int>(positions);
+  every_position_ = weights.computed(tabulate(rows), rows, 2 * half);
+}
+
+// cos and sin of the positions from 0 on, as cos_sin() computes them on the CPU.
+std::vector<float> Rope::tabulate(int positions) const {
+  std::vector<int32_t> all(static_cast<size_t>(positions));
+  for (int32_t p = 0; p < positions; ++p) all[static_cast<size_t>(p)] = p;
+  Rope on_cpu(config_, max_positions_);
+  ThreadPool pool(1);
+  Arena arena(all.size() * 2 * inv_freq_.size() * sizeof(float) + 4096);
+  Context context(pool, arena, {});
+  const Tensor table = on_cpu.cos_sin(Tensor::of(all.data(), {1, positions}), context);
+  return {table.ptr<float>(), table.ptr<float>() + table.elems()};
+}
+
 Tensor Rope::cos_sin(const Tensor& positions, Context& context) const {
   LLAMITA_CHECK(positions.rank() == 2 && positions.dim(0) == 1, "rope takes (1, T) positions, got ",
                 positions.shape_text());
@@ -102,9 +134,13 @@ Tensor Rope::cos_sin(const Tensor& positions, Context& context) const {
   const auto half = static_cast<int64_t>(inv_freq_.size());
   const Tensor out = context.arena().take(DType::f32, {tokens, 2 * half});
   const Tensor flat = positions.view({tokens});
-  rope_table(
-      {.positions = flat, .inv_freq = Tensor::of(inv_freq_.data(), {half}), .scale = scale_, .out = out},
-      context);
+  if (every_position_.values.defined()) {
+    gather({.x = every_position_.values, .rows = flat, .out = out}, context);
+    return out;
+  }
+  const Tensor inv_freq = placed_inv_freq_.values.defined() ? placed_inv_freq_.values.view({half})
+                                                            : Tensor::of(inv_freq_.data(), {half});
+  rope_table({.positions = flat, .inv_freq = inv_freq, .scale = scale_, .out = out}, context);
   if (config_.scaling != RopeScaling::dynamic || context.dry_run()) return out;
   for (int64_t t = 0; t < tokens; ++t) {
     const int32_t position = flat.ptr<int32_t>()[t];

@@ -7,6 +7,7 @@
 
 #include "ops/context.h"
 #include "tensor/tensor.h"
+#include "weights/loader.h"
 #include "weights/model_config.h"
 
 namespace llamita {
@@ -15,6 +16,8 @@ class Rope {
  public:
   // `max_positions` is the trained length, from which dynamic scaling starts.
   Rope(const RopeConfig& config, int max_positions);
+  // The same with its tables where `weights` puts what kernels read.
+  Rope(const RopeConfig& config, int max_positions, WeightLoader& weights);
 
   // cos and sin of a step's tokens, (T, R) f32 in the arena; positions (1, T) i32. Dynamic scaling gives each
   // token beyond the trained length the base of a text that ends with it, which is what decoding token by
@@ -27,7 +30,11 @@ class Rope {
  private:
   RopeConfig config_;
   int max_positions_;
+  std::vector<float> tabulate(int positions) const;
+
   std::vector<float> inv_freq_;  // (R/2)
+  Vector placed_inv_freq_;       // (1, R/2), where kernels read it; undefined: inv_freq_ itself
+  Vector every_position_;        // (positions, R) of dynamic scaling on a GPU, else undefined
   float scale_ = 1;              // of cos and sin
 };
 

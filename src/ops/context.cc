@@ -12,9 +12,9 @@ namespace llamita {
 namespace {
 
 // Every op of this folder, for the errors of LLAMITA_KERNEL.
-constexpr std::string_view kOpNames[] = {"activation", "attention",  "attn_in", "embedding",
-                                         "kv_write",   "linear",     "mlp_in",  "norm",
-                                         "rope",       "rope_table", "sampling"};
+constexpr std::string_view kOpNames[] = {
+    "activation", "attention", "attn_in", "device_sampling", "embedding", "gather", "kv_write", "linear",
+    "mlp_in",     "norm",      "rope",    "rope_table",      "sampling"};
 
 std::string op_list() {
   std::string list;

@@ -47,6 +47,15 @@ struct OpRecord {
   double microseconds = 0;  // 0 in a dry run
 };
 
+// Times ops where they only queue their work: what lies between start() and stop() on the device. Whoever
+// reads the records fills their microseconds in once the work is done.
+class OpTimer {
+ public:
+  virtual ~OpTimer() = default;
+  virtual void start() = 0;
+  virtual void stop() = 0;
+};
+
 class Context {
  public:
   // Real execution. Borrows both.
@@ -65,6 +74,9 @@ class Context {
   // Every op executed appends a record here while set (nullptr: off).
   void record_to(std::vector<OpRecord>* records) { records_ = records; }
   std::vector<OpRecord>* records() const { return records_; }
+  // On a GPU: called around every op that is recorded (nullptr: the time of queueing is recorded).
+  void time_with(OpTimer* timer) { timer_ = timer; }
+  OpTimer* timer() const { return timer_; }
 
   // The variant that LLAMITA_KERNEL (say "attention=flash1_sm80,linear=reference") forces for this op, or "".
   std::string_view forced_variant(std::string_view op) const;
@@ -78,6 +90,7 @@ class Context {
   Arena* arena_;
   Caps caps_;
   std::vector<OpRecord>* records_ = nullptr;
+  OpTimer* timer_ = nullptr;
   std::unordered_map<std::string, std::string> forced_;
   std::unordered_set<std::string> logged_;
 };

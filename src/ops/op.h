@@ -73,6 +73,13 @@ void run(const Op<Args>& op, const Args& args, Context& context) {
     return;
   }
   if (records == nullptr) return variant.run(args, context);
+  if (OpTimer* timer = context.timer(); timer != nullptr) {
+    timer->start();
+    variant.run(args, context);
+    timer->stop();
+    records->push_back({op.name, variant.name, op.cost(args), 0});
+    return;
+  }
   const Stopwatch watch;
   variant.run(args, context);
   records->push_back({op.name, variant.name, op.cost(args), watch.microseconds()});

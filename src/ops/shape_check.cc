@@ -38,4 +38,9 @@ void check_optional_shape(std::string_view op, std::string_view tensor_name, con
   if (tensor.defined()) check_shape(op, tensor_name, tensor, dtype, axes);
 }
 
+DType passing_dtype(const Tensor& tensor) {
+  const bool may_be_half = tensor.device().kind == DeviceKind::cuda || tensor.shape_only();
+  return may_be_half && is_float(tensor.dtype()) ? tensor.dtype() : DType::f32;
+}
+
 }  // namespace llamita

@@ -21,4 +21,8 @@ void check_shape(std::string_view op, std::string_view tensor_name, const Tensor
 void check_optional_shape(std::string_view op, std::string_view tensor_name, const Tensor& tensor,
                           DType dtype, std::initializer_list<Axis> axes);
 
+// The dtype to ask for where a tensor passes from op to op: on a GPU what it has, if that is f32, bf16 or f16
+// (a tensor without memory counts as such), else f32.
+DType passing_dtype(const Tensor& tensor);
+
 }  // namespace llamita

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <vector>
 
@@ -15,11 +16,16 @@ namespace llamita {
 
 class Arena {
  public:
-  // Measuring mode: shape-only tensors, peak() counts.
-  Arena() = default;
-  // Real memory of the size that measuring found. A tensor beyond it gets memory of its own until the arena
-  // goes; peak() is above capacity() then, and whoever measured should start over with peak() bytes.
-  explicit Arena(size_t bytes, Device device = {});
+  // Measuring mode: shape-only tensors of `device`, peak() counts.
+  explicit Arena(Device device = {}) : device_(device) {}
+  using Allocate = std::function<Storage(size_t bytes)>;
+  // Real memory of the size that measuring found, from `allocate`, which gives memory of `device`. A tensor
+  // beyond it gets memory of its own until the arena goes; peak() is above capacity() then, and whoever
+  // measured should start over with peak() bytes.
+  explicit Arena(size_t bytes, Device device = {}, Allocate allocate = Storage::allocate);
+
+  // The same over memory that the caller made, on any device; nothing may be taken beyond it.
+  Arena(Storage memory, Device device) : memory_(std::move(memory)), device_(device) {}
 
   bool measuring() const { return memory_.data() == nullptr; }
   size_t used() const { return used_; }
@@ -45,6 +51,7 @@ class Arena {
  private:
   static constexpr size_t kAlignment = 64;
 
+  Allocate allocate_;
   Storage memory_;
   std::vector<Storage> beyond_;
   Device device_;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "llamita/error.h"
 #include "quant/unpack.h"
+#include "weights/stored_rows.h"
 
 namespace llamita {
 
@@ -31,39 +32,23 @@ void touch_pages(std::span<const std::byte> data) {
   static_cast<void>(sink);
 }
 
-// Row n of a half-split weight, in a file that stores rotary pairs as neighbours: pair i of a head is rows i
-// and i + D/2 for us, rows 2i and 2i + 1 in the file.
-int64_t adjacent_row(int64_t n, int64_t head_dim) {
-  const int64_t head = n / head_dim, i = n % head_dim, half = head_dim / 2;
-  return head * head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
-}
-
-// (K, N) to (N, K), element by element; bytes of one element each `size`.
-void transpose(const std::byte* from, std::byte* to, int64_t rows, int64_t cols, int64_t size) {
-  constexpr int64_t kTile = 32;  // a tile of both sides stays in the first cache level
-  for (int64_t n0 = 0; n0 < rows; n0 += kTile) {
-    for (int64_t k0 = 0; k0 < cols; k0 += kTile) {
-      for (int64_t n = n0; n < std::min(n0 + kTile, rows); ++n) {
-        for (int64_t k = k0; k < std::min(k0 + kTile, cols); ++k) {
-          std::memcpy(to + (n * cols + k) * size, from + (k * rows + n) * size, static_cast<size_t>(size));
-        }
-      }
-    }
-  }
-}
-
 }  // namespace
 
 WeightLoader::WeightLoader(const TensorFiles& files, Progress progress)
     : files_(files), progress_(std::move(progress)), total_bytes_(files.total_bytes()) {}
 
-WeightLoader WeightLoader::measuring(const TensorFiles& files) {
+WeightLoader::WeightLoader(const TensorFiles& files, const Placement& placement, DeviceWeights& device)
+    : files_(files), placement_(placement), device_(&device), total_bytes_(files.total_bytes()) {}
+
+WeightLoader WeightLoader::measuring(const TensorFiles& files, const Placement& placement) {
   WeightLoader loader(files);
+  loader.placement_ = placement;
   loader.measuring_ = true;
   return loader;
 }
 
 const StoredTensor& WeightLoader::take(const std::string& name, std::span<const int64_t> shape) {
+  if (files_.is_made_up()) return invent(name, shape);
   const StoredTensor* tensor = files_.find(name);
   if (tensor == nullptr) {
     throw Error(cat(files_.path(), ": weight ", files_.stored_name(name), " is missing, expected shape ",
@@ -78,7 +63,7 @@ const StoredTensor& WeightLoader::take(const std::string& name, std::span<const 
 }
 
 void WeightLoader::count(const StoredTensor& tensor) {
-  if (!measuring_) touch_pages(tensor.data);
+  if (!measuring_ && !placement_.on_gpu()) touch_pages(tensor.data);
   done_bytes_ += static_cast<int64_t>(tensor.data.size());
   int64_t elems = 1;
   for (const int64_t dim : tensor.shape) elems *= dim;
@@ -98,8 +83,9 @@ const StoredTensor& WeightLoader::take_matrix(const std::string& name, std::span
 Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
                            Orientation stored) {
   const bool copy = must_copy(tensor, part, stored);
-  if (copy) copied_bytes_ += static_cast<int64_t>(tensor.data.size());
+  if (copy || files_.is_made_up()) copied_bytes_ += stored_bytes(tensor);
   if (measuring_) return {};
+  if (files_.is_made_up()) return made_up_storage(tensor);
   if (!copy) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
   Storage out = copied(tensor, part, cols, stored);
   if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
@@ -109,7 +95,7 @@ Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int
 // Whether the file has the weight in another order, or at other addresses, than kernels want it. Throws Error
 // for what cannot be turned.
 bool WeightLoader::must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const {
-  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  const bool reorder = adjacent_head_dim(files_, part) > 0;
   LLAMITA_CHECK(!(reorder && stored == Orientation::in_out), "a transposed weight with rotary rows");
   if (stored == Orientation::in_out && is_block(tensor.dtype)) {
     throw Error(cat(files_.path(), ": weight ", tensor.name, " is stored transposed and in blocks (",
@@ -124,7 +110,7 @@ Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, i
                              Orientation stored) const {
   const std::byte* data = tensor.data.data();
   const size_t bytes = tensor.data.size();
-  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  const bool reorder = adjacent_head_dim(files_, part) > 0;
   if (stored == Orientation::in_out) {
     Storage out = Storage::allocate(bytes);
     transpose(data, static_cast<std::byte*>(out.data()), part.rows, cols, info(tensor.dtype).block_bytes);
@@ -147,23 +133,26 @@ Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, i
 quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols, Orientation stored) {
   quant::Weight weight;
   weight.cols = cols;
+  std::vector<const StoredTensor*> on_gpu;
   for (const PartSpec& part : parts) {
     const std::array<int64_t, 2> shape =
         stored == Orientation::out_in ? std::array{part.rows, cols} : std::array{cols, part.rows};
     const StoredTensor& tensor = take_matrix(part.name, shape);
     count(tensor);
+    if (placement_.on_gpu()) {
+      on_gpu.push_back(&tensor);
+      continue;
+    }
     weight.parts.push_back({part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored)});
-    bytes_ += static_cast<int64_t>(tensor.data.size());
+    bytes_ += stored_bytes(tensor);
   }
+  if (placement_.on_gpu()) place(on_gpu, parts, stored, weight);
   return weight;
 }
 
 Vector WeightLoader::vector(std::span<const PartSpec> parts) {
   int64_t total = 0;
-  for (const PartSpec& part : parts) total += part.rows;
-  Vector out{Storage::allocate(static_cast<size_t>(total) * sizeof(float)), {}};
-  auto* values = static_cast<float*>(out.storage.data());
-  out.values = Tensor::of(values, {total});
+  std::vector<const StoredTensor*> tensors;
   for (const PartSpec& part : parts) {
     const std::array<int64_t, 1> shape{part.rows};
     const StoredTensor& tensor = take(part.name, shape);
@@ -172,17 +161,41 @@ Vector WeightLoader::vector(std::span<const PartSpec> parts) {
                       ", expected F32, F16 or BF16"));
     }
     count(tensor);
-    std::vector<float> stored(static_cast<size_t>(part.rows));
-    quant::unpack_row(tensor.dtype, tensor.data.data(), stored.data(), part.rows);
-    const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
-    for (int64_t n = 0; n < part.rows; ++n) {
-      values[n] = stored[static_cast<size_t>(reorder ? adjacent_row(n, part.rotary_head_dim) : n)];
-    }
-    values += part.rows;
-    const int64_t widened = part.rows * static_cast<int64_t>(sizeof(float));
-    bytes_ += widened;
-    copied_bytes_ += widened;
+    tensors.push_back(&tensor);
+    total += part.rows;
   }
+  if (placement_.on_gpu()) return place_vector(tensors, parts);
+  Vector out{Storage::allocate(static_cast<size_t>(total) * sizeof(float)), {}};
+  auto* values = static_cast<float*>(out.storage.data());
+  out.values = Tensor::of(values, {total});
+  for (size_t i = 0; i < parts.size(); ++i) {
+    read_vector(*tensors[i], adjacent_head_dim(files_, parts[i]), values);
+    values += parts[i].rows;
+  }
+  bytes_ += out.values.bytes();
+  copied_bytes_ += out.values.bytes();
+  return out;
+}
+
+Vector WeightLoader::computed(std::span<const float> values, int64_t rows, int64_t cols) {
+  LLAMITA_CHECK(rows * cols == static_cast<int64_t>(values.size()), values.size(), " values for (", rows,
+                ", ", cols, ")");
+  Vector out;
+  if (placement_.on_gpu()) {
+    out.storage = room_on_gpu(values.size_bytes());
+    out.values = Tensor(out.storage.data(), DType::f32, {rows, cols}, placement_.device);
+    if (device_ != nullptr) {
+      const auto kept = std::make_shared<const std::vector<float>>(values.begin(), values.end());
+      const auto bytes = static_cast<size_t>(cols) * sizeof(float);
+      device_->upload(out.storage.data(), rows, bytes, [=](std::byte* to, int64_t begin, int64_t end) {
+        std::memcpy(to, kept->data() + begin * cols, static_cast<size_t>(end - begin) * bytes);
+      });
+    }
+    return out;
+  }
+  out.storage = Storage::allocate(values.size_bytes());
+  if (!values.empty()) std::memcpy(out.storage.data(), values.data(), values.size_bytes());
+  out.values = Tensor(out.storage.data(), DType::f32, {rows, cols});
   return out;
 }
 

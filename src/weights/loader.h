@@ -1,9 +1,11 @@
 // WeightLoader: hands a model its weights, each exactly once and shape-checked. Matrices stay where they are,
 // in the mapped file and in the file's format; what must change (rotary row order, GPT-2's transposed
-// matrices, bytes at odd addresses) is copied once. finish() names what was left over.
+// matrices, bytes at odd addresses) is copied once. On a GPU every weight is copied there while the next ones
+// are looked at, the parts of one behind each other. finish() names what was left over.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <span>
 #include <string>
@@ -14,6 +16,8 @@
 #include "quant/weight.h"
 #include "tensor/storage.h"
 #include "tensor/tensor.h"
+#include "weights/device_weights.h"
+#include "weights/placement.h"
 #include "weights/tensor_files.h"
 
 namespace llamita {
@@ -40,10 +44,13 @@ class WeightLoader {
 
   // Borrows the files for its lifetime; weights keep the mappings they need alive.
   explicit WeightLoader(const TensorFiles& files, Progress progress = {});
+  // For a GPU: what is given out may be read there after device.finish(), which is the caller's to call.
+  WeightLoader(const TensorFiles& files, const Placement& placement, DeviceWeights& device);
   // Checks and counts every weight as loading does, but reads no matrix and gives out empty ones.
-  static WeightLoader measuring(const TensorFiles& files);
+  static WeightLoader measuring(const TensorFiles& files, const Placement& placement = {});
 
   const TensorFiles& files() const { return files_; }
+  const Placement& placement() const { return placement_; }
   bool has(std::string_view name) const { return files_.find(name) != nullptr; }
 
   // A (sum of rows, cols) matrix of these parts. Throws Error naming the tensor that is missing or misshapen.
@@ -58,6 +65,8 @@ class WeightLoader {
     const PartSpec part{"", name, n};
     return vector(std::span(&part, 1));
   }
+  // A table that was computed, where kernels can read it: `values` as they are, (rows, cols) f32.
+  Vector computed(std::span<const float> values, int64_t rows, int64_t cols);
   // Says that a stored constant (a mask, a precomputed table) is not needed.
   void skip(std::string_view name);
   // A (rows, cols) matrix that is not needed because `of`, taken already, is the same (a tied head stored
@@ -66,8 +75,12 @@ class WeightLoader {
   // Throws Error when a stored tensor was never taken.
   void finish() const;
 
+  // What was made up so far (TensorFiles::made_up).
+  const std::deque<StoredTensor>& invented() const { return invented_; }
   int64_t parameters() const { return parameters_; }
   int64_t bytes() const { return bytes_; }
+  // On a GPU: the room that the weights take there, borders of memory included.
+  int64_t device_bytes() const { return device_bytes_; }
   // Those of bytes() that are memory of their own and no part of the mapped files.
   int64_t copied_bytes() const { return copied_bytes_; }
 
@@ -78,14 +91,27 @@ class WeightLoader {
   bool must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const;
   Storage copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored) const;
   void count(const StoredTensor& tensor);
+  // Of a GPU (loader_gpu.cc).
+  Storage room_on_gpu(size_t bytes);
+  void place(std::span<const StoredTensor* const> tensors, std::span<const PartSpec> parts,
+             Orientation stored, quant::Weight& weight);
+  void place_part(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored,
+                  quant::Part& placed);
+  Vector place_vector(std::span<const StoredTensor* const> tensors, std::span<const PartSpec> parts);
+  // Of models whose weights are made up.
+  const StoredTensor& invent(const std::string& name, std::span<const int64_t> shape);
 
   const TensorFiles& files_;
   Progress progress_;
+  Placement placement_;
+  DeviceWeights* device_ = nullptr;  // of a GPU, but when measuring
+  std::deque<StoredTensor> invented_;
   std::unordered_set<const StoredTensor*> taken_;
   int64_t total_bytes_ = 0;
   int64_t done_bytes_ = 0;
   int64_t parameters_ = 0;
   int64_t bytes_ = 0;
+  int64_t device_bytes_ = 0;
   int64_t copied_bytes_ = 0;
   bool measuring_ = false;
 };

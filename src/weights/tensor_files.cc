@@ -55,6 +55,15 @@ TensorFiles TensorFiles::of(gguf::File file) {
   return files;
 }
 
+TensorFiles TensorFiles::made_up(Json config, std::string name) {
+  TensorFiles files;
+  files.path_ = std::move(name);
+  files.config_ = std::move(config);
+  files.architecture_ = first_architecture(files.config_, files.path_);
+  files.made_up_ = true;
+  return files;
+}
+
 void TensorFiles::index() {
   by_name_.reserve(tensors_.size());
   for (size_t i = 0; i < tensors_.size(); ++i) {

@@ -34,10 +34,14 @@ class TensorFiles {
   // it.
   static TensorFiles of(gguf::File file);
 
+  // No tensors, only a config.json's content: a loader makes the weights up. `name` stands in messages.
+  static TensorFiles made_up(Json config, std::string name);
+
   const std::string& path() const { return path_; }
   bool is_gguf() const { return gguf_ != nullptr; }
   const gguf::File& gguf() const { return *gguf_; }
   const Json& config() const { return config_; }  // config.json; null for GGUF
+  bool is_made_up() const { return made_up_; }
 
   // The family name: general.architecture, or the first of config.json's architectures.
   const std::string& architecture() const { return architecture_; }
@@ -61,6 +65,7 @@ class TensorFiles {
   std::shared_ptr<const gguf::File> gguf_;
   Json config_;
   std::string architecture_;
+  bool made_up_ = false;
   std::vector<StoredTensor> tensors_;
   std::unordered_map<std::string, size_t> by_name_;
 };

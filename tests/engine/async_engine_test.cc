@@ -113,8 +113,21 @@ TEST_F(AsyncEngineTest, ManyThreadsSubmitAndEveryReplyIsTheSoloOne) {
     EXPECT_EQ(stats.running + stats.waiting + stats.blocks_used + stats.blocks_shared, 0);
     EXPECT_GT(stats.prefix_hit_tokens, 0);
     EXPECT_GT(stats.steps, 0);
-    EXPECT_TRUE(pages > 6 || stats.preemptions > 0);
   }
+}
+
+TEST_F(AsyncEngineTest, PreemptedRequestsAreTheSoloOnes) {
+  const auto served = engine(with_pages(6));
+  gate_.close();
+  std::vector<std::unique_ptr<Listener>> listeners;
+  for (int i = 0; i < 4; ++i) {  // each begins with one block and ends with three
+    listeners.push_back(std::make_unique<Listener>());
+    submit(*served, request_of(20 + i, i, 130), *listeners.back());
+    if (i == 0) gate_.wait_for(1);
+  }
+  gate_.open();
+  for (int i = 0; i < 4; ++i) expect_solo(listeners[size_t(i)]->wait(), request_of(20 + i, i, 130));
+  EXPECT_GT(when_idle(*served).preemptions, 0);
 }
 
 TEST_F(AsyncEngineTest, CancelEndsARequestInEveryPhase) {

@@ -25,7 +25,7 @@ std::string repeated(std::string_view unit) {
 void on_small_stack(const std::function<void()>& work) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(LLAMITA_SANITIZED)
   pthread_attr_setstacksize(&attributes, 1 << 20);
 #else
   pthread_attr_setstacksize(&attributes, 256 << 10);

@@ -1,5 +1,7 @@
 #include "hw/cuda/graph.h"
 
+#include <cuda_runtime_api.h>
+
 #include "hw/cuda/check.h"
 
 namespace llamita::cuda {

@@ -5,8 +5,6 @@
 //   step.launch(stream);
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <functional>
 #include <utility>
 

@@ -2,9 +2,15 @@
 // made, may be moved, and are not thread-safe: one thread queues on a stream at a time.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <utility>
+
+// CUDA's own names of its handles, so that code above needs no CUDA header and compiles in every build.
+struct CUstream_st;
+struct CUevent_st;
+struct CUgraphExec_st;
+using cudaStream_t = CUstream_st*;
+using cudaEvent_t = CUevent_st*;
+using cudaGraphExec_t = CUgraphExec_st*;
 
 namespace llamita::cuda {
 

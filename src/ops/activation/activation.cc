@@ -2,6 +2,7 @@
 
 #include "ops/activation/variants.h"
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/shape_check.h"
 
 namespace llamita {
@@ -10,16 +11,16 @@ namespace {
 
 void check(const ActivationArgs& args) {
   const int64_t T = args.gate.dim(0), F = args.gate.dim(1);
-  check_shape("activation", "gate", args.gate, DType::f32, {{"T", T}, {"F", F}});
-  check_optional_shape("activation", "up", args.up, DType::f32, {{"T", T}, {"F", F}});
-  check_shape("activation", "out", args.out, DType::f32, {{"T", T}, {"F", F}});
+  check_shape("activation", "gate", args.gate, passing_dtype(args.gate), {{"T", T}, {"F", F}});
+  check_optional_shape("activation", "up", args.up, args.gate.dtype(), {{"T", T}, {"F", F}});
+  check_shape("activation", "out", args.out, passing_dtype(args.out), {{"T", T}, {"F", F}});
 }
 
 Cost cost(const ActivationArgs& args) {
   const auto elems = static_cast<double>(args.gate.elems());
   const bool gated = args.up.defined();
-  return {.bytes_read = 4 * elems * (gated ? 2 : 1),
-          .bytes_written = 4 * elems,
+  return {.bytes_read = info(args.gate.dtype()).block_bytes * elems * (gated ? 2 : 1),
+          .bytes_written = info(args.out.dtype()).block_bytes * elems,
           .flops = elems * (gated ? 9 : 8)};
 }
 
@@ -35,6 +36,13 @@ double vector_us(const ActivationArgs& args, const Caps&) {
 }
 
 constexpr Variant<ActivationArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "cuda",
+     .supports = on_cuda,
+     .estimate_us = [](const ActivationArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .run = activation_cuda},
+#endif
     {.name = "cpu_avx512",
      .supports = has_kernel<cpu::Isa::avx512>,
      .estimate_us = vector_us<cpu::Isa::avx512>,

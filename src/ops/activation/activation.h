@@ -11,9 +11,9 @@ enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu };
 
 struct ActivationArgs {
   Activation kind = Activation::silu;
-  Tensor gate;  // (T, F) f32, rows may be strided
-  Tensor up;    // (T, F) f32, rows may be strided, or undefined
-  Tensor out;   // (T, F) f32, rows may be strided; may be gate
+  Tensor gate;  // (T, F) f32, on a GPU also bf16 or f16; rows may be strided
+  Tensor up;    // the same, or undefined
+  Tensor out;   // (T, F) f32, on a GPU also bf16 or f16; rows may be strided; may be gate
 };
 
 const Op<ActivationArgs>& activation_op();

@@ -4,6 +4,7 @@
 
 #include "ops/attention/variants.h"
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/shape_check.h"
 
 namespace llamita {
@@ -14,7 +15,7 @@ void check(const AttentionArgs& args) {
   const int64_t T = args.q.dim(0), H = args.q.dim(1), D = args.q.dim(2);
   const int64_t pages = args.k_cache.dim(0), Hkv = args.k_cache.dim(1), B = args.kv_len.dim(0);
   const DType dtype = args.k_cache.dtype();
-  check_shape("attention", "q", args.q, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+  check_shape("attention", "q", args.q, passing_dtype(args.q), {{"T", T}, {"H", H}, {"D", D}});
   LLAMITA_CHECK(is_float(dtype), "attention: a cache of ", name(dtype));
   for (const Tensor& cache : {args.k_cache, args.v_cache}) {
     check_shape("attention", "cache", cache, dtype,
@@ -25,7 +26,7 @@ void check(const AttentionArgs& args) {
   check_shape("attention", "kv_len", args.kv_len, DType::i32, {{"B", B}});
   check_shape("attention", "block_table", args.block_table, DType::i32,
               {{"B", B}, {"max_blocks", args.block_table.dim(1)}});
-  check_shape("attention", "out", args.out, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+  check_shape("attention", "out", args.out, passing_dtype(args.out), {{"T", T}, {"H", H}, {"D", D}});
   LLAMITA_CHECK(args.plan != nullptr, "attention: no plan");
   LLAMITA_CHECK(args.window >= 0, "attention: window ", args.window);
   const int64_t needed = (args.plan->max_kv_len + kPageTokens - 1) / kPageTokens;
@@ -33,8 +34,16 @@ void check(const AttentionArgs& args) {
                 args.block_table.dim(1), ", ", args.plan->max_kv_len, " keys need ", needed);
 }
 
+// A plan of bounds alone: the most that a step within them can ask for.
+bool only_bounds(const AttentionArgs& args) { return args.plan->items.empty(); }
+double most_keys(const AttentionArgs& args) {
+  const int32_t keys = args.plan->max_kv_len;
+  return args.window > 0 ? std::min(keys, args.window) : keys;
+}
+
 // Pairs of a row and a key it sees.
 double score_count(const AttentionArgs& args) {
+  if (only_bounds(args)) return static_cast<double>(args.q.dim(0)) * most_keys(args);
   double sum = 0;
   for (const AttentionPlan::Item& item : args.plan->items) {
     for (int32_t row = item.q_begin; row < item.q_end; ++row) {
@@ -47,6 +56,7 @@ double score_count(const AttentionArgs& args) {
 
 // The keys each sequence's rows see, every one counted once.
 double key_count(const AttentionArgs& args) {
+  if (only_bounds(args)) return static_cast<double>(args.kv_len.dim(0)) * most_keys(args);
   struct Range {
     int64_t begin = INT64_MAX, end = 0;
   };
@@ -63,7 +73,7 @@ double key_count(const AttentionArgs& args) {
 }
 
 Cost cost(const AttentionArgs& args) {
-  const auto q_bytes = 4 * static_cast<double>(args.q.elems());
+  const auto q_bytes = info(args.q.dtype()).block_bytes * static_cast<double>(args.q.elems());
   const auto H = static_cast<double>(args.q.dim(1)), D = static_cast<double>(args.q.dim(2));
   const auto Hkv = static_cast<double>(args.k_cache.dim(1));
   const double kv_bytes = 2 * key_count(args) * Hkv * D * info(args.k_cache.dtype()).block_bytes;
@@ -81,7 +91,62 @@ double vector_us(const AttentionArgs& args, const Caps&) {
   return (isa == cpu::Isa::avx512 ? 3e-5 : 5e-5) * score_count(args) * static_cast<double>(args.q.dim(1));
 }
 
+#if LLAMITA_HAVE_CUDA
+// Rows of a sequence and the heads of a KV head share tiles of 16; every tile reads the keys again.
+double paged_decode_us(const AttentionArgs& args, const Caps& caps) {
+  const int64_t group = args.q.dim(1) / args.k_cache.dim(1);
+  const auto tiles = static_cast<double>((args.plan->max_q_len * group + 15) / 16);
+  const Cost work = cost(args);
+  return kCudaLaunchUs + tiles * std::max(cuda_memory_us(caps, work.bytes_read),
+                                          4 * cuda_mma_us(caps, work.flops / std::max(tiles, 1.0)));
+}
+
+// One block walks over all keys of its rows: about 0.5 us a page, however few blocks there are, after 2 us
+// for the first.
+double flash2_us(const AttentionArgs& args, const Caps& caps) {
+  const Cost work = cost(args);
+  const double walk = 2 + 0.5 * most_keys(args) / kPageTokens;
+  return kCudaLaunchUs + std::max(walk, 2 * cuda_mma_us(caps, work.flops)) +
+         cuda_memory_us(caps, work.bytes_read);
+}
+
+// Tiles of 128 rows or more, whether the sequence has them or not: decode tokens waste most of one.
+double flash3_us(const AttentionArgs& args, const Caps& caps) {
+  const Cost work = cost(args);
+  return 8 + 1.2 * cuda_mma_us(caps, work.flops) + 2 * cuda_memory_us(caps, work.bytes_read);
+}
+
+double cuda_simple_us(const AttentionArgs& args, const Caps& caps) {
+  return 2 * kCudaLaunchUs + 40 * cuda_mma_us(caps, cost(args).flops) + 0.1 * most_keys(args);
+}
+#endif
+
 constexpr Variant<AttentionArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "paged_decode",
+     .supports =
+         [](const AttentionArgs& args, const Caps& caps) {
+           return on_cuda(args, caps) && attention_paged_decode_supports(args);
+         },
+     .estimate_us = paged_decode_us,
+     .run = attention_cuda_paged_decode,
+     .scratch_bytes = attention_paged_decode_scratch},
+    {.name = "flash3_sm90",
+     .supports = attention_flash3_supports,
+     .estimate_us = flash3_us,
+     .run = attention_flash3_sm90,
+     .scratch_bytes = attention_flash3_scratch_bytes},
+    {.name = "flash2_sm80",
+     .supports = [](const AttentionArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attention_flash2_supports(args); },
+     .estimate_us = flash2_us,
+     .run = attention_cuda_flash2},
+    {.name = "cuda_simple",
+     .supports = [](const AttentionArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attention_cuda_simple_supports(args); },
+     .estimate_us = cuda_simple_us,
+     .run = attention_cuda_simple},
+#endif
     {.name = "cpu_paged_avx512",
      .supports = has_kernel<cpu::Isa::avx512>,
      .estimate_us = vector_us<cpu::Isa::avx512>,

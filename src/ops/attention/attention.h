@@ -5,7 +5,8 @@
 // Method: online softmax (Milakov and Gimelshein 2018; FlashAttention, Dao et al. 2022): one pass over the
 // keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order, one query row
 // and head at a time, so the result is the same for prefill, decode, any chunking, any batch and any number
-// of threads.
+// of threads. On a GPU the order follows from the launch: T, B and the plan's bounds.
+// On a GPU q_start, kv_len and block_table are read on the device; of the plan only its bounds matter.
 #pragma once
 
 #include "ops/attention/plan.h"
@@ -15,7 +16,7 @@
 namespace llamita {
 
 struct AttentionArgs {
-  Tensor q;            // (T, H, D) f32, tokens may be strided
+  Tensor q;            // (T, H, D) f32, on a GPU also bf16 or f16; tokens may be strided
   Tensor k_cache;      // (pages, Hkv, kPageTokens, D) f32, f16 or bf16; H % Hkv == 0
   Tensor v_cache;      // the same
   Tensor q_start;      // (B+1) i32
@@ -24,7 +25,7 @@ struct AttentionArgs {
   const AttentionPlan* plan = nullptr;
   float scale = 1;
   int window = 0;  // keys a token sees including itself; 0: all
-  Tensor out;      // (T, H, D) f32
+  Tensor out;      // (T, H, D) f32, on a GPU also bf16 or f16
 };
 
 const Op<AttentionArgs>& attention_op();

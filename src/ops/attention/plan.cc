@@ -15,6 +15,7 @@ AttentionPlan plan_attention(std::span<const int32_t> q_start, std::span<const i
     LLAMITA_CHECK(rows >= 0 && kv_len[b] >= rows, "sequence ", b, ": ", rows, " tokens of ", kv_len[b],
                   " keys");
     plan.max_kv_len = std::max(plan.max_kv_len, kv_len[b]);
+    plan.max_q_len = std::max(plan.max_q_len, rows);
     for (int32_t row = 0; row < rows; row += AttentionPlan::kRowsPerItem) {
       const int32_t end = std::min(row + AttentionPlan::kRowsPerItem, rows);
       plan.items.push_back(
@@ -27,6 +28,13 @@ AttentionPlan plan_attention(std::span<const int32_t> q_start, std::span<const i
   };
   std::stable_sort(plan.items.begin(), plan.items.end(),
                    [&](const auto& a, const auto& b) { return work(a) > work(b); });
+  return plan;
+}
+
+AttentionPlan bound_attention(int32_t max_q_len, int32_t max_kv_len) {
+  AttentionPlan plan;
+  plan.max_q_len = max_q_len;
+  plan.max_kv_len = max_kv_len;
   return plan;
 }
 

@@ -19,10 +19,15 @@ struct AttentionPlan {
   };
   std::vector<Item> items;  // longest first, so that the last ones to start are short
   int32_t max_kv_len = 0;
+  int32_t max_q_len = 0;  // rows of the longest chunk
 };
 
 // q_start (B+1): first token of each sequence in the step; kv_len (B): keys of each sequence, this step's
 // included. Checks that they fit together.
 AttentionPlan plan_attention(std::span<const int32_t> q_start, std::span<const int32_t> kv_len);
+
+// Bounds alone, without items: for a GPU, where lengths lie in device memory and launches are captured once
+// for all steps with at most `max_q_len` rows a sequence and `max_kv_len` keys. CPU variants need items.
+AttentionPlan bound_attention(int32_t max_q_len, int32_t max_kv_len);
 
 }  // namespace llamita

@@ -2,6 +2,7 @@
 
 #include "ops/attn_in/variants.h"
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/shape_check.h"
 
 namespace llamita {
@@ -31,7 +32,7 @@ void check(const AttnInArgs& args) {
     check_shape("attn_in", "cache", cache, args.k_cache.dtype(),
                 {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
   }
-  check_shape("attn_in", "q", args.q, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+  check_shape("attn_in", "q", args.q, passing_dtype(args.q), {{"T", T}, {"H", H}, {"D", D}});
 }
 
 Cost cost(const AttnInArgs& args) {
@@ -39,12 +40,28 @@ Cost cost(const AttnInArgs& args) {
   const auto N = static_cast<double>(args.qkv->rows());
   const auto kv_elems = T * static_cast<double>(2 * args.k_cache.dim(1) * args.k_cache.dim(3));
   return {.bytes_read = 4 * T * C + static_cast<double>(args.qkv->bytes()),
-          .bytes_written =
-              4 * static_cast<double>(args.q.elems()) + kv_elems * info(args.k_cache.dtype()).block_bytes,
+          .bytes_written = info(args.q.dtype()).block_bytes * static_cast<double>(args.q.elems()) +
+                           kv_elems * info(args.k_cache.dtype()).block_bytes,
           .flops = 2 * T * C * N};
 }
 
 constexpr Variant<AttnInArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "gemv",
+     .supports = [](const AttnInArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attn_in_gemv_supports(args, caps); },
+     .estimate_us = [](const AttnInArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .run = attn_in_cuda_gemv},
+    {.name = "cuda_composition",
+     .supports = on_cuda,
+     .estimate_us =
+         [](const AttnInArgs& args, const Caps& caps) {
+           return cuda_streaming_us(cost(args), caps, 3) + cuda_mma_us(caps, cost(args).flops);
+         },
+     .run = attn_in_cuda_composition,
+     .composed = true},
+#endif
     {.name = "composition",
      .supports = on_cpu,
      .estimate_us = [](const AttnInArgs& args, const Caps&) { return 1e-4 * cost(args).flops; },

@@ -22,7 +22,7 @@ struct AttnInArgs {
   Tensor cos_sin;                      // (T, R) f32 from rope_table, or undefined (learned positions)
   Tensor kv_slot;                      // (T) i64
   Tensor k_cache, v_cache;             // (pages, Hkv, kPageTokens, D)
-  Tensor q;                            // (T, H, D) f32 out
+  Tensor q;                            // (T, H, D) out: f32, on a GPU also bf16 or f16
 };
 
 const Op<AttnInArgs>& attn_in_op();

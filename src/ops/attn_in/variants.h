@@ -7,4 +7,8 @@ namespace llamita {
 
 void attn_in_composition(const AttnInArgs& args, Context& context);
 
+void attn_in_cuda_gemv(const AttnInArgs& args, Context& context);
+bool attn_in_gemv_supports(const AttnInArgs& args, const Caps& caps);
+void attn_in_cuda_composition(const AttnInArgs& args, Context& context);
+
 }  // namespace llamita

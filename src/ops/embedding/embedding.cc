@@ -1,6 +1,7 @@
 #include "ops/embedding/embedding.h"
 
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/embedding/variants.h"
 #include "ops/shape_check.h"
 
@@ -40,6 +41,14 @@ Cost cost(const EmbeddingArgs& args) {
 }
 
 constexpr Variant<EmbeddingArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "cuda_rows",
+     .supports = [](const EmbeddingArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && embedding_cuda_supports(args); },
+     .estimate_us = [](const EmbeddingArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .run = embedding_cuda},
+#endif
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const EmbeddingArgs& args,

@@ -7,4 +7,7 @@ namespace llamita {
 
 void embedding_reference(const EmbeddingArgs& args, Context& context);
 
+void embedding_cuda(const EmbeddingArgs& args, Context& context);
+bool embedding_cuda_supports(const EmbeddingArgs& args);
+
 }  // namespace llamita

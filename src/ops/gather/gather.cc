@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "ops/cuda.h"
+#include "ops/gather/variants.h"
+
 namespace llamita {
 
 namespace {
@@ -31,6 +34,11 @@ void reference(const GatherArgs& args, Context&) {
 }
 
 constexpr Variant<GatherArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {"cuda_rows", on_cuda,
+     [](const GatherArgs& args, const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     gather_cuda},
+#endif
     {"reference", [](const GatherArgs&, const Caps& caps) { return caps.device == DeviceKind::cpu; },
      [](const GatherArgs&, const Caps&) { return 1.0; }, reference},
 };

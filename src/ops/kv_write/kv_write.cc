@@ -1,6 +1,7 @@
 #include "ops/kv_write/kv_write.h"
 
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/kv_write/variants.h"
 #include "ops/shape_check.h"
 
@@ -11,8 +12,8 @@ namespace {
 void check(const KvWriteArgs& args) {
   const int64_t T = args.k.dim(0), Hkv = args.k.dim(1), D = args.k.dim(2), pages = args.k_cache.dim(0);
   const DType dtype = args.k_cache.dtype();
-  check_shape("kv_write", "k", args.k, DType::f32, {{"T", T}, {"Hkv", Hkv}, {"D", D}});
-  check_shape("kv_write", "v", args.v, DType::f32, {{"T", T}, {"Hkv", Hkv}, {"D", D}});
+  check_shape("kv_write", "k", args.k, passing_dtype(args.k), {{"T", T}, {"Hkv", Hkv}, {"D", D}});
+  check_shape("kv_write", "v", args.v, args.k.dtype(), {{"T", T}, {"Hkv", Hkv}, {"D", D}});
   check_shape("kv_write", "kv_slot", args.kv_slot, DType::i64, {{"T", T}});
   LLAMITA_CHECK(is_float(dtype), "kv_write: a cache of ", name(dtype));
   for (const Tensor& cache : {args.k_cache, args.v_cache}) {
@@ -23,11 +24,19 @@ void check(const KvWriteArgs& args) {
 
 Cost cost(const KvWriteArgs& args) {
   const auto elems = static_cast<double>(2 * args.k.elems());
-  return {
-      .bytes_read = 4 * elems, .bytes_written = elems * info(args.k_cache.dtype()).block_bytes, .flops = 0};
+  return {.bytes_read = elems * info(args.k.dtype()).block_bytes,
+          .bytes_written = elems * info(args.k_cache.dtype()).block_bytes,
+          .flops = 0};
 }
 
 constexpr Variant<KvWriteArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "cuda",
+     .supports = on_cuda,
+     .estimate_us = [](const KvWriteArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .run = kv_write_cuda},
+#endif
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const KvWriteArgs& args,

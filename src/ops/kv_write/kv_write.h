@@ -7,8 +7,8 @@
 namespace llamita {
 
 struct KvWriteArgs {
-  Tensor k;        // (T, Hkv, D) f32, tokens may be strided
-  Tensor v;        // (T, Hkv, D) f32, tokens may be strided
+  Tensor k;        // (T, Hkv, D) f32, on a GPU also bf16 or f16; tokens may be strided
+  Tensor v;        // the same
   Tensor kv_slot;  // (T) i64: page * kPageTokens + offset; negative: not written
   Tensor k_cache;  // (pages, Hkv, kPageTokens, D) f32, f16 or bf16
   Tensor v_cache;  // the same

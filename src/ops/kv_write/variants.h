@@ -6,5 +6,6 @@
 namespace llamita {
 
 void kv_write_reference(const KvWriteArgs& args, Context& context);
+void kv_write_cuda(const KvWriteArgs& args, Context& context);
 
 }  // namespace llamita

@@ -1,6 +1,7 @@
 #include "ops/linear/linear.h"
 
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/linear/variants.h"
 #include "ops/shape_check.h"
 #include "quant/unpack.h"
@@ -13,10 +14,11 @@ void check(const LinearArgs& args) {
   LLAMITA_CHECK(args.weight != nullptr, "linear: no weight");
   const quant::Weight& weight = *args.weight;
   const int64_t T = args.x.dim(0), N = weight.rows(), K = weight.cols;
-  check_shape("linear", "x", args.x, DType::f32, {{"T", T}, {"K", K}});
+  check_shape("linear", "x", args.x, passing_dtype(args.x), {{"T", T}, {"K", K}});
   check_optional_shape("linear", "bias", args.bias, DType::f32, {{"N", N}});
-  check_optional_shape("linear", "residual", args.residual, DType::f32, {{"T", T}, {"N", N}});
-  check_shape("linear", "out", args.out, DType::f32, {{"T", T}, {"N", N}});
+  check_optional_shape("linear", "residual", args.residual, passing_dtype(args.residual),
+                       {{"T", T}, {"N", N}});
+  check_shape("linear", "out", args.out, passing_dtype(args.out), {{"T", T}, {"N", N}});
   LLAMITA_CHECK(weight.experts == 1, "linear: a weight of ", weight.experts, " experts");
   for (const quant::Part& part : weight.parts) {
     LLAMITA_CHECK(quant::is_weight_format(part.format), "linear: part ", part.name, " is ",
@@ -33,10 +35,13 @@ double multiplications(const LinearArgs& args) {
 Cost cost(const LinearArgs& args) {
   const auto outputs = static_cast<double>(args.out.elems());
   const auto N = static_cast<double>(args.weight->rows());
-  double read = static_cast<double>(args.weight->bytes()) + 4 * static_cast<double>(args.x.elems());
+  double read = static_cast<double>(args.weight->bytes()) +
+                info(args.x.dtype()).block_bytes * static_cast<double>(args.x.elems());
   if (args.bias.defined()) read += 4 * N;
-  if (args.residual.defined()) read += 4 * outputs;
-  return {.bytes_read = read, .bytes_written = 4 * outputs, .flops = 2 * multiplications(args)};
+  if (args.residual.defined()) read += info(args.residual.dtype()).block_bytes * outputs;
+  return {.bytes_read = read,
+          .bytes_written = info(args.out.dtype()).block_bytes * outputs,
+          .flops = 2 * multiplications(args)};
 }
 
 template <cpu::Isa isa>
@@ -79,7 +84,51 @@ double int8_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
 }
 
+#if LLAMITA_HAVE_CUDA
+bool cuda_reads(const LinearArgs& args, const Caps& caps) {
+  return on_cuda(args, caps) && linear_cuda_reads(*args.weight);
+}
+
+// The warp-a-row kernel reads the weights once a token and shares nothing.
+double cuda_simple_us(const LinearArgs& args, const Caps& caps) {
+  const auto T = static_cast<double>(args.x.dim(0));
+  return kCudaLaunchUs + 2 * cuda_memory_us(caps, T * static_cast<double>(args.weight->bytes()));
+}
+
+// More tokens repeat the reading of x, which comes from L2.
+double gemv_us(const LinearArgs& args, const Caps& caps) {
+  return cuda_streaming_us(cost(args), caps) * (1 + 0.01 * static_cast<double>(args.x.dim(0)));
+}
+#endif
+
 constexpr Variant<LinearArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "gemv",
+     .supports = [](const LinearArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && linear_gemv_supports(args, caps); },
+     .estimate_us = gemv_us,
+     .run = linear_cuda_gemv},
+    {.name = "gemv_blocks",
+     .supports =
+         [](const LinearArgs& args, const Caps& caps) {
+           return on_cuda(args, caps) && linear_gemv_blocks_supports(args, caps);
+         },
+     .estimate_us = gemv_us,
+     .run = linear_cuda_gemv_blocks},
+    {.name = "gemm_sm90",
+     .supports = linear_gemm_sm90_supports,
+     .estimate_us = linear_gemm_sm90_us,
+     .run = linear_cuda_gemm_sm90},
+    {.name = "gemm_sm80",
+     .supports =
+         [](const LinearArgs& args, const Caps& caps) {
+           return on_cuda(args, caps) && linear_gemm_sm80_supports(args, caps);
+         },
+     .estimate_us = linear_gemm_sm80_us,
+     .run = linear_cuda_gemm_sm80,
+     .scratch_bytes = linear_gemm_sm80_scratch},
+    {.name = "cuda_simple", .supports = cuda_reads, .estimate_us = cuda_simple_us, .run = linear_cuda_simple},
+#endif
     {.name = "cpu_int8_avx512",
      .supports = on_blocks_with<cpu::Isa::avx512>,
      .estimate_us = int8_us<cpu::Isa::avx512>,

@@ -4,7 +4,9 @@
 // last bits (int8.h). LLAMITA_KERNEL=linear=cpu_panel_avx2 (or _avx512, or linear=reference) leaves x exact.
 // Reduction order: for each output one f32 accumulation over ascending K, the same at any T, any N and any
 // number of threads within one instruction set, so a token's result does not depend on what else is in the
-// batch. The integer variants give the same bits on all instruction sets.
+// batch. The integer variants give the same bits on all instruction sets. On a GPU sums are f32 in the tensor
+// cores' order, x is rounded to the weights' 16-bit type, and a result may depend on how many tokens a step
+// has.
 #pragma once
 
 #include "ops/op.h"
@@ -13,11 +15,11 @@
 namespace llamita {
 
 struct LinearArgs {
-  Tensor x;                               // (T, K) f32, rows may be strided
+  Tensor x;                               // (T, K) f32, on a GPU also bf16 or f16; rows may be strided
   const quant::Weight* weight = nullptr;  // (N, K)
   Tensor bias;                            // (N) f32 or undefined
-  Tensor residual;                        // (T, N) f32 or undefined; may be out
-  Tensor out;                             // (T, N) f32, rows may be strided
+  Tensor residual;                        // (T, N) as out, or undefined; may be out
+  Tensor out;                             // (T, N) f32, on a GPU also bf16 or f16; rows may be strided
 };
 
 const Op<LinearArgs>& linear_op();

@@ -23,4 +23,23 @@ void linear_cpu_int8_avx512(const LinearArgs& args, Context& context);
 bool linear_has_blocks(const LinearArgs& args);
 int64_t linear_int8_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
+// On a GPU. `reads`: every part is in a format that kernels decode.
+void linear_cuda_simple(const LinearArgs& args, Context& context);
+bool linear_cuda_reads(const quant::Weight& weight);
+
+void linear_cuda_gemv(const LinearArgs& args, Context& context);
+bool linear_gemv_supports(const LinearArgs& args, const Caps& caps);
+void linear_cuda_gemv_blocks(const LinearArgs& args, Context& context);
+bool linear_gemv_blocks_supports(const LinearArgs& args, const Caps& caps);
+
+void linear_cuda_gemm_sm80(const LinearArgs& args, Context& context);
+bool linear_gemm_sm80_supports(const LinearArgs& args, const Caps& caps);
+int64_t linear_gemm_sm80_scratch(const LinearArgs& args, const Caps& caps);
+double linear_gemm_sm80_us(const LinearArgs& args, const Caps& caps);
+
+// Compute capability 9.0; x and all parts in one 16-bit type, a residual only in place.
+void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context);
+bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps);
+double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps);
+
 }  // namespace llamita

@@ -8,7 +8,7 @@ namespace llamita {
 void mlp_in_composition(const MlpInArgs& args, Context& context) {
   const int64_t T = args.x.dim(0), C = args.x.dim(1), F = args.out.dim(1);
   const Arena::Scope scope(context.arena());
-  const Tensor normed = context.arena().take(DType::f32, {T, C});
+  const Tensor normed = context.arena().take(context.caps().activation, {T, C});
   norm({.kind = args.norm_kind,
         .x = args.x,
         .weight = args.norm_weight,
@@ -21,7 +21,7 @@ void mlp_in_composition(const MlpInArgs& args, Context& context) {
     activation({.kind = args.activation, .gate = args.out, .up = {}, .out = args.out}, context);
     return;
   }
-  const Tensor gate_up = context.arena().take(DType::f32, {T, 2 * F});
+  const Tensor gate_up = context.arena().take(context.caps().activation, {T, 2 * F});
   linear({.x = normed, .weight = args.in, .bias = args.bias, .residual = {}, .out = gate_up}, context);
   activation({.kind = args.activation,
               .gate = gate_up.columns(0, F),

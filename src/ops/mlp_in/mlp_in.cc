@@ -1,6 +1,7 @@
 #include "ops/mlp_in/mlp_in.h"
 
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/mlp_in/variants.h"
 #include "ops/shape_check.h"
 
@@ -19,17 +20,38 @@ void check(const MlpInArgs& args) {
                 args.gated ? "2F " : "F ", rows, ", C ", C, "), got (", args.in->rows(), ", ", args.in->cols,
                 ")");
   check_optional_shape("mlp_in", "bias", args.bias, DType::f32, {{args.gated ? "2F" : "F", rows}});
-  check_shape("mlp_in", "out", args.out, DType::f32, {{"T", T}, {"F", F}});
+  check_shape("mlp_in", "out", args.out, passing_dtype(args.out), {{"T", T}, {"F", F}});
 }
 
 Cost cost(const MlpInArgs& args) {
   const auto T = static_cast<double>(args.x.dim(0)), C = static_cast<double>(args.x.dim(1));
   return {.bytes_read = 4 * T * C + static_cast<double>(args.in->bytes()),
-          .bytes_written = 4 * static_cast<double>(args.out.elems()),
+          .bytes_written = info(args.out.dtype()).block_bytes * static_cast<double>(args.out.elems()),
           .flops = 2 * T * C * static_cast<double>(args.in->rows())};
 }
 
 constexpr Variant<MlpInArgs> kVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "gemv",
+     .supports = [](const MlpInArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && mlp_in_gemv_supports(args, caps); },
+     .estimate_us = [](const MlpInArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .run = mlp_in_cuda_gemv},
+    {.name = "gemm_sm90",
+     .supports = mlp_in_gemm_sm90_supports,
+     .estimate_us = mlp_in_gemm_sm90_us,
+     .run = mlp_in_gemm_sm90,
+     .scratch_bytes = mlp_in_gemm_sm90_scratch_bytes},
+    {.name = "cuda_composition",
+     .supports = on_cuda,
+     .estimate_us =
+         [](const MlpInArgs& args, const Caps& caps) {
+           return cuda_streaming_us(cost(args), caps, 3) + cuda_mma_us(caps, cost(args).flops);
+         },
+     .run = mlp_in_composition,
+     .composed = true},
+#endif
     {.name = "composition",
      .supports = on_cpu,
      .estimate_us = [](const MlpInArgs& args, const Caps&) { return 1e-4 * cost(args).flops; },

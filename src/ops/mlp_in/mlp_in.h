@@ -19,7 +19,7 @@ struct MlpInArgs {
   Tensor bias;                        // (2F) or (F) f32, or undefined
   Activation activation = Activation::silu;
   bool gated = true;
-  Tensor out;  // (T, F) f32
+  Tensor out;  // (T, F) f32, on a GPU also bf16 or f16
 };
 
 const Op<MlpInArgs>& mlp_in_op();

@@ -5,6 +5,15 @@
 
 namespace llamita {
 
-void mlp_in_composition(const MlpInArgs& args, Context& context);
+void mlp_in_composition(const MlpInArgs& args, Context& context);  // on any device
+
+void mlp_in_cuda_gemv(const MlpInArgs& args, Context& context);
+bool mlp_in_gemv_supports(const MlpInArgs& args, const Caps& caps);
+
+// Compute capability 9.0, gated, dense weights (gemm_sm90.cu).
+void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context);
+bool mlp_in_gemm_sm90_supports(const MlpInArgs& args, const Caps& caps);
+double mlp_in_gemm_sm90_us(const MlpInArgs& args, const Caps& caps);
+int64_t mlp_in_gemm_sm90_scratch_bytes(const MlpInArgs& args, const Caps& caps);
 
 }  // namespace llamita

@@ -1,8 +1,8 @@
 // norm: RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last axis.
 //   rms:   out = x / sqrt(mean(x^2) + eps) * weight
 //   layer: out = (x - mean) / sqrt(var + eps) * weight + bias
-// Reduction order: sums run in double over ascending elements of one row, so a row's result depends on
-// nothing else.
+// Reduction order: on the CPU sums run in double over ascending elements of one row, on a GPU in f32 over a
+// fixed tree; a row's result depends on nothing else.
 #pragma once
 
 #include "ops/op.h"
@@ -17,7 +17,7 @@ struct NormArgs {
   Tensor weight;  // (C) f32
   Tensor bias;    // (C) f32 or undefined
   float eps = 1e-5f;
-  Tensor out;  // (T, C) f32, rows may be strided; may be x
+  Tensor out;  // (T, C) f32, on a GPU also bf16 or f16; rows may be strided; may be x
 };
 
 const Op<NormArgs>& norm_op();

@@ -6,5 +6,6 @@
 namespace llamita {
 
 void norm_reference(const NormArgs& args, Context& context);
+void norm_cuda_rows(const NormArgs& args, Context& context);
 
 }  // namespace llamita

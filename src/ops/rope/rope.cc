@@ -1,6 +1,7 @@
 #include "ops/rope/rope.h"
 
 #include "ops/cpu.h"
+#include "ops/cuda.h"
 #include "ops/rope/variants.h"
 #include "ops/shape_check.h"
 
@@ -23,7 +24,7 @@ Cost table_cost(const RopeTableArgs& args) {
 
 void check_rope(const RopeArgs& args) {
   const int64_t T = args.x.dim(0), H = args.x.dim(1), D = args.x.dim(2), R = args.cos_sin.dim(1);
-  check_shape("rope", "x", args.x, DType::f32, {{"T", T}, {"H", H}, {"D", D}});
+  check_shape("rope", "x", args.x, passing_dtype(args.x), {{"T", T}, {"H", H}, {"D", D}});
   check_shape("rope", "cos_sin", args.cos_sin, DType::f32, {{"T", T}, {"R", R}});
   LLAMITA_CHECK(R % 2 == 0 && R <= D, "rope: R ", R, " must be even and at most D ", D);
 }
@@ -35,6 +36,13 @@ Cost rope_cost(const RopeArgs& args) {
 }
 
 constexpr Variant<RopeTableArgs> kTableVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "cuda",
+     .supports = on_cuda,
+     .estimate_us = [](const RopeTableArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(table_cost(args), caps); },
+     .run = rope_table_cuda},
+#endif
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const RopeTableArgs& args,
@@ -43,6 +51,13 @@ constexpr Variant<RopeTableArgs> kTableVariants[] = {
 };
 
 constexpr Variant<RopeArgs> kRopeVariants[] = {
+#if LLAMITA_HAVE_CUDA
+    {.name = "cuda",
+     .supports = on_cuda,
+     .estimate_us = [](const RopeArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(rope_cost(args), caps); },
+     .run = rope_cuda},
+#endif
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const RopeArgs& args,

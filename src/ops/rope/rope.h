@@ -18,7 +18,7 @@ const Op<RopeTableArgs>& rope_table_op();
 inline void rope_table(const RopeTableArgs& args, Context& context) { run(rope_table_op(), args, context); }
 
 struct RopeArgs {
-  Tensor x;        // (T, H, D) f32, in place; tokens may be strided, heads are dense
+  Tensor x;  // (T, H, D) f32, on a GPU also bf16 or f16, in place; tokens may be strided, heads are dense
   Tensor cos_sin;  // (T, R) f32, R <= D
 };
 

@@ -7,5 +7,7 @@ namespace llamita {
 
 void rope_table_reference(const RopeTableArgs& args, Context& context);
 void rope_reference(const RopeArgs& args, Context& context);
+void rope_table_cuda(const RopeTableArgs& args, Context& context);
+void rope_cuda(const RopeArgs& args, Context& context);
 
 }  // namespace llamita

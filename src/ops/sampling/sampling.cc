@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/cuda.h"
 #include "ops/sampling/integer_weight.h"
 #include "ops/sampling/variants.h"
 
@@ -37,7 +38,6 @@ Cost cost(const SamplingArgs& args) {
 }
 
 bool on_cpu(const SamplingArgs&, const Caps& caps) { return caps.device == DeviceKind::cpu; }
-bool anywhere(const SamplingArgs&, const Caps&) { return true; }
 
 // Nanoseconds a token of a row, from the passes over V that each does: a comparison sort against a few scans.
 double reference_us(const SamplingArgs& args, const Caps&) {
@@ -49,8 +49,21 @@ double select_us(const SamplingArgs& args, const Caps& caps) {
   return static_cast<double>(args.logits.elems()) * 0.01 / parallel;
 }
 
+#if LLAMITA_HAVE_CUDA
+// Rows that allow some tokens only are sampled on the host, from a copy of the logits.
+bool on_cuda_without_masks(const SamplingArgs& args, const Caps& caps) {
+  const auto allows_all = [](const SamplingRow& row) { return row.allowed.empty(); };
+  return on_cuda(args, caps) && std::all_of(args.rows.begin(), args.rows.end(), allows_all);
+}
+#endif
+
 constexpr Variant<SamplingArgs> kVariants[] = {
-    {"reference", anywhere, reference_us, sampling_reference},
+#if LLAMITA_HAVE_CUDA
+    {"cuda_round_trip", on_cuda_without_masks,
+     [](const SamplingArgs& args, const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     sampling_cuda_round_trip, false, sampling_cuda_round_trip_scratch},
+#endif
+    {"reference", on_cpu, reference_us, sampling_reference},
     {"cpu_select", on_cpu, select_us, sampling_cpu_select, false, sampling_cpu_select_scratch},
 };
 

@@ -54,7 +54,7 @@ struct SampledToken {
 };
 
 struct SamplingArgs {
-  Tensor logits;                      // (R, V) f32, dense; not changed
+  Tensor logits;                      // (R, V) f32, dense; not changed. On a GPU: see device_sampling.h too
   int32_t vocab_limit = 0;            // 1 .. V
   std::span<const SamplingRow> rows;  // R
   std::span<SampledToken> out;        // R

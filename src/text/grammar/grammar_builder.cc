@@ -68,6 +68,11 @@ GrammarBuilder::Expr GrammarBuilder::repeat(Expr expr, int32_t min, int32_t max)
   LLAMITA_CHECK(0 <= min && min <= max);
   if (max == 0) return empty();
   if (min == 1 && max == 1) return expr;
+  const Node& inner = nodes_[size_t(expr)];
+  if (inner.kind == Kind::repeat && inner.min <= 1 && inner.max == kUnbounded && min <= 1) {
+    // (e+)+ is e+; written out as it stands, each level would double the states.
+    return inner.min == 1 && min == 1 ? expr : repeat(inner.parts[0], 0, kUnbounded);
+  }
   Node node = {.kind = Kind::repeat, .min = min, .max = max, .parts = {expr}};
   const int64_t times = max == kUnbounded ? min + int64_t{1} : max;
   const int64_t written = times * nodes_[size_t(expr)].size;
@@ -111,10 +116,15 @@ int32_t GrammarBuilder::call_id(int32_t rule, int32_t min, int32_t max) {
   return place->second;
 }
 
+int32_t GrammarBuilder::add_state(Nfa& nfa) {
+  budget_.spend(16);  // a state takes memory, not only time
+  return nfa.add();
+}
+
 Dfa GrammarBuilder::compile(Expr expr, bool flat) {
   Nfa nfa;
-  const int32_t start = nfa.add();
-  const int32_t end = nfa.add();
+  const int32_t start = add_state(nfa);
+  const int32_t end = add_state(nfa);
   link(nfa, expr, start, end, flat);
   return determinize(nfa, start, end, budget_);
 }
@@ -133,7 +143,7 @@ void GrammarBuilder::link_characters(Nfa& nfa, const CodePoints& set, int32_t fr
       }
       const auto [place, fresh] = shared.try_emplace({at, first, last}, 0);
       if (fresh) {
-        place->second = nfa.add();
+        place->second = add_state(nfa);
         nfa.states[size_t(at)].edges.push_back({first, last, place->second});
       }
       at = place->second;
@@ -144,7 +154,7 @@ void GrammarBuilder::link_characters(Nfa& nfa, const CodePoints& set, int32_t fr
 void GrammarBuilder::link_automaton(Nfa& nfa, const Dfa& dfa, int32_t from, int32_t to) {
   const auto base = static_cast<int32_t>(nfa.states.size());
   for (const Dfa::State& state : dfa.states) {
-    const int32_t id = nfa.add();
+    const int32_t id = add_state(nfa);
     for (const ByteEdge& edge : state.edges)
       nfa.states[size_t(id)].edges.push_back({edge.first, edge.last, base + edge.to});
     if (state.final) nfa.states[size_t(id)].empty.push_back(to);
@@ -169,17 +179,18 @@ void GrammarBuilder::link_repeat(Nfa& nfa, Expr expr, int32_t from, int32_t to, 
     nfa.states[size_t(from)].calls.push_back({call_id(place->second, min, max), to});
     return;
   }
-  int32_t at = nfa.add();
+  int32_t at = add_state(nfa);
   nfa.states[size_t(from)].empty.push_back(at);
   const int32_t written = max == kUnbounded ? min : max;
   for (int32_t i = 0; i < written; ++i) {
     if (i >= min) nfa.states[size_t(at)].empty.push_back(to);
-    const int32_t next = nfa.add();
+    const int32_t next = add_state(nfa);
     link(nfa, body, at, next, flat);
     at = next;
   }
   if (max == kUnbounded) {
-    const int32_t hub = nfa.add();  // a node of its own, so that the loop cannot run back into what is before
+    const int32_t hub =
+        add_state(nfa);  // a node of its own, so that the loop cannot run back into what is before
     nfa.states[size_t(at)].empty.push_back(hub);
     link(nfa, body, hub, hub, flat);
     at = hub;
@@ -198,7 +209,7 @@ void GrammarBuilder::link(Nfa& nfa, Expr expr, int32_t from, int32_t to, bool fl
       const size_t count = text ? node.text.size() : node.parts.size();
       if (count == 0) nfa.states[size_t(from)].empty.push_back(to);
       for (size_t i = 0; i < count; ++i) {
-        const int32_t next = i + 1 == count ? to : nfa.add();
+        const int32_t next = i + 1 == count ? to : add_state(nfa);
         if (text) {
           const auto byte = static_cast<uint8_t>(node.text[i]);
           nfa.states[size_t(from)].edges.push_back({byte, byte, next});
@@ -221,7 +232,7 @@ void GrammarBuilder::link(Nfa& nfa, Expr expr, int32_t from, int32_t to, bool fl
       return;
     case Kind::network: {
       const auto base = static_cast<int32_t>(nfa.states.size());
-      for (int32_t i = 0; i < node.min; ++i) nfa.add();
+      for (int32_t i = 0; i < node.min; ++i) add_state(nfa);
       for (const Link& l : node.links) link(nfa, l.expr, base + l.from, base + l.to, flat);
       nfa.states[size_t(from)].empty.push_back(base);
       nfa.states[size_t(base + node.min - 1)].empty.push_back(to);

@@ -83,6 +83,7 @@ class GrammarBuilder {
 
   Expr add(Node node);
   int32_t call_id(int32_t rule, int32_t min, int32_t max);
+  int32_t add_state(Nfa& nfa);
   Dfa compile(Expr expr, bool flat);
   // Adds `expr` between two states. `flat`: no calls may appear, repeats are written out.
   void link(Nfa& nfa, Expr expr, int32_t from, int32_t to, bool flat);
@@ -95,7 +96,7 @@ class GrammarBuilder {
   std::vector<Grammar::Call> calls_;
   std::map<std::tuple<int32_t, int32_t, int32_t>, int32_t> call_ids_;
   std::map<Expr, int32_t> repeated_;  // expression -> the rule made to count it
-  Budget budget_{10'000'000};         // about a second on a busy core
+  Budget budget_{6'000'000};          // about half a second on a busy core
   int64_t states_ = 0;
 };
 

@@ -43,6 +43,18 @@ TEST(Gbnf, AmbiguousRepeatsAreCounted) {
   }
 }
 
+TEST(Gbnf, RepeatsOfRepeatsStaySmall) {
+  const std::string pluses(40, '+'), stars(40, '*');
+  for (const char* operators : {"+", "*", "+*", "*+", "?*", "++*", "?+"}) {
+    const std::string grammar = std::string("root ::= \"a\"") + operators;
+    EXPECT_EQ(gbnf_matches(grammar, ""), grammar.find_first_of("*?") != std::string::npos) << grammar;
+    EXPECT_TRUE(gbnf_matches(grammar, "aaa")) << grammar;
+  }
+  EXPECT_TRUE(gbnf_matches("root ::= \"a\"" + pluses, "aa"));
+  EXPECT_FALSE(gbnf_matches("root ::= \"a\"" + pluses, ""));
+  EXPECT_TRUE(gbnf_matches("root ::= \"a\"" + pluses + stars, ""));
+}
+
 TEST(Gbnf, UnicodeClassesReadWholeCharacters) {
   constexpr auto kLatin = "root ::= [à-ž\\u4e00-\\U00010FFF]+";
   EXPECT_TRUE(gbnf_matches(kLatin, "éž"));

@@ -40,6 +40,31 @@ __device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, const void*
                : "memory");
 }
 
+// Adds the box to what lies in global memory, element by element, in the tensor's type.
+__device__ __forceinline__ void tma_add_2d(const CUtensorMap* map, const void* smem, int column, int row) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
+          map),
+      "r"(column), "r"(row), "r"(smem_address(smem))
+      : "memory");
+}
+
+// Boxes of rank 3. `at`: outermost first, as the tensor's shape.
+__device__ __forceinline__ void tma_load_3d(void* smem, const CUtensorMap* map, int3 at, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+      "%3, %4}], [%5];" ::"r"(smem_address(smem)),
+      "l"(map), "r"(at.z), "r"(at.y), "r"(at.x), "r"(smem_address(barrier))
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_store_3d(const CUtensorMap* map, const void* smem, int3 at) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(map),
+      "r"(at.z), "r"(at.y), "r"(at.x), "r"(smem_address(smem))
+      : "memory");
+}
+
 // Boxes of rank 4. `at`: outermost first, as the tensor's shape.
 __device__ __forceinline__ void tma_load_4d(void* smem, const CUtensorMap* map, int4 at, uint64_t* barrier) {
   asm volatile(

@@ -1,0 +1,254 @@
+// bench_attention: the op `attention` on a GPU over a shuffled paged cache, whatever variant its table
+// chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64. The first rows
+// are the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense
+// tensors.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+#include <random>
+
+#include "bench/kernels/paged_check.h"
+#include "hw/cuda/device_properties.h"
+#include "lessons/attention_check.h"
+#include "lessons/bench.h"
+#include "llamita/error.h"
+#include "ops/attention/attention.h"
+
+namespace llamita::bench {
+namespace {
+
+using lessons::median;
+using lessons::TimedGraph;
+
+struct Case {
+  const char* what;
+  std::vector<int> q_len, kv_len;
+  int heads, kv_heads, dim, window;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> list;
+  for (const int dim : {64, 128})
+    for (const int tokens : {2048, 4096, 8192, 16384}) {
+      const std::vector<int> lengths(size_t(16384 / tokens), tokens);
+      list.push_back({"prefill", lengths, lengths, 16, 16, dim, 0});
+    }
+  list.push_back({"prefill GQA 24/8", {4096}, {4096}, 24, 8, 128, 0});
+  list.push_back({"prefill GQA 32/8", {2048, 2048, 2048, 2048}, {2048, 2048, 2048, 2048}, 32, 8, 64, 0});
+  list.push_back({"ragged", {1, 77, 1500, 513, 2000, 64}, {900, 77, 4100, 513, 2000, 4096}, 32, 8, 128, 0});
+  list.push_back({"window 1024", {8192}, {8192}, 32, 8, 128, 1024});
+  list.push_back({"chunk 512 in 32k", {512}, {32768 + 512}, 8, 1, 128, 0});
+  list.push_back({"decode 1 x 1k", {1}, {1024}, 24, 8, 128, 0});
+  list.push_back({"decode 1 x 2k", {1}, {2048}, 24, 8, 128, 0});
+  list.push_back({"decode 1 x 32k", {1}, {32768}, 32, 8, 128, 0});
+  list.push_back({"decode 64 x 2k", std::vector<int>(64, 1), std::vector<int>(64, 2048), 24, 8, 128, 0});
+  list.push_back({"decode 64 x 4k", std::vector<int>(64, 1), std::vector<int>(64, 4096), 32, 8, 128, 0});
+  return list;
+}
+
+// One case's tensors on the card. Pages are shuffled; what no sequence uses is NaN.
+class Problem {
+ public:
+  Problem(const Case& c, uint64_t seed, const cuda::Stream& stream) : case_(c), stream_(stream) {
+    std::mt19937_64 random(seed);
+    const size_t sequences = c.q_len.size();
+    q_start_.push_back(0);
+    for (const int length : c.q_len) q_start_.push_back(q_start_.back() + length);
+    int pages = 0, max_blocks = 1;
+    for (const int length : c.kv_len) {
+      const int blocks = (length + kPageTokens - 1) / kPageTokens;
+      pages += blocks;
+      max_blocks = std::max(max_blocks, blocks);
+    }
+    pages_ = pages;
+    max_blocks_ = max_blocks;
+    std::vector<int32_t> order(static_cast<size_t>(pages));
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), random);
+    table_.assign(sequences * size_t(max_blocks), -1);
+    size_t next = 0;
+    for (size_t b = 0; b < sequences; ++b)
+      for (int i = 0; i < (c.kv_len[b] + kPageTokens - 1) / kPageTokens; ++i)
+        table_[b * size_t(max_blocks) + size_t(i)] = order[next++];
+    const size_t cache = size_t(pages) * size_t(c.kv_heads) * kPageTokens * size_t(c.dim);
+    k_ = filled(cache, seed + 1);
+    v_ = filled(cache, seed + 2);
+    poison_tails();
+    q_ = filled(size_t(tokens()) * size_t(c.heads) * size_t(c.dim), seed + 3);
+    out_ = cuda::allocate_storage(q_.bytes(), 0);
+    cuda::fill_async(out_.data(), 0xFF, out_.bytes(), stream);
+    d_q_start_ = upload(q_start_);
+    d_kv_len_ = upload(c.kv_len);
+    d_table_ = upload(table_);
+    plan_ = plan_attention(q_start_, c.kv_len);
+    stream.synchronize();
+  }
+
+  int tokens() const { return q_start_.back(); }
+  double flop() const {
+    double pairs = 0;
+    for (size_t b = 0; b < case_.q_len.size(); ++b)
+      for (int i = 0; i < case_.q_len[b]; ++i) pairs += keys_of(b, i).second - keys_of(b, i).first;
+    return 4 * pairs * case_.heads * case_.dim;
+  }
+  double kv_bytes() const {
+    double keys = 0;
+    for (size_t b = 0; b < case_.q_len.size(); ++b)
+      keys += keys_of(b, case_.q_len[b] - 1).second - keys_of(b, 0).first;
+    return keys * 4 * case_.kv_heads * case_.dim;
+  }
+
+  void run(Context& context) const {
+    const Device device{DeviceKind::cuda, 0};
+    const int64_t B = static_cast<int64_t>(case_.q_len.size());
+    const auto cache = [&](const Storage& s) {
+      return Tensor(s.data(), DType::bf16, {pages_, case_.kv_heads, kPageTokens, case_.dim}, device);
+    };
+    attention({.q = Tensor(q_.data(), DType::bf16, {tokens(), case_.heads, case_.dim}, device),
+               .k_cache = cache(k_),
+               .v_cache = cache(v_),
+               .q_start = Tensor(d_q_start_.data(), DType::i32, {B + 1}, device),
+               .kv_len = Tensor(d_kv_len_.data(), DType::i32, {B}, device),
+               .block_table = Tensor(d_table_.data(), DType::i32, {B, max_blocks_}, device),
+               .plan = &plan_,
+               .scale = 1 / std::sqrt(static_cast<float>(case_.dim)),
+               .window = case_.window,
+               .out = Tensor(out_.data(), DType::bf16, {tokens(), case_.heads, case_.dim}, device)},
+              context);
+  }
+
+  // NMSE of about 256 rows: the first and last of every sequence and some between.
+  double error() const {
+    const Storage sums = cuda::allocate_storage(2 * sizeof(double), 0);
+    cuda::fill_async(sums.data(), 0, sums.bytes(), stream_);
+    const auto at = [](const Storage& s) { return static_cast<const __nv_bfloat16*>(s.data()); };
+    for (size_t b = 0; b < case_.q_len.size(); ++b) {
+      const int step = std::max(1, case_.q_len[b] * static_cast<int>(case_.q_len.size()) / 128);
+      for (int i = 0, n = 0; i < case_.q_len[b]; ++n) {
+        const int head = n * 7 % case_.heads;
+        const auto [begin, end] = keys_of(b, i);
+        const int64_t row = (int64_t{q_start_[b] + i} * case_.heads + head) * case_.dim;
+        judge_row({.q = at(q_) + row,
+                   .k = at(k_),
+                   .v = at(v_),
+                   .pages = static_cast<const int32_t*>(d_table_.data()) + b * size_t(max_blocks_),
+                   .out = at(out_) + row,
+                   .kv_heads = case_.kv_heads,
+                   .kv_head = head / (case_.heads / case_.kv_heads),
+                   .dim = case_.dim,
+                   .begin = begin,
+                   .end = end,
+                   .scale = 1 / std::sqrt(static_cast<float>(case_.dim))},
+                  static_cast<double*>(sums.data()), stream_.get());
+        if (i == case_.q_len[b] - 1) break;
+        i = std::min(i + step, case_.q_len[b] - 1);
+      }
+    }
+    double host[2] = {};
+    cuda::copy_async(host, sums.data(), sizeof host, stream_);
+    stream_.synchronize();
+    return host[0] / host[1];
+  }
+
+ private:
+  std::pair<int, int> keys_of(size_t b, int i) const {
+    const int end = case_.kv_len[b] - case_.q_len[b] + i + 1;
+    return {case_.window > 0 ? std::max(0, end - case_.window) : 0, end};
+  }
+  Storage filled(size_t elements, uint64_t seed) const {
+    Storage storage = cuda::allocate_storage(elements * 2, 0);
+    lessons::fill_uniform(static_cast<__nv_bfloat16*>(storage.data()), elements, seed, stream_);
+    return storage;
+  }
+  // Rows of last pages behind their sequences' ends.
+  void poison_tails() {
+    for (size_t b = 0; b < case_.kv_len.size(); ++b) {
+      const int used = case_.kv_len[b] % kPageTokens;
+      if (used == 0) continue;
+      const int64_t page = table_[b * size_t(max_blocks_) + size_t(case_.kv_len[b] / kPageTokens)];
+      for (const Storage* cache : {&k_, &v_})
+        for (int head = 0; head < case_.kv_heads; ++head) {
+          const int64_t row = (page * case_.kv_heads + head) * kPageTokens + used;
+          cuda::fill_async(static_cast<__nv_bfloat16*>(cache->data()) + row * case_.dim, 0xFF,
+                           size_t(kPageTokens - used) * size_t(case_.dim) * 2, stream_);
+        }
+    }
+  }
+  Storage upload(const std::vector<int32_t>& values) const {
+    Storage storage = cuda::allocate_storage(values.size() * sizeof(int32_t), 0);
+    cuda::copy_async(storage.data(), values.data(), storage.bytes(), stream_);
+    return storage;
+  }
+
+  Case case_;
+  const cuda::Stream& stream_;
+  std::vector<int32_t> q_start_, table_;
+  int64_t pages_ = 0, max_blocks_ = 0;
+  Storage q_, k_, v_, out_, d_q_start_, d_kv_len_, d_table_;
+  AttentionPlan plan_;
+};
+
+bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::Stream& stream,
+              uint64_t seed) {
+  const Problem first(c, seed, stream), second(c, seed + 7, stream);  // in turn
+  Arena arena(cuda::allocate_storage(size_t{512} << 20, 0), {DeviceKind::cuda, 0});
+  Context context(stream, arena,
+                  {.device = DeviceKind::cuda,
+                   .activation = DType::bf16,
+                   .device_index = 0,
+                   .arch = device.arch(),
+                   .sm_count = device.sm_count});
+  std::vector<OpRecord> records;
+  context.record_to(&records);
+  first.run(context);
+  context.record_to(nullptr);
+  const std::string variant = records.empty() ? "?" : std::string(records.back().variant);
+  const auto run = [&](int i) { (i % 2 == 0 ? first : second).run(context); };
+  const TimedGraph once(stream, 2, run);
+  once.microseconds();
+  const TimedGraph graph(stream, std::clamp(static_cast<int>(4000 / once.microseconds()), 2, 128) / 2 * 2,
+                         run);
+  std::vector<double> us;
+  const auto start = std::chrono::steady_clock::now();
+  for (double seconds = 0; seconds < 0.4 || us.size() < 3;) {
+    const double x = graph.microseconds();
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (seconds > 0.15) us.push_back(x);
+  }
+  const double error = first.error(), time = median(us);
+  const bool right = error < 1.2e-5;
+  std::printf(
+      "%-18s q %5d kv %6d heads %2d/%d D %3d  %-16s %9.1f us %7.1f TFLOP/s %6.0f GB/s of KV  NMSE %.1e%s\n",
+      c.what, first.tokens(), *std::max_element(c.kv_len.begin(), c.kv_len.end()), c.heads, c.kv_heads, c.dim,
+      variant.c_str(), time, first.flop() / time * 1e-6, first.kv_bytes() / time * 1e-3, error,
+      right ? "" : "   WRONG");
+  std::fflush(stdout);
+  return right;
+}
+
+int run() {
+  if (cuda::device_count() == 0) {
+    std::printf("bench_attention: skipped, there is no NVIDIA GPU here\n");
+    return 0;
+  }
+  const cuda::DeviceProperties device = cuda::device_properties(0);
+  const cuda::Stream stream;
+  uint64_t seed = std::random_device{}();
+  int bad = 0;
+  for (const Case& c : cases()) bad += run_case(c, device, stream, seed += 101) ? 0 : 1;
+  return bad == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace llamita::bench
+
+int main() {
+  try {
+    return llamita::bench::run();
+  } catch (const llamita::Error& error) {
+    std::printf("bench_attention: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,39 @@
+// StepInputs: one step of the scheduler as the arrays that ForwardBatch wants, on the host. Every device's
+// runner starts from it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "nn/forward_batch.h"
+#include "sched/batch.h"
+
+namespace llamita {
+
+struct StepInputs {
+  enum class LogitsOf { sampled_chunks, all_tokens };
+
+  std::vector<int64_t> kv_slot;                                   // (T)
+  std::vector<int32_t> token_ids, positions;                      // (T)
+  std::vector<int32_t> q_start, kv_len, block_table, logit_rows;  // (B+1), (B), (B, max_blocks), (R)
+  AttentionPlan attention;
+
+  // Takes the place of what was here; the arrays keep their memory. A step that samples nothing gets the
+  // logits of its last token all the same.
+  void read(const sched::Batch& batch, LogitsOf logits_of);
+  // One token a sequence, whose logits all are wanted, made up to `sequences` sequences with such of one
+  // token in `scratch_page`; rows of the block table have `max_blocks` entries, and the plan is that of
+  // sequences which fill them: all that a kernel's launch may depend on is the same for any such step.
+  void pad_decode(int sequences, int max_blocks, int32_t scratch_page);
+
+  int tokens() const { return static_cast<int>(token_ids.size()); }
+  int sequences() const { return static_cast<int>(kv_len.size()); }
+  int rows() const { return static_cast<int>(logit_rows.size()); }
+  int max_blocks() const { return static_cast<int>(block_table.size()) / sequences(); }
+  bool is_decode() const { return tokens() == sequences() && rows() == sequences(); }
+
+  // Over these arrays, which must stay as they are while it is used.
+  ForwardBatch on_host() const;
+};
+
+}  // namespace llamita

@@ -1,0 +1,10 @@
+// The Hopper GEMM for f16.
+#include "ops/linear/gemm_sm90.cuh"
+
+namespace llamita {
+
+void gemm_sm90_f16(const GemmSm90& gemm, int width, Context& context) {
+  gemm_sm90_detail::run<__half>(gemm, width, context);
+}
+
+}  // namespace llamita

@@ -1,0 +1,96 @@
+// sampling for a caller that wants its tokens on the host at once: a copy of the logits goes through
+// device_sampling. Probabilities are worked out on the host, from the rows that ask for them.
+#include "ops/sampling/variants.h"
+
+#if LLAMITA_HAVE_CUDA
+
+#include "hw/cuda/memory.h"
+#include "hw/cuda/stream.h"
+#include "ops/sampling/steps.h"
+
+namespace llamita {
+
+namespace {
+
+struct Upload {
+  std::vector<DeviceSamplingRow> rows;
+  std::vector<DeviceBias> bias;
+  std::vector<DeviceSeen> seen;
+};
+
+Upload parameters(std::span<const SamplingRow> rows) {
+  Upload upload;
+  for (const SamplingRow& row : rows) {
+    DeviceSamplingRow out{.temperature = row.temperature,
+                          .top_p = row.top_p,
+                          .min_p = row.min_p,
+                          .repetition_penalty = row.repetition_penalty,
+                          .frequency_penalty = row.frequency_penalty,
+                          .presence_penalty = row.presence_penalty,
+                          .top_k = row.top_k,
+                          .choice = row.choice,
+                          .seed = row.seed,
+                          .position = row.position,
+                          .bias_begin = static_cast<int32_t>(upload.bias.size()),
+                          .seen_begin = static_cast<int32_t>(upload.seen.size())};
+    for (const auto& [token, value] : row.logit_bias) upload.bias.push_back({token, value});
+    for (const SeenToken& seen : row.seen) upload.seen.push_back({seen.token, seen.in_reply});
+    out.bias_end = static_cast<int32_t>(upload.bias.size());
+    out.seen_end = static_cast<int32_t>(upload.seen.size());
+    upload.rows.push_back(out);
+  }
+  return upload;
+}
+
+// Values of the host as (n, sizeof) bytes on the device; undefined when there are none.
+template <class T>
+Tensor to_device(const std::vector<T>& values, Context& context) {
+  if (values.empty()) return {};
+  const Tensor out =
+      context.arena().take(DType::u8, {static_cast<int64_t>(values.size()), static_cast<int64_t>(sizeof(T))});
+  cuda::copy_async(out.data(), values.data(), values.size() * sizeof(T), context.stream());
+  return out;
+}
+
+}  // namespace
+
+int64_t sampling_cuda_round_trip_scratch(const SamplingArgs& args, const Caps& caps) {
+  const int64_t R = args.logits.dim(0);
+  constexpr int64_t kParameters = 64 + 4;  // a row; biases and seen tokens are few, and the arena grows
+  return args.logits.bytes() + R * kParameters +
+         device_sampling_scratch({.logits = args.logits, .vocab_limit = args.vocab_limit}, caps) + 256;
+}
+
+void sampling_cuda_round_trip(const SamplingArgs& args, Context& context) {
+  const int64_t R = args.logits.dim(0), V = args.logits.dim(1);
+  if (R == 0) return;
+  const Arena::Scope scope(context.arena());
+  const Upload upload = parameters(args.rows);
+  const Tensor logits = context.arena().take(DType::f32, {R, V});
+  cuda::copy_async(logits.data(), args.logits.data(), static_cast<size_t>(logits.bytes()), context.stream());
+  const Tensor tokens = context.arena().take(DType::i32, {R});
+  device_sampling({.logits = logits,
+                   .vocab_limit = args.vocab_limit,
+                   .rows = to_device(upload.rows, context),
+                   .bias = to_device(upload.bias, context),
+                   .seen = to_device(upload.seen, context),
+                   .tokens = tokens},
+                  context);
+  std::vector<int32_t> chosen(static_cast<size_t>(R));
+  cuda::copy_async(chosen.data(), tokens.data(), chosen.size() * sizeof(int32_t), context.stream());
+  context.stream().synchronize();
+  std::vector<float> row(static_cast<size_t>(args.vocab_limit));
+  for (size_t r = 0; r < chosen.size(); ++r) {
+    args.out[r] = {};
+    args.out[r].token = chosen[r];
+    if (chosen[r] < 0 || args.rows[r].logprobs < 0) continue;
+    const float* raw = static_cast<const float*>(args.logits.data()) + static_cast<int64_t>(r) * V;
+    cuda::copy_async(row.data(), raw, row.size() * sizeof(float), context.stream());
+    context.stream().synchronize();
+    sampling_steps::report_probabilities(row, args.rows[r].logprobs, args.out[r]);
+  }
+}
+
+}  // namespace llamita
+
+#endif

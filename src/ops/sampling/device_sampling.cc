@@ -1,0 +1,47 @@
+#include "ops/sampling/device_sampling.h"
+
+#include "ops/cuda.h"
+#include "ops/sampling/integer_weight.h"
+#include "ops/sampling/variants.h"
+#include "ops/shape_check.h"
+
+namespace llamita {
+
+namespace {
+
+void check(const DeviceSamplingArgs& args) {
+  const int64_t R = args.logits.dim(0), V = args.logits.dim(1);
+  check_shape("device_sampling", "logits", args.logits, DType::f32, {{"R", R}, {"V", V}});
+  LLAMITA_CHECK(args.vocab_limit >= 1 && args.vocab_limit <= V && args.vocab_limit < kMaxVocab,
+                "device_sampling: vocab_limit ", args.vocab_limit, " for ", args.logits.shape_text());
+  check_shape("device_sampling", "rows", args.rows, DType::u8,
+              {{"R", R}, {"bytes", sizeof(DeviceSamplingRow)}});
+  check_shape("device_sampling", "tokens", args.tokens, DType::i32, {{"R", R}});
+}
+
+Cost cost(const DeviceSamplingArgs& args) {
+  const auto elems = static_cast<double>(args.logits.elems());
+  return {elems * sizeof(float), static_cast<double>(args.logits.dim(0)) * sizeof(int32_t), elems * 20};
+}
+
+#if LLAMITA_HAVE_CUDA
+constexpr Variant<DeviceSamplingArgs> kVariants[] = {
+    {.name = "block_select",
+     .supports = on_cuda,
+     .estimate_us = [](const DeviceSamplingArgs& args,
+                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .run = device_sampling_block_select,
+     .scratch_bytes = device_sampling_scratch},
+};
+#else
+constexpr std::span<const Variant<DeviceSamplingArgs>> kVariants;  // there is no device
+#endif
+
+}  // namespace
+
+const Op<DeviceSamplingArgs>& device_sampling_op() {
+  static constexpr Op<DeviceSamplingArgs> kOp{"device_sampling", check, cost, kVariants};
+  return kOp;
+}
+
+}  // namespace llamita

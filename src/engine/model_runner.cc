@@ -79,6 +79,11 @@ ForwardBatch ModelRunner::forward_batch() {
       Tensor::of(block_table_.data(), {sequences, static_cast<int64_t>(block_table_.size()) / sequences});
   batch.logit_rows = Tensor::of(logit_rows_.data(), {static_cast<int64_t>(logit_rows_.size())});
   batch.plan = &attention_;
+  if (!hidden_.empty()) {
+    hidden_out_.assign(static_cast<size_t>(model_.config().layers) + 1, Tensor());
+    hidden_out_.back() = Tensor::of(hidden_.data(), {tokens, model_.config().hidden});
+    batch.hidden_out = &hidden_out_;
+  }
   return batch;
 }
 
@@ -92,9 +97,10 @@ Tensor ModelRunner::forward() {
   return logits;
 }
 
-std::span<const SampledToken> ModelRunner::step(const sched::Batch& batch,
-                                                std::span<const SamplingRow> rows) {
+std::span<const SampledToken> ModelRunner::step(const sched::Batch& batch, std::span<const SamplingRow> rows,
+                                                bool keep_hidden) {
   prepare(batch, LogitsOf::sampled_chunks);
+  hidden_.assign(keep_hidden ? token_ids_.size() * static_cast<size_t>(model_.config().hidden) : 0, 0.0f);
   const Arena::Scope scope(*arena_);
   const Tensor logits = forward();
   sampled_.assign(rows.size(), {});
@@ -106,8 +112,16 @@ std::span<const SampledToken> ModelRunner::step(const sched::Batch& batch,
   return sampled_;
 }
 
+std::span<const float> ModelRunner::hidden(int token) const {
+  const auto width = static_cast<size_t>(model_.config().hidden);
+  const size_t begin = static_cast<size_t>(token) * width;
+  LLAMITA_CHECK(begin + width <= hidden_.size(), "the state of token ", token, " was not kept");
+  return std::span(hidden_).subspan(begin, width);
+}
+
 void ModelRunner::step_logits(const sched::Batch& batch, std::vector<float>& out) {
   prepare(batch, LogitsOf::all_tokens);
+  hidden_.clear();
   const Arena::Scope scope(*arena_);
   const Tensor logits = forward();
   out.insert(out.end(), logits.ptr<float>(), logits.ptr<float>() + logits.elems());

@@ -21,8 +21,11 @@ class ModelRunner {
   ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
 
   // Runs one step. `rows`: one for each chunk that samples, in order; so are the results, which live until
-  // the next step.
-  std::span<const SampledToken> step(const sched::Batch& batch, std::span<const SamplingRow> rows);
+  // the next step. `keep_hidden`: hidden() can be asked for until then.
+  std::span<const SampledToken> step(const sched::Batch& batch, std::span<const SamplingRow> rows,
+                                     bool keep_hidden = false);
+  // (C): the final-norm state of token `token` of the step's tokens.
+  std::span<const float> hidden(int token) const;
   // Runs one step and appends the logits (V each) of every token to `out`. At most batch_sequences tokens.
   void step_logits(const sched::Batch& batch, std::vector<float>& out);
 
@@ -53,6 +56,8 @@ class ModelRunner {
   std::vector<int64_t> kv_slot_;
   AttentionPlan attention_;
   std::vector<SampledToken> sampled_;
+  std::vector<float> hidden_;       // (T, C) or empty
+  std::vector<Tensor> hidden_out_;  // see ForwardBatch; only the last one has memory
 };
 
 // What kernels may rely on here: this machine's instruction set and the pool's threads.

@@ -22,6 +22,7 @@ struct ForwardBatch {
   const AttentionPlan* plan = nullptr;
   // When set (layers+1 of them, (T, C) f32), the residual stream is copied out: the embedding, then after
   // each layer; the last one is taken after the final norm, as Hugging Face's hidden_states has it.
+  // Undefined ones, the last excepted, are left out.
   std::vector<Tensor>* hidden_out = nullptr;
 };
 

@@ -28,6 +28,7 @@ void Head::normalise(const Tensor& x, const Tensor& out, Context& context) const
 void keep_hidden(const Tensor& x, const ForwardBatch& batch, int index, const Context& context) {
   if (batch.hidden_out == nullptr || context.dry_run()) return;
   const Tensor& out = batch.hidden_out->at(static_cast<size_t>(index));
+  if (!out.defined()) return;
   LLAMITA_CHECK(out.bytes() == x.bytes(), "hidden_out is ", out.shape_text(), " for ", x.shape_text());
   std::memcpy(out.data(), x.data(), static_cast<size_t>(x.bytes()));
 }

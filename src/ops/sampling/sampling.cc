@@ -24,6 +24,9 @@ void check(const SamplingArgs& args) {
                       row.min_p >= 0 && row.min_p <= 1 && row.repetition_penalty > 0,
                   "sampling: temperature ", row.temperature, ", top_k ", row.top_k, ", top_p ", row.top_p,
                   ", min_p ", row.min_p, ", repetition_penalty ", row.repetition_penalty);
+    const size_t words = (static_cast<size_t>(args.vocab_limit) + 31) / 32;
+    LLAMITA_CHECK(row.allowed.empty() || row.allowed.size() >= words, "sampling: ", row.allowed.size(),
+                  " words of allowed tokens for ", args.vocab_limit);
   }
 }
 

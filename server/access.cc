@@ -43,7 +43,9 @@ std::string_view host_name(std::string_view host) {
 }
 
 bool is_ip_address(std::string_view host) {
-  const auto among = [&](std::string_view letters) { return host.find_first_not_of(letters) == std::string_view::npos; };
+  const auto among = [&](std::string_view letters) {
+    return host.find_first_not_of(letters) == std::string_view::npos;
+  };
   if (host.find(':') != std::string_view::npos) return among("0123456789abcdefABCDEF:.%");
   return !host.empty() && among("0123456789.");
 }
@@ -69,7 +71,8 @@ void check_config(const ServerConfig& config) {
 }
 
 Access::Access(const ServerConfig& config)
-    : origins_(config.cors_origins), local_without_key_(config.api_keys.empty() && is_loopback(config.address)) {
+    : origins_(config.cors_origins),
+      local_without_key_(config.api_keys.empty() && is_loopback(config.address)) {
   for (const std::string& key : config.api_keys) key_digests_.push_back(digest(key));
 }
 
@@ -103,7 +106,8 @@ void Access::check(const HttpRequest& request, bool open) const {
   if (open || key_digests_.empty()) return;
   const std::string_view key = bearer(request);
   if (key.empty()) {
-    throw ApiError(401, "an API key is needed: send the header 'Authorization: Bearer KEY'", {}, "missing_api_key");
+    throw ApiError(401, "an API key is needed: send the header 'Authorization: Bearer KEY'", {},
+                   "missing_api_key");
   }
   if (!knows(key)) throw ApiError(401, "this API key is not known here", {}, "invalid_api_key");
 }
@@ -120,7 +124,8 @@ Headers Access::cors_headers(const HttpRequest& request) const {
 
 HttpResponse Access::preflight(const HttpRequest& request) const {
   HttpResponse response{204, cors_headers(request), {}};
-  if (response.headers.empty()) return error_response(ApiError(403, "pages of this origin may not call the server"));
+  if (response.headers.empty())
+    return error_response(ApiError(403, "pages of this origin may not call the server"));
   response.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
   response.headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type");
   response.headers.emplace_back("Access-Control-Max-Age", "600");

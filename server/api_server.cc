@@ -41,9 +41,9 @@ ApiServer::~ApiServer() {
 
 void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   engine_ = std::move(engine);
-  created_ = std::chrono::duration_cast<std::chrono::seconds>(
-                 std::chrono::system_clock::now().time_since_epoch())
-                 .count();
+  created_ =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
   if (config_.model_names.empty()) config_.model_names = {engine_->info().name};
   metrics_.set_model(config_.model_names[0]);
   host_ = std::make_shared<GenerationHost>();
@@ -116,7 +116,8 @@ HttpResponse ApiServer::refuse(int status, const std::string& message) {
   return error_response(ApiError(status, message));
 }
 
-void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply, HttpResponse response) {
+void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply,
+                     HttpResponse response) {
   const Headers cors = access_.cors_headers(request);
   if (request.method != "OPTIONS") response.headers.insert(response.headers.end(), cors.begin(), cors.end());
   const bool known = std::any_of(routes().begin(), routes().end(),
@@ -218,8 +219,9 @@ void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_pt
     if (status != 0) metrics_.replied(route, status);
     generations_.erase(key);
   };
-  auto generation = std::make_shared<Generation>(host_, endpoint, std::move(request.body), access_.salt(request),
-                                                 access_.cors_headers(request), reply, done);
+  auto generation =
+      std::make_shared<Generation>(host_, endpoint, std::move(request.body), access_.salt(request),
+                                   access_.cors_headers(request), reply, done);
   // Weak, because the reply is the generation's and would keep it for ever.
   reply->when_gone([weak = std::weak_ptr(generation)] {
     if (const auto generation = weak.lock()) generation->abandon();
@@ -287,10 +289,12 @@ void ApiServer::detokenize(HttpRequest& request, std::shared_ptr<HttpReply> repl
     const Json* list = fields.take("tokens");
     std::vector<std::string> warnings;
     fields.finish(config_.lenient, warnings);
-    if (list == nullptr || !list->is_array()) throw ApiError(400, "tokens must be an array of token ids", "tokens");
+    if (list == nullptr || !list->is_array())
+      throw ApiError(400, "tokens must be an array of token ids", "tokens");
     std::vector<int32_t> tokens;
     for (const Json& token : list->as_array("")) {
-      const bool good = token.is_integer() && token.as_int("") >= 0 && token.as_int("") < engine->info().vocab_size;
+      const bool good =
+          token.is_integer() && token.as_int("") >= 0 && token.as_int("") < engine->info().vocab_size;
       if (!good) throw ApiError(400, "tokens has an entry that is no id of the vocabulary", "tokens");
       tokens.push_back(static_cast<int32_t>(token.as_int("")));
     }
@@ -332,9 +336,10 @@ bool ApiServer::stalled() {
   const EngineStats stats = engine_->stats();
   const bool now = stats.busy && std::chrono::steady_clock::now() - stats.progress_at > config_.stall_timeout;
   if (now && !stalled_) {
-    log_line(LogLevel::error, cat("the engine has made no progress for ", config_.stall_timeout.count(),
-                                  " ms: ", stats.running, " sequences running, ", stats.waiting, " waiting, ",
-                                  stats.blocks_used, " of ", stats.blocks, " blocks used, ", stats.steps, " steps"));
+    log_line(LogLevel::error,
+             cat("the engine has made no progress for ", config_.stall_timeout.count(),
+                 " ms: ", stats.running, " sequences running, ", stats.waiting, " waiting, ",
+                 stats.blocks_used, " of ", stats.blocks, " blocks used, ", stats.steps, " steps"));
   }
   return stalled_ = now;
 }

@@ -48,7 +48,7 @@ class ApiServer {
     const char* method;
     const char* path;
     void (ApiServer::*run)(HttpRequest&, std::shared_ptr<HttpReply>);
-    bool open;           // needs no API key
+    bool open;  // needs no API key
     bool needs_engine;
   };
   static const std::vector<Route>& routes();
@@ -84,7 +84,8 @@ class ApiServer {
   std::atomic<bool> draining_ = false;
   bool stalled_ = false;
   std::unordered_map<uint64_t, std::shared_ptr<Generation>> generations_;
-  std::unordered_map<uint64_t, std::pair<std::shared_ptr<HttpReply>, HttpRequest>> replies_;  // of on_worker()
+  std::unordered_map<uint64_t, std::pair<std::shared_ptr<HttpReply>, HttpRequest>>
+      replies_;  // of on_worker()
   uint64_t next_key_ = 0;
   std::unique_ptr<Worker> worker_;
 };

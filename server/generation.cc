@@ -76,7 +76,8 @@ void Generation::submit_all() {
     prepared.push_back(host_->engine->prepare(request));
     if (!request_.echo) continue;
     const auto* tokens = std::get_if<std::vector<int32_t>>(&request.prompt);
-    echoes_.push_back(tokens != nullptr ? host_->engine->detokenize(*tokens) : std::get<std::string>(request.prompt));
+    echoes_.push_back(tokens != nullptr ? host_->engine->detokenize(*tokens)
+                                        : std::get<std::string>(request.prompt));
   }
   SubmitOptions options;
   options.priority = request_.priority;
@@ -84,7 +85,8 @@ void Generation::submit_all() {
   options.cache_salt = salt_;
   for (size_t i = 0; i < prepared.size(); ++i) {
     const auto id = host_->engine->submit(
-        prepared[i], options, [self = shared_from_this(), i](const Update& update) { self->on_update(i, update); });
+        prepared[i], options,
+        [self = shared_from_this(), i](const Update& update) { self->on_update(i, update); });
     if (!id && host_->draining()) throw ApiError(503, "the server is shutting down");
     if (!id) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
     const std::lock_guard lock(mutex_);
@@ -114,8 +116,9 @@ void Generation::opened() {
   left_ = prompts;
   completions_.resize(prompts);
   last_token_.resize(prompts * static_cast<size_t>(request_.n));
-  format_ = make_format(request_, {random_id(id_prefix(endpoint_)), host_->model, unix_time(), host_->fingerprint},
-                        std::move(echoes_));
+  format_ =
+      make_format(request_, {random_id(id_prefix(endpoint_)), host_->model, unix_time(), host_->fingerprint},
+                  std::move(echoes_));
   open_ = true;
   if (request_.stream) {
     headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
@@ -150,7 +153,8 @@ void Generation::take_step(Step& step, std::string& out) {
   if (request_.stream && !failed) out += format_->update(step.prompt, step.delta);
   if (!step.done) return;
   for (const Choice& choice : step.done->choices) {
-    if (choice.finish == FinishReason::error) error_ = choice.error.empty() ? "the request failed" : choice.error;
+    if (choice.finish == FinishReason::error)
+      error_ = choice.error.empty() ? "the request failed" : choice.error;
   }
   completions_[step.prompt] = *std::move(step.done);
   --left_;
@@ -158,7 +162,8 @@ void Generation::take_step(Step& step, std::string& out) {
 
 void Generation::record(const Step& step) {
   if (step.tokens > 0 && request_.n > step.delta.choice) {
-    auto& last = last_token_[step.prompt * static_cast<size_t>(request_.n) + static_cast<size_t>(step.delta.choice)];
+    auto& last =
+        last_token_[step.prompt * static_cast<size_t>(request_.n) + static_cast<size_t>(step.delta.choice)];
     if (last) {
       host_->metrics->next_tokens(seconds(step.at - *last), step.tokens);
     } else {

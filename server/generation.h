@@ -1,7 +1,7 @@
 // Generation: one request to a model, from its body to the last byte of its reply. It lives on three threads:
 // the worker parses and prepares it, the engine's step thread reports its tokens, the I/O thread writes them.
-// The step thread only appends to a bounded queue and never waits; a client that leaves cancels the request in
-// whatever phase it is.
+// The step thread only appends to a bounded queue and never waits; a client that leaves cancels the request
+// in whatever phase it is.
 #pragma once
 
 #include <atomic>
@@ -25,7 +25,7 @@ namespace llamita::server {
 // What generations need of the server around them.
 struct GenerationHost {
   std::shared_ptr<AsyncEngine> engine;
-  std::function<void(std::function<void()>)> post;  // to the I/O thread, from any thread
+  std::function<void(std::function<void()>)> post;            // to the I/O thread, from any thread
   std::function<void(const std::string& model)> check_model;  // throws ApiError; from any thread
   Metrics* metrics = nullptr;                                 // of the I/O thread
   ParseContext parse;
@@ -40,8 +40,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   using Clock = std::chrono::steady_clock;
   // `done` is called once on the I/O thread, when nothing more will be written. `headers` are added to the
   // reply's.
-  Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, std::string body, std::string salt,
-             Headers headers, std::shared_ptr<HttpReply> reply, std::function<void(int status)> done);
+  Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, std::string body,
+             std::string salt, Headers headers, std::shared_ptr<HttpReply> reply,
+             std::function<void(int status)> done);
 
   // On a worker.
   void prepare_and_submit();

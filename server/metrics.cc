@@ -137,7 +137,8 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
   line("generation_tokens_total", "counter", "Tokens generated.", count(stats.generated_tokens), out);
   line("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.",
        count(stats.prefix_query_tokens), out);
-  line("prefix_cache_hits_total", "counter", "Prompt tokens found there.", count(stats.prefix_hit_tokens), out);
+  line("prefix_cache_hits_total", "counter", "Prompt tokens found there.", count(stats.prefix_hit_tokens),
+       out);
   line("engine_steps_total", "counter", "Steps of the engine.", count(stats.steps), out);
   const std::string config = cat(prefix_, ":cache_config_info");
   header(config, "gauge", "How the KV cache is laid out.", out);
@@ -151,7 +152,8 @@ void Metrics::render_process(const HttpCounts& http, std::string& out) const {
   out += cat("llamita_slow_readers_dropped_total ", http.slow_readers_dropped, "\n");
   header("llamita_http_replies_total", "counter", "Replies by route and status.", out);
   for (const auto& [key, count] : replies_) {
-    out += cat("llamita_http_replies_total{route=\"", escaped(key.first), "\",status=\"", key.second, "\"} ", count, "\n");
+    out += cat("llamita_http_replies_total{route=\"", escaped(key.first), "\",status=\"", key.second, "\"} ",
+               count, "\n");
   }
   header("process_resident_memory_bytes", "gauge", "Resident memory.", out);
   out += cat("process_resident_memory_bytes ", resident_bytes(), "\n");
@@ -170,7 +172,8 @@ std::string Metrics::render(const EngineStats* stats, const HttpCounts& http) co
   histogram("time_to_first_token_seconds", "From a request's arrival to its first token.", first_token_, out);
   histogram("inter_token_latency_seconds", "Between a reply's tokens.", next_token_, out);
   histogram("time_per_output_token_seconds", "The same under its older name.", next_token_, out);
-  histogram("request_time_per_output_token_seconds", "Mean over a reply's tokens after the first.", per_token_, out);
+  histogram("request_time_per_output_token_seconds", "Mean over a reply's tokens after the first.",
+            per_token_, out);
   histogram("e2e_request_latency_seconds", "From a request's arrival to its end.", request_, out);
   histogram("request_queue_time_seconds", "Waiting.", queue_, out);
   histogram("request_prefill_time_seconds", "In prefill.", prefill_, out);

@@ -53,8 +53,10 @@ class Metrics {
   void render_engine(const EngineStats& stats, std::string& out) const;
   void render_process(const HttpCounts& http, std::string& out) const;
   std::string labels() const;
-  void line(std::string_view name, std::string_view type, std::string_view help, double value, std::string& out) const;
-  void histogram(std::string_view name, std::string_view help, const Histogram& values, std::string& out) const;
+  void line(std::string_view name, std::string_view type, std::string_view help, double value,
+            std::string& out) const;
+  void histogram(std::string_view name, std::string_view help, const Histogram& values,
+                 std::string& out) const;
 
   std::string prefix_, model_;
   std::map<std::string, int64_t> reasons_{{"abort", 0}, {"error", 0}, {"length", 0}, {"stop", 0}};

@@ -17,7 +17,8 @@ const ServerConfig& checked(const ServerConfig& config) {
 
 Server::Server(const ServerConfig& config)
     : config_(checked(config)), http_(config.address, config.port, config.http) {
-  api_ = std::make_unique<ApiServer>(config_, [this](std::function<void()> task) { http_.post(std::move(task)); });
+  api_ = std::make_unique<ApiServer>(config_,
+                                     [this](std::function<void()> task) { http_.post(std::move(task)); });
   http_.handle([this](HttpRequest request, std::shared_ptr<HttpReply> reply) {
     api_->handle(std::move(request), std::move(reply));
   });

@@ -66,9 +66,9 @@ Json::Object ChatFormat::frame(const char* object) const {
 std::string ChatFormat::chunk(int choice, Json::Object delta, Json logprobs, Json finish) const {
   Json::Object out = frame("chat.completion.chunk");
   out.emplace_back("choices", Json(Json::Array{Json(Json::Object{{"index", Json(int64_t{choice})},
-                                                                  {"delta", Json(std::move(delta))},
-                                                                  {"logprobs", std::move(logprobs)},
-                                                                  {"finish_reason", std::move(finish)}})}));
+                                                                 {"delta", Json(std::move(delta))},
+                                                                 {"logprobs", std::move(logprobs)},
+                                                                 {"finish_reason", std::move(finish)}})}));
   if (include_usage_) out.emplace_back("usage", Json());
   return event(Json(std::move(out)));
 }

@@ -10,7 +10,8 @@ namespace {
 double finite(float logprob) { return std::isfinite(logprob) ? double{logprob} : -9999.0; }
 
 int64_t characters(const std::string& text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+  return std::count_if(text.begin(), text.end(),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
 }
 
 }  // namespace
@@ -46,7 +47,8 @@ Json CompletionFormat::logprobs_json(const std::vector<TokenInfo>& infos, int64_
     values.push_back(Json(finite(info.chosen.logprob)));
     Json::Object top;
     for (const TokenLogprob& entry : info.top) {
-      const bool twice = std::any_of(top.begin(), top.end(), [&](const auto& old) { return old.first == entry.text; });
+      const bool twice =
+          std::any_of(top.begin(), top.end(), [&](const auto& old) { return old.first == entry.text; });
       if (!twice) top.emplace_back(entry.text, Json(finite(entry.logprob)));
     }
     tops.push_back(Json(std::move(top)));
@@ -75,11 +77,12 @@ std::string CompletionFormat::begin() {
 std::string CompletionFormat::update(size_t prompt, const Delta& delta) {
   if (delta.text.empty() && delta.logprobs.empty() && !delta.finished) return {};
   const size_t index = prompt * static_cast<size_t>(n_) + static_cast<size_t>(delta.choice);
-  Json logprobs = logprobs_ && !delta.logprobs.empty() ? logprobs_json(delta.logprobs, offsets_[index]) : Json();
+  Json logprobs =
+      logprobs_ && !delta.logprobs.empty() ? logprobs_json(delta.logprobs, offsets_[index]) : Json();
   Json finish = delta.finished ? Json(finish_name(delta.finish, false)) : Json();
   Json::Object out = frame();
-  out.emplace_back("choices", Json(Json::Array{choice(static_cast<int64_t>(index), delta.text, std::move(logprobs),
-                                                      std::move(finish))}));
+  out.emplace_back("choices", Json(Json::Array{choice(static_cast<int64_t>(index), delta.text,
+                                                      std::move(logprobs), std::move(finish))}));
   if (include_usage_) out.emplace_back("usage", Json());
   return event(Json(std::move(out)));
 }
@@ -101,8 +104,9 @@ Json CompletionFormat::whole(const std::vector<Completion>& done) {
     for (const Choice& reply : done[i].choices) {
       int64_t offset = 0;
       Json logprobs = logprobs_ ? logprobs_json(reply.logprobs, offset) : Json();
-      choices.push_back(choice(static_cast<int64_t>(choices.size()), (echoes_.empty() ? "" : echoes_[i]) + reply.text,
-                               std::move(logprobs), Json(finish_name(reply.finish, false))));
+      choices.push_back(choice(static_cast<int64_t>(choices.size()),
+                               (echoes_.empty() ? "" : echoes_[i]) + reply.text, std::move(logprobs),
+                               Json(finish_name(reply.finish, false))));
     }
   }
   Json::Object out = frame();

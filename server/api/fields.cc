@@ -82,7 +82,8 @@ void Fields::ignore(std::initializer_list<std::string_view> names) {
 void Fields::unsupported(std::string_view name, std::string_view neutral, std::string_view instead) {
   const Json* value = take(name);
   if (value == nullptr || value->dump() == neutral) return;
-  throw ApiError(400, cat(path_of(name), " is not supported by this server", instead.empty() ? "" : "; ", instead),
+  throw ApiError(400,
+                 cat(path_of(name), " is not supported by this server", instead.empty() ? "" : "; ", instead),
                  path_of(name), "unsupported_parameter");
 }
 
@@ -91,7 +92,9 @@ void Fields::finish(bool lenient, std::vector<std::string>& warnings) const {
     if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
     const std::string shown = printable(name);
     if (!lenient) {
-      throw ApiError(400, cat("there is no field ", shown, path_.empty() ? "" : " in ", path_, " (--lenient lets the server ignore it)"),
+      throw ApiError(400,
+                     cat("there is no field ", shown, path_.empty() ? "" : " in ", path_,
+                         " (--lenient lets the server ignore it)"),
                      path_of(shown.substr(1, shown.size() - 2)), "unknown_parameter");
     }
     warnings.push_back(cat("ignored the unknown field ", shown, path_.empty() ? "" : " in ", path_));

@@ -48,7 +48,8 @@ Message read_message(const Json& value, const std::string& path, const ParseCont
   if (message.role == "developer") message.role = "system";
   if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
       message.role != "tool") {
-    throw ApiError(400, cat(path, ".role must be system, developer, user, assistant or tool"), path + ".role");
+    throw ApiError(400, cat(path, ".role must be system, developer, user, assistant or tool"),
+                   path + ".role");
   }
   const bool assistant = message.role == "assistant";
   if (const Json* calls = assistant ? fields.take("tool_calls") : nullptr) {
@@ -162,7 +163,8 @@ GenerationRequest parse_completion(std::string_view body, const ParseContext& co
   if (prompt == nullptr) throw ApiError(400, "prompt must be given", "prompt");
   const auto prompts = read_prompts(*prompt, "prompt", context.limits.prompts);
   read_common(fields, context, out, params);
-  if (const auto most = fields.integer("max_tokens", 1, INT32_MAX)) params.max_tokens = static_cast<int>(*most);
+  if (const auto most = fields.integer("max_tokens", 1, INT32_MAX))
+    params.max_tokens = static_cast<int>(*most);
   if (const auto top = fields.integer("logprobs", 0, 20)) {
     out.logprobs = true;
     params.logprobs = static_cast<int>(*top);

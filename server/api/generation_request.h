@@ -13,10 +13,10 @@ namespace llamita::server {
 
 // What one request may ask for; flags of `llamita serve`.
 struct ApiLimits {
-  int choices = 8;            // n
-  int prompts = 64;           // of one completion or embedding request
-  int stops = 4;              // stop strings, …
-  size_t stop_bytes = 256;    // … each of at most this length
+  int choices = 8;          // n
+  int prompts = 64;         // of one completion or embedding request
+  int stops = 4;            // stop strings, …
+  size_t stop_bytes = 256;  // … each of at most this length
   size_t schema_bytes = 64 << 10;
   int tools = 128;
   size_t body_values = size_t{1} << 20;  // JSON values in a body

@@ -13,9 +13,7 @@ namespace llamita::server {
 
 std::string event(const Json& json) { return cat("data: ", json.dump(), "\n\n"); }
 
-std::string error_event(const std::string& message) {
-  return event(error_body(ApiError(500, message)));
-}
+std::string error_event(const std::string& message) { return event(error_body(ApiError(500, message))); }
 
 Json usage_json(const std::vector<Completion>& done) {
   int64_t prompt = 0, reply = 0, cached = 0;
@@ -24,11 +22,10 @@ Json usage_json(const std::vector<Completion>& done) {
     reply += completion.completion_tokens;
     cached += completion.cached_tokens;
   }
-  return Json(Json::Object{
-      {"prompt_tokens", Json(prompt)},
-      {"completion_tokens", Json(reply)},
-      {"total_tokens", Json(prompt + reply)},
-      {"prompt_tokens_details", Json(Json::Object{{"cached_tokens", Json(cached)}})}});
+  return Json(Json::Object{{"prompt_tokens", Json(prompt)},
+                           {"completion_tokens", Json(reply)},
+                           {"total_tokens", Json(prompt + reply)},
+                           {"prompt_tokens_details", Json(Json::Object{{"cached_tokens", Json(cached)}})}});
 }
 
 std::string finish_name(FinishReason reason, bool called_tools) {
@@ -44,7 +41,9 @@ double finite(float logprob) { return std::isfinite(logprob) ? double{logprob} :
 Json::Object entry_json(const TokenLogprob& entry) {
   Json::Array bytes;
   for (const char c : entry.text) bytes.push_back(Json(int64_t{static_cast<unsigned char>(c)}));
-  return {{"token", Json(entry.text)}, {"logprob", Json(finite(entry.logprob))}, {"bytes", Json(std::move(bytes))}};
+  return {{"token", Json(entry.text)},
+          {"logprob", Json(finite(entry.logprob))},
+          {"bytes", Json(std::move(bytes))}};
 }
 
 }  // namespace

@@ -31,8 +31,8 @@ void read_stop(Fields& fields, const ApiLimits& limits, SamplingParams& params) 
   }
   for (const std::string& stop : params.stop) {
     if (stop.empty() || stop.size() > limits.stop_bytes) {
-      throw ApiError(400, cat("a stop string must have 1 to ", limits.stop_bytes, " bytes, not ", stop.size()),
-                     "stop");
+      throw ApiError(
+          400, cat("a stop string must have 1 to ", limits.stop_bytes, " bytes, not ", stop.size()), "stop");
     }
   }
 }
@@ -48,7 +48,8 @@ void read_logit_bias(Fields& fields, SamplingParams& params) {
       throw ApiError(400, cat("logit_bias: ", printable(id), " is no token id"), "logit_bias");
     }
     if (!bias.is_number() || !(bias.as_double("") >= -100 && bias.as_double("") <= 100)) {
-      throw ApiError(400, cat("logit_bias of token ", token, " must be a number from -100 to 100"), "logit_bias");
+      throw ApiError(400, cat("logit_bias of token ", token, " must be a number from -100 to 100"),
+                     "logit_bias");
     }
     params.logit_bias.emplace_back(token, static_cast<float>(bias.as_double("")));
   }
@@ -64,13 +65,15 @@ void read_schema(Fields& format, const ApiLimits& limits, Constraint& constraint
   inner.ignore({"name", "description", "strict"});
   const Json* schema = inner.take("schema");
   if (schema == nullptr) {
-    throw ApiError(400, "response_format.json_schema.schema must be given", "response_format.json_schema.schema");
+    throw ApiError(400, "response_format.json_schema.schema must be given",
+                   "response_format.json_schema.schema");
   }
   constraint = {Constraint::Kind::json_schema, schema->dump()};
   if (constraint.text.size() > limits.schema_bytes) {
-    throw ApiError(400, cat("the schema has ", constraint.text.size(), " bytes; at most ", limits.schema_bytes,
-                            " are taken"),
-                   "response_format.json_schema.schema");
+    throw ApiError(
+        400,
+        cat("the schema has ", constraint.text.size(), " bytes; at most ", limits.schema_bytes, " are taken"),
+        "response_format.json_schema.schema");
   }
 }
 
@@ -92,9 +95,9 @@ void read_response_format(Fields& fields, const ApiLimits& limits, Constraint& c
       throw ApiError(400, "grammar and response_format exclude each other", "grammar");
     }
     if (grammar->size() > limits.schema_bytes) {
-      throw ApiError(400, cat("grammar has ", grammar->size(), " bytes; at most ", limits.schema_bytes,
-                              " are taken"),
-                     "grammar");
+      throw ApiError(
+          400, cat("grammar has ", grammar->size(), " bytes; at most ", limits.schema_bytes, " are taken"),
+          "grammar");
     }
     constraint = {Constraint::Kind::gbnf, *grammar};
   }
@@ -125,7 +128,8 @@ std::vector<int32_t> token_ids(const Json::Array& array, const std::string& name
 
 }  // namespace
 
-void read_common(Fields& fields, const ParseContext& context, GenerationRequest& out, SamplingParams& params) {
+void read_common(Fields& fields, const ParseContext& context, GenerationRequest& out,
+                 SamplingParams& params) {
   const ApiLimits& limits = context.limits;
   out.model = fields.text("model").value_or("");
   read_stream(fields, context, out);
@@ -140,13 +144,14 @@ void read_common(Fields& fields, const ParseContext& context, GenerationRequest&
   params.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", 0.01, 100).value_or(1));
   params.frequency_penalty = static_cast<float>(fields.number("frequency_penalty", -2, 2).value_or(0));
   params.presence_penalty = static_cast<float>(fields.number("presence_penalty", -2, 2).value_or(0));
-  if (const auto seed = fields.integer("seed", std::numeric_limits<int64_t>::min(),
-                                       std::numeric_limits<int64_t>::max())) {
+  if (const auto seed =
+          fields.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max())) {
     params.seed = static_cast<uint64_t>(*seed);
   }
   read_stop(fields, limits, params);
   if (const Json* tokens = fields.take("stop_token_ids")) {
-    if (!tokens->is_array()) throw ApiError(400, "stop_token_ids must be an array of token ids", "stop_token_ids");
+    if (!tokens->is_array())
+      throw ApiError(400, "stop_token_ids must be an array of token ids", "stop_token_ids");
     params.stop_token_ids = token_ids(tokens->as_array(""), "stop_token_ids");
   }
   params.ignore_eos = fields.boolean("ignore_eos").value_or(false);
@@ -160,7 +165,8 @@ void read_common(Fields& fields, const ParseContext& context, GenerationRequest&
 std::vector<Prompt> read_prompts(const Json& value, const std::string& name, int most) {
   if (value.is_string()) return {value.as_string("")};
   if (!value.is_array() || value.as_array("").empty()) {
-    throw ApiError(400, cat(name, " must be a string, an array of strings, or token ids, and not empty"), name);
+    throw ApiError(400, cat(name, " must be a string, an array of strings, or token ids, and not empty"),
+                   name);
   }
   const Json::Array& array = value.as_array("");
   if (array[0].is_integer()) return {token_ids(array, name)};

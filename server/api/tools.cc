@@ -19,8 +19,8 @@ struct Tool {
 
 bool good_name(const std::string& name) {
   const auto good = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-           c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
   };
   return !name.empty() && name.size() <= kMostNameBytes && std::all_of(name.begin(), name.end(), good);
 }
@@ -42,7 +42,8 @@ Tool read_tool(const Json& value, const std::string& path) {
   fields.boolean("strict");
   if (const Json* parameters = fields.take("parameters")) {
     if (!parameters->is_object()) {
-      throw ApiError(400, cat(path, ".function.parameters must be a JSON schema"), path + ".function.parameters");
+      throw ApiError(400, cat(path, ".function.parameters must be a JSON schema"),
+                     path + ".function.parameters");
     }
     out.parameters = *parameters;
   }
@@ -135,7 +136,8 @@ ToolUse read_tools(Fields& fields, int most, ToolFormat format) {
   use.json = list->dump();
   if (!use.forced) return use;
   if (!name.empty()) {
-    const auto found = std::find_if(tools.begin(), tools.end(), [&](const Tool& tool) { return tool.name == name; });
+    const auto found =
+        std::find_if(tools.begin(), tools.end(), [&](const Tool& tool) { return tool.name == name; });
     if (found == tools.end()) {
       throw ApiError(400, cat("tool_choice names ", printable(name), ", which is not among the tools"),
                      "tool_choice");

@@ -115,9 +115,10 @@ void Connection::move_to(Phase phase) {
 void Connection::read_more() {
   if (reading_ || phase_ == Phase::closed) return;
   reading_ = true;
-  socket_.async_read_some(
-      asio::buffer(buffer_.get(), kReadBytes),
-      [self = shared_from_this()](boost::system::error_code error, size_t size) { self->on_read(error, size); });
+  socket_.async_read_some(asio::buffer(buffer_.get(), kReadBytes),
+                          [self = shared_from_this()](boost::system::error_code error, size_t size) {
+                            self->on_read(error, size);
+                          });
 }
 
 // An orderly end of the client's side counts as leaving, too: half-closed connections are not served.
@@ -190,9 +191,7 @@ void Connection::on_deadline() {
   switch (phase_) {
     case Phase::header: return refuse(408, "the request's header did not arrive in time");
     case Phase::body: return refuse(408, "the request's body did not arrive in time");
-    case Phase::replying:
-      ++shared_->slow_readers_dropped;
-      return close();
+    case Phase::replying: ++shared_->slow_readers_dropped; return close();
     default: return close();
   }
 }
@@ -207,9 +206,10 @@ void Connection::write_next() {
   writing_ = true;
   if (phase_ == Phase::replying) set_deadline(shared_->limits.write_timeout);
   const std::string& front = output_.front();
-  socket_.async_write_some(
-      asio::buffer(front.data() + first_offset_, front.size() - first_offset_),
-      [self = shared_from_this()](boost::system::error_code error, size_t size) { self->on_written(error, size); });
+  socket_.async_write_some(asio::buffer(front.data() + first_offset_, front.size() - first_offset_),
+                           [self = shared_from_this()](boost::system::error_code error, size_t size) {
+                             self->on_written(error, size);
+                           });
 }
 
 void Connection::on_written(boost::system::error_code error, size_t size) {
@@ -250,9 +250,9 @@ void Connection::refuse(int status, const std::string& message) {
   keep_alive_ = false;
   const HttpResponse response =
       shared_->refuse ? shared_->refuse(status, message) : HttpResponse{status, {}, message};
-  queue_write(response_head(response.status, response.headers, cat("Content-Length: ", response.body.size()),
-                            false) +
-              response.body);
+  queue_write(
+      response_head(response.status, response.headers, cat("Content-Length: ", response.body.size()), false) +
+      response.body);
   finish_reply();
 }
 

@@ -4,6 +4,7 @@
 // Keep this order.
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <limits>
 
 #include "base/cat.h"
 #include "formats/printable.h"
@@ -30,8 +31,8 @@ struct RequestParser::Impl {
 
 RequestParser::RequestParser(const HttpLimits& limits) : limits_(limits), impl_(std::make_unique<Impl>()) {
   impl_->parser.eager(true);
-  // Beast counts the empty line at the end too.
-  impl_->parser.header_limit(static_cast<uint32_t>(limits.header_bytes));
+  // push() counts itself, to the byte.
+  impl_->parser.header_limit(std::numeric_limits<uint32_t>::max());
   impl_->parser.body_limit(limits.body_bytes);
 }
 
@@ -48,8 +49,8 @@ void RequestParser::check_header() {
   int lines = 0;
   for ([[maybe_unused]] const auto& field : message) ++lines;
   if (lines > limits_.header_lines) {
-    return fail(431, cat("the request has ", lines, " header lines; at most ", limits_.header_lines,
-                         " are taken"));
+    return fail(
+        431, cat("the request has ", lines, " header lines; at most ", limits_.header_lines, " are taken"));
   }
   const std::string coding = lower(std::string_view(message[http::field::content_encoding]));
   if (!coding.empty() && coding != "identity") {
@@ -64,13 +65,19 @@ void RequestParser::check_header() {
 
 size_t RequestParser::push(std::string_view data) {
   if (state_ == State::done || state_ == State::failed) return 0;
+  if (state_ == State::header) {
+    // Beast uses nothing of a header before all of it is there, so `data` begins where the header does.
+    const size_t end = data.find("\r\n\r\n");
+    if ((end == std::string_view::npos ? data.size() : end + 4) > limits_.header_bytes) {
+      fail(431, cat("the request's header has more than ", limits_.header_bytes, " bytes"));
+      return 0;
+    }
+  }
   size_t used = 0;
   for (;;) {
     boost::system::error_code error;
     used += impl_->parser.put(boost::asio::const_buffer(data.data() + used, data.size() - used), error);
-    if (error == http::error::header_limit) {
-      fail(431, cat("the request's header has more than ", limits_.header_bytes, " bytes"));
-    } else if (error == http::error::body_limit) {
+    if (error == http::error::body_limit) {
       fail(413, cat("the request's body has more than ", limits_.body_bytes, " bytes"));
     } else if (error && error != http::error::need_more) {
       fail(400, cat("this is no HTTP request: ", error.message()));
@@ -85,7 +92,9 @@ size_t RequestParser::push(std::string_view data) {
   }
 }
 
-bool RequestParser::wants_continue() { return state_ == State::body && std::exchange(continue_asked_, false); }
+bool RequestParser::wants_continue() {
+  return state_ == State::body && std::exchange(continue_asked_, false);
+}
 
 HttpRequest RequestParser::take() {
   auto message = impl_->parser.release();

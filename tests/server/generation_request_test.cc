@@ -30,7 +30,8 @@ std::string fault(Parse parse, const std::string& body, const ParseContext& with
 
 // A chat body with `more` members.
 std::string chat(const std::string& more) {
-  return cat(R"({"model":"m","messages":[{"role":"user","content":"hi"}])", more.empty() ? "" : ",", more, "}");
+  return cat(R"({"model":"m","messages":[{"role":"user","content":"hi"}])", more.empty() ? "" : ",", more,
+             "}");
 }
 std::string chat_fault(const std::string& more, const ParseContext& with = {}) {
   return fault(parse_chat, chat(more), with);
@@ -82,7 +83,8 @@ TEST(ChatBody, NeutralAndNullFieldsAreTaken) {
   for (const char* more :
        {R"("functions":[])", R"("function_call":"none")", R"("modalities":["text"])", R"("audio":null)",
         R"("temperature":null,"stop":null,"tools":null,"logprobs":null,"max_tokens":null,"seed":null)",
-        R"("logprobs":false)", R"("tools":[],"tool_choice":"none")", R"("response_format":{"type":"text"})"}) {
+        R"("logprobs":false)", R"("tools":[],"tool_choice":"none")",
+        R"("response_format":{"type":"text"})"}) {
     EXPECT_EQ(chat_fault(more), "ok") << more;
   }
 }
@@ -123,7 +125,8 @@ TEST(ChatBody, FaultsNameTheField) {
   EXPECT_EQ(fault(parse_chat, R"({"messages":[{"role":"king","content":""}]})"), "messages[0].role");
   EXPECT_EQ(fault(parse_chat, R"({"messages":[{"role":"user","content":[{"type":"image_url"}]}]})"),
             "messages[0].content");
-  for (const char* body : {"", "{", "[]", "null", "{}x", "\xff"}) EXPECT_NE(fault(parse_chat, body), "ok") << body;
+  for (const char* body : {"", "{", "[]", "null", "{}x", "\xff"})
+    EXPECT_NE(fault(parse_chat, body), "ok") << body;
 }
 
 TEST(ChatBody, LenientWarnsOfUnknownFieldsOnly) {
@@ -159,7 +162,8 @@ TEST(ChatBody, LimitsHoldAtTheirEdges) {
   EXPECT_EQ(schema(31), "response_format.json_schema.schema");
   const auto tools = [&](int count) {
     std::string list;
-    for (int i = 0; i < count; ++i) list += cat(i ? "," : "", R"({"type":"function","function":{"name":"f"}})");
+    for (int i = 0; i < count; ++i)
+      list += cat(i ? "," : "", R"({"type":"function","function":{"name":"f"}})");
     return chat_fault(cat(R"("tools":[)", list, "]"), with);
   };
   EXPECT_EQ(tools(1), "ok");
@@ -194,7 +198,8 @@ TEST(CompletionBody, PromptsLimit) {
 }
 
 TEST(EmbeddingBody, Fields) {
-  const auto request = parse_embedding(R"({"model":"m","input":["a","b"],"encoding_format":"base64","user":"u"})", {});
+  const auto request =
+      parse_embedding(R"({"model":"m","input":["a","b"],"encoding_format":"base64","user":"u"})", {});
   EXPECT_TRUE(request.base64);
   EXPECT_TRUE(request.requests.at(1).embedding);
   EXPECT_EQ(fault(parse_embedding, R"({"input":"a","encoding_format":"int8"})"), "encoding_format");
@@ -214,15 +219,18 @@ TEST(Tools, ChoiceDecidesWhatTheModelSees) {
   EXPECT_EQ(none.requests[0].chat.tools, "");
   const auto automatic = parse_chat(chat(cat(kTools, R"(,"tool_choice":"auto")")), {});
   EXPECT_EQ(automatic.requests[0].sampling.constraint.kind, Constraint::Kind::none);
-  EXPECT_EQ(chat_fault(cat(kTools, R"(,"tool_choice":{"type":"function","function":{"name":"h"}})")), "tool_choice");
+  EXPECT_EQ(chat_fault(cat(kTools, R"(,"tool_choice":{"type":"function","function":{"name":"h"}})")),
+            "tool_choice");
 }
 
 TEST(Tools, AForcedCallIsHeldToItsSchema) {
-  const auto named = parse_chat(chat(cat(kTools, R"(,"tool_choice":{"type":"function","function":{"name":"f"}})")), {});
-  EXPECT_EQ(named.requests[0].sampling.constraint.text,
-            R"({"type":"object","properties":{"name":{"const":"f"},"arguments":{"$defs":{"s":{"type":"string"}},)"
-            R"("type":"object","properties":{"x":{"$ref":"#/properties/arguments/$defs/s"}}}},)"
-            R"("required":["name","arguments"],"additionalProperties":false})");
+  const auto named =
+      parse_chat(chat(cat(kTools, R"(,"tool_choice":{"type":"function","function":{"name":"f"}})")), {});
+  EXPECT_EQ(
+      named.requests[0].sampling.constraint.text,
+      R"({"type":"object","properties":{"name":{"const":"f"},"arguments":{"$defs":{"s":{"type":"string"}},)"
+      R"("type":"object","properties":{"x":{"$ref":"#/properties/arguments/$defs/s"}}}},)"
+      R"("required":["name","arguments"],"additionalProperties":false})");
   const auto required = parse_chat(chat(cat(kTools, R"(,"tool_choice":"required")")), {});
   const std::string& schema = required.requests[0].sampling.constraint.text;
   EXPECT_NE(schema.find(R"("#/anyOf/0/properties/arguments/$defs/s")"), std::string::npos) << schema;

@@ -28,7 +28,8 @@ int status_of(std::string_view text, const HttpLimits& limits = {}) {
 
 TEST(RequestParser, AnyPiecesGiveTheSameRequest) {
   const std::string text =
-      "POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: here\r\nX-Two:  b \r\nContent-Length: 5\r\n\r\nhelloGET / HT";
+      "POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: here\r\nX-Two:  b \r\nContent-Length: "
+      "5\r\n\r\nhelloGET / HT";
   for (size_t piece = 1; piece <= text.size(); ++piece) {
     RequestParser parser({});
     const std::string left = feed(parser, text, piece);
@@ -97,8 +98,9 @@ TEST(RequestParser, BodyLimit) {
 
 TEST(RequestParser, WhatIsNoHttpIsRefused) {
   for (const char* text :
-       {"hello\r\n\r\n", "GET / HTTP/3.7\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+       {"hello\r\n\r\n", "GET / HTTP/3.7\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "GET / HTTP/1.1\r\nA\r\n\r\n"}) {

@@ -93,8 +93,8 @@ class FakeEngine : public AsyncEngine {
     return prepared;
   }
 
-  std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request, const SubmitOptions& options,
-                                  OnUpdate on_update) override {
+  std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
+                                  const SubmitOptions& options, OnUpdate on_update) override {
     const std::lock_guard lock(mutex_);
     if (draining_ || static_cast<int>(waiting_.size()) >= options_.queue) return std::nullopt;
     auto sequence = std::make_shared<Sequence>();
@@ -266,7 +266,8 @@ class FakeEngine : public AsyncEngine {
     completion.choices.resize(static_cast<size_t>(params.n));
     const std::vector<std::string> said = words(script);
     const int most = params.max_tokens > 0 ? params.max_tokens : 20;
-    const bool late = sequence.deadline && std::chrono::steady_clock::now() - sequence.submitted > *sequence.deadline;
+    const bool late =
+        sequence.deadline && std::chrono::steady_clock::now() - sequence.submitted > *sequence.deadline;
     const bool scripted = !script.empty();
     const int at = sequence.at++;
     const bool stops = scripted && at + 1 >= static_cast<int>(said.size());
@@ -278,7 +279,8 @@ class FakeEngine : public AsyncEngine {
       update.tokens = {at % 1000};
       if (params.logprobs >= 0) {
         TokenInfo info{{at % 1000, update.delta.text, -0.5f}, {}};
-        for (int i = 0; i < params.logprobs; ++i) info.top.push_back({i, cat("t", i), -0.5f - static_cast<float>(i)});
+        for (int i = 0; i < params.logprobs; ++i)
+          info.top.push_back({i, cat("t", i), -0.5f - static_cast<float>(i)});
         update.delta.logprobs = {info};
       }
       update.delta.finished = last;
@@ -287,7 +289,8 @@ class FakeEngine : public AsyncEngine {
       choice.text += update.delta.text;
       choice.tokens.push_back(at % 1000);
       choice.finish = update.delta.finish;
-      choice.logprobs.insert(choice.logprobs.end(), update.delta.logprobs.begin(), update.delta.logprobs.end());
+      choice.logprobs.insert(choice.logprobs.end(), update.delta.logprobs.begin(),
+                             update.delta.logprobs.end());
       ++completion.completion_tokens;
       if (last && k + 1 == params.n) update.done = &completion;
       sequence.on_update(update);

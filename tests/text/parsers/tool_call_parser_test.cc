@@ -44,7 +44,8 @@ void expect(ToolFormat format, std::string_view text, const Parsed& wanted, bool
 constexpr ToolFormat kHermes = ToolFormat::hermes, kLlama3 = ToolFormat::llama3;
 
 TEST(HermesParser, FindsOneCall) {
-  expect(kHermes, "<tool_call>\n{\"name\": \"sum\", \"arguments\": {\"a\": 1, \"b\": [2, \"}\"]}}\n</tool_call>",
+  expect(kHermes,
+         "<tool_call>\n{\"name\": \"sum\", \"arguments\": {\"a\": 1, \"b\": [2, \"}\"]}}\n</tool_call>",
          {"", {{"sum", "{\"a\": 1, \"b\": [2, \"}\"]}"}}});
 }
 
@@ -56,13 +57,15 @@ TEST(HermesParser, FindsSeveralBetweenContent) {
 }
 
 TEST(HermesParser, ArgumentsInAStringAreUnpacked) {
-  expect(kHermes, "<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}</tool_call>", {"", {{"f", "{\"a\":1}"}}});
+  expect(kHermes, "<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}</tool_call>",
+         {"", {{"f", "{\"a\":1}"}}});
 }
 
 TEST(HermesParser, WhatIsNoCallIsContent) {
   for (const char* text :
        {"a < b <tool", "<tool_call>hello</tool_call>", "<tool_call>{\"nam\": 1}", "<tool_call>\n", " x \n",
-        "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>", "<tool_call>{}</tool_call>", "<tool_call>{\"na"}) {
+        "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>", "<tool_call>{}</tool_call>",
+        "<tool_call>{\"na"}) {
     expect(kHermes, text, {text, {}});
   }
 }
@@ -86,7 +89,9 @@ TEST(HermesParser, DeepArgumentsEndTheCall) {
 
 TEST(Llama3Parser, FindsCalls) {
   expect(kLlama3, "{\"name\": \"sum\", \"parameters\": {\"a\": \"1\"}}", {"", {{"sum", "{\"a\": \"1\"}"}}});
-  expect(kLlama3, "<|python_tag|>{\"type\":\"function\",\"name\":\"f\",\"parameters\":{}}; {\"name\":\"g\",\"parameters\":{\"x\":{}}}\n",
+  expect(kLlama3,
+         "<|python_tag|>{\"type\":\"function\",\"name\":\"f\",\"parameters\":{}}; "
+         "{\"name\":\"g\",\"parameters\":{\"x\":{}}}\n",
          {"", {{"f", "{}"}, {"g", "{\"x\":{}}"}}});
 }
 
@@ -98,7 +103,8 @@ TEST(Llama3Parser, WhatIsNoCallIsContent) {
 }
 
 TEST(Llama3Parser, OneCallOnlyWhenNotParallel) {
-  expect(kLlama3, "{\"name\":\"a\",\"parameters\":{}};{\"name\":\"b\",\"parameters\":{}}", {"", {{"a", "{}"}}}, false);
+  expect(kLlama3, "{\"name\":\"a\",\"parameters\":{}};{\"name\":\"b\",\"parameters\":{}}",
+         {"", {{"a", "{}"}}}, false);
 }
 
 }  // namespace

@@ -265,7 +265,7 @@ class FakeEngine : public AsyncEngine {
     }
     completion.choices.resize(static_cast<size_t>(params.n));
     const std::vector<std::string> said = words(script);
-    const int most = params.max_tokens > 0 ? params.max_tokens : 20;
+    const int most = params.max_tokens > 0 ? params.max_tokens : script.empty() ? 20 : 1 << 30;
     const bool late =
         sequence.deadline && std::chrono::steady_clock::now() - sequence.submitted > *sequence.deadline;
     const bool scripted = !script.empty();

@@ -1,5 +1,6 @@
 // The server with the FakeEngine behind it, for checks from outside that need no model:
-//   fake_serve PORT [step microseconds]      (PORT 0 takes a free one; the port is printed)
+//   fake_serve PORT [step in microseconds] [what every reply says]
+// PORT 0 takes a free one; the port is printed.
 #include <cstdio>
 #include <cstdlib>
 
@@ -14,7 +15,9 @@ int main(int argc, char** argv) {
   llamita::test::FakeEngine::Options options;
   if (argc > 2) options.step = std::chrono::microseconds(std::atoi(argv[2]));
   llamita::server::Server server(config);
-  server.attach(std::make_shared<llamita::test::FakeEngine>(options));
+  const auto engine = std::make_shared<llamita::test::FakeEngine>(options);
+  if (argc > 3) engine->script(argv[3]);
+  server.attach(engine);
   std::printf("port %d\n", server.port());
   std::fflush(stdout);
   return server.run() == llamita::server::Server::Ended::drained ? 0 : 1;

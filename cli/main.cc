@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   llamita::cli::Subcommands subcommands;
   subcommands.push_back(llamita::cli::make_chat());
   subcommands.push_back(llamita::cli::make_generate());
+  subcommands.push_back(llamita::cli::make_serve());
   subcommands.push_back(llamita::cli::make_pull());
   subcommands.push_back(llamita::cli::make_ls());
   subcommands.push_back(llamita::cli::make_inspect());

@@ -12,3 +12,9 @@ endfunction()
 llamita_static_library(pcre2 pcre2.h libpcre2-8.a)
 llamita_static_library(utf8proc utf8proc.h libutf8proc.a)
 target_compile_definitions(llamita_utf8proc INTERFACE UTF8PROC_STATIC)
+
+# Boost.Asio and Beast, as headers only, for the server.
+find_package(Boost 1.81 REQUIRED)
+add_library(llamita_boost INTERFACE)
+target_link_libraries(llamita_boost INTERFACE Boost::headers)
+target_compile_definitions(llamita_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)

@@ -36,8 +36,8 @@ ARROWS = {
     "src/kv": ["src/base"],
     "src/sched": ["src/kv"],
     "src/engine": ["src/analysis", "src/sched", "src/text", "src/image", "src/hub"],
-    "server": ["src/text", "src/base"],
-    "cli": ["src/engine", "src/hub"],
+    "server": ["src/text", "src/formats", "src/base"],
+    "cli": ["src/engine", "src/hub", "server"],
     "python": [],
 }
 

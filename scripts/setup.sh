@@ -12,6 +12,10 @@ system=unknown
 if [[ -r /etc/os-release ]]; then
   system=$(. /etc/os-release && echo "${ID:-unknown} ${VERSION_ID:-}")
 fi
+case $system in
+  "debian 12") packages+=(libboost1.81-dev) ;;  # its libboost-dev is 1.74, which is too old
+  *) packages+=(libboost-dev) ;;
+esac
 if [[ ${1:-} == --dev ]]; then
   case $system in
     "debian 12") packages+=(clang clang-format-14 libclang-rt-14-dev) ;;

@@ -1,0 +1,56 @@
+// What a body of /v1/chat/completions, /v1/completions or /v1/embeddings asks for, checked field by field and
+// turned into requests of the engine.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llamita/request.h"
+#include "server/api/tools.h"
+
+namespace llamita::server {
+
+// What one request may ask for; flags of `llamita serve`.
+struct ApiLimits {
+  int choices = 8;          // n
+  int prompts = 64;         // of one completion or embedding request
+  int stops = 4;            // stop strings, …
+  size_t stop_bytes = 256;  // … each of at most this length
+  size_t schema_bytes = 64 << 10;
+  int tools = 128;
+  size_t body_values = size_t{1} << 20;  // JSON values in a body
+  int body_depth = 64;
+};
+
+struct ParseContext {
+  ApiLimits limits;
+  bool lenient = false;
+  ToolFormat tool_format = ToolFormat::hermes;
+};
+
+enum class Endpoint { chat, completions, embeddings };
+
+struct GenerationRequest {
+  Endpoint endpoint = Endpoint::chat;
+  std::string model;              // as the client named it; may be empty
+  std::vector<Request> requests;  // one a prompt; chat has one
+  int n = 1;                      // choices of each
+  bool stream = false, include_usage = false;
+  bool logprobs = false;
+  bool echo = false;    // completions: the prompt comes back in front
+  bool base64 = false;  // embeddings
+  int priority = 0;
+  ToolUse tools;
+  std::vector<std::string> warnings;
+};
+
+// Throws ApiError (400) that names the field.
+GenerationRequest parse_chat(std::string_view body, const ParseContext& context);
+GenerationRequest parse_completion(std::string_view body, const ParseContext& context);
+GenerationRequest parse_embedding(std::string_view body, const ParseContext& context);
+
+// A body within the limits.
+Json parse_body(std::string_view body, const ApiLimits& limits);
+
+}  // namespace llamita::server

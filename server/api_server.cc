@@ -1,0 +1,347 @@
+#include "server/api_server.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/cat.h"
+#include "base/log.h"
+#include "formats/printable.h"
+#include "server/api/api_error.h"
+#include "server/api/fields.h"
+#include "server/web_files.h"
+
+namespace llamita::server {
+
+namespace {
+
+constexpr const char* kPagePolicy =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+constexpr std::string_view kModelPath = "/v1/models/";
+
+Json text(std::string_view value) { return Json(std::string(value)); }
+Json integer(int64_t value) { return Json(value); }
+
+}  // namespace
+
+ApiServer::ApiServer(const ServerConfig& config, Post post)
+    : config_(config),
+      post_(std::move(post)),
+      access_(config),
+      metrics_(config.metrics_prefix, config.model_names.empty() ? "" : config.model_names[0]),
+      worker_(std::make_unique<Worker>(config.prepare_threads, config.prepare_queue)) {}
+
+ApiServer::~ApiServer() {
+  worker_.reset();
+  // Generations hold the engine through their host; without replies they write nothing more.
+  for (const auto& [key, generation] : std::exchange(generations_, {})) generation->abandon();
+  if (host_) host_->engine.reset();
+  engine_.reset();
+}
+
+void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
+  engine_ = std::move(engine);
+  created_ =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
+  if (config_.model_names.empty()) config_.model_names = {engine_->info().name};
+  metrics_.set_model(config_.model_names[0]);
+  host_ = std::make_shared<GenerationHost>();
+  host_->engine = engine_;
+  host_->post = post_;
+  host_->check_model = [this](const std::string& name) { check_model(name); };
+  host_->metrics = &metrics_;
+  host_->parse = {config_.api, config_.lenient,
+                  config_.tool_format.value_or(tool_format_of_family(engine_->info().family))};
+  host_->update_queue = config_.update_queue;
+  host_->timeout = config_.request_timeout;
+  host_->model = config_.model_names[0];
+  host_->fingerprint = cat("llamita-", config_.version);
+  host_->draining = [this] { return draining_.load(); };
+  if (draining_) engine_->drain();
+}
+
+const std::vector<ApiServer::Route>& ApiServer::routes() {
+  static const std::vector<Route> table = {
+      {"GET", "/health", &ApiServer::health, true, false},
+      {"GET", "/version", &ApiServer::version, false, false},
+      {"GET", "/metrics", &ApiServer::metrics, false, false},
+      {"GET", "/live", &ApiServer::live, false, true},
+      {"GET", "/v1/models", &ApiServer::models, false, true},
+      {"POST", "/v1/chat/completions", &ApiServer::chat, false, true},
+      {"POST", "/v1/completions", &ApiServer::completions, false, true},
+      {"POST", "/v1/embeddings", &ApiServer::embeddings, false, true},
+      {"POST", "/tokenize", &ApiServer::tokenize, false, true},
+      {"POST", "/detokenize", &ApiServer::detokenize, false, true},
+  };
+  return table;
+}
+
+const ApiServer::Route& ApiServer::find_route(const HttpRequest& request) const {
+  static const Route model{"GET", "/v1/models/{model}", &ApiServer::models, false, true};
+  static const Route file{"GET", "/", &ApiServer::page, true, false};
+  const std::string_view path = request.path();
+  const Route* found = nullptr;
+  for (const Route& route : routes()) {
+    if (path == route.path) found = &route;
+  }
+  if (found == nullptr && path.rfind(kModelPath, 0) == 0) found = &model;
+  if (found == nullptr && find_web_file(path) != nullptr) found = &file;
+  if (found == nullptr) throw ApiError(404, cat("there is nothing at ", printable(path)), {}, "unknown_url");
+  const bool reading = request.method == "GET" || request.method == "HEAD";
+  if (found->method == request.method || (reading && std::string_view(found->method) == "GET")) return *found;
+  throw ApiError(405, cat(found->path, " takes ", found->method, " only"), {}, "method_not_allowed");
+}
+
+void ApiServer::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
+  try {
+    if (request.method == "OPTIONS") return send(request, reply, access_.preflight(request));
+    const Route* route = nullptr;
+    try {
+      route = &find_route(request);
+    } catch (const ApiError&) {
+      access_.check(request, false);  // strangers do not learn what there is
+      throw;
+    }
+    access_.check(request, route->open);
+    if (route->needs_engine && !engine_) throw ApiError(503, "the model is loading", {}, "loading");
+    (this->*route->run)(request, reply);
+  } catch (const ApiError& error) {
+    send(request, reply, error_response(error));
+  }
+}
+
+HttpResponse ApiServer::refuse(int status, const std::string& message) {
+  metrics_.replied("refused", status);
+  return error_response(ApiError(status, message));
+}
+
+void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply,
+                     HttpResponse response) {
+  const Headers cors = access_.cors_headers(request);
+  if (request.method != "OPTIONS") response.headers.insert(response.headers.end(), cors.begin(), cors.end());
+  const bool known = std::any_of(routes().begin(), routes().end(),
+                                 [&](const Route& route) { return request.path() == route.path; });
+  metrics_.replied(known ? request.path() : "other", response.status);
+  reply->send(std::move(response));
+}
+
+void ApiServer::health(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  const char* status = !engine_ ? "loading" : draining_ ? "draining" : stalled_ ? "stalled" : "ok";
+  const bool good = std::string_view(status) == "ok";
+  HttpResponse response = json_response(good ? 200 : 503, Json(Json::Object{{"status", text(status)}}));
+  if (!good) response.headers.emplace_back("Retry-After", "1");
+  send(request, reply, std::move(response));
+}
+
+void ApiServer::version(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  send(request, reply, json_response(200, Json(Json::Object{{"version", text(config_.version)}})));
+}
+
+void ApiServer::metrics(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  std::optional<EngineStats> stats;
+  if (engine_) stats = engine_->stats();
+  send(request, reply,
+       {200,
+        {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
+        metrics_.render(stats ? &*stats : nullptr, http_)});
+}
+
+// Counters and gauges for the page's panel, which turns counters into rates.
+void ApiServer::live(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  const EngineStats stats = engine_->stats();
+  send(request, reply,
+       json_response(200, Json(Json::Object{{"running", integer(stats.running)},
+                                            {"waiting", integer(stats.waiting)},
+                                            {"blocks", integer(stats.blocks)},
+                                            {"blocks_used", integer(stats.blocks_used)},
+                                            {"blocks_shared", integer(stats.blocks_shared)},
+                                            {"blocks_kept", integer(stats.blocks_kept)},
+                                            {"step_prefill_tokens", integer(stats.step_prefill_tokens)},
+                                            {"step_decode_tokens", integer(stats.step_decode_tokens)},
+                                            {"step_seconds", Json(stats.step_seconds)},
+                                            {"steps", integer(stats.steps)},
+                                            {"prompt_tokens", integer(stats.prompt_tokens)},
+                                            {"generated_tokens", integer(stats.generated_tokens)},
+                                            {"prefix_hit_tokens", integer(stats.prefix_hit_tokens)},
+                                            {"prefix_query_tokens", integer(stats.prefix_query_tokens)},
+                                            {"preemptions", integer(stats.preemptions)},
+                                            {"context", integer(engine_->info().context)},
+                                            {"busy", Json(stats.busy)}})));
+}
+
+Json ApiServer::model_json(const std::string& name) const {
+  return Json(Json::Object{{"id", Json(name)},
+                           {"object", text("model")},
+                           {"created", integer(created_)},
+                           {"owned_by", text("llamita")},
+                           {"root", Json(engine_->info().name)},
+                           {"max_model_len", integer(engine_->info().context)}});
+}
+
+void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  if (request.path().rfind(kModelPath, 0) == 0) {
+    const std::string name(request.path().substr(kModelPath.size()));
+    check_model(name);
+    return send(request, reply, json_response(200, model_json(name)));
+  }
+  Json::Array data;
+  for (const std::string& name : config_.model_names) data.push_back(model_json(name));
+  send(request, reply,
+       json_response(200, Json(Json::Object{{"object", text("list")}, {"data", Json(std::move(data))}})));
+}
+
+// A request without a model means the one there is.
+void ApiServer::check_model(const std::string& name) const {
+  const auto& names = config_.model_names;
+  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return;
+  std::string list;
+  for (const std::string& known : names) list += cat(list.empty() ? "" : ", ", known);
+  throw ApiError(404, cat("there is no model ", printable(name), " here; there is ", list), "model",
+                 "model_not_found");
+}
+
+void ApiServer::chat(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  generate(Endpoint::chat, request, std::move(reply));
+}
+void ApiServer::completions(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  generate(Endpoint::completions, request, std::move(reply));
+}
+void ApiServer::embeddings(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  generate(Endpoint::embeddings, request, std::move(reply));
+}
+
+void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  if (draining_) throw ApiError(503, "the server is shutting down", {}, "draining");
+  const uint64_t key = next_key_++;
+  const std::string route(request.path());
+  const auto done = [this, key, route](int status) {
+    if (status != 0) metrics_.replied(route, status);
+    generations_.erase(key);
+  };
+  auto generation =
+      std::make_shared<Generation>(host_, endpoint, std::move(request.body), access_.salt(request),
+                                   access_.cors_headers(request), reply, done);
+  // Weak, because the reply is the generation's and would keep it for ever.
+  reply->when_gone([weak = std::weak_ptr(generation)] {
+    if (const auto generation = weak.lock()) generation->abandon();
+  });
+  generations_.emplace(key, generation);
+  if (worker_->run([generation] { generation->prepare_and_submit(); })) return;
+  generations_.erase(key);
+  throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+}
+
+void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply,
+                          std::function<HttpResponse()> work) {
+  const uint64_t key = next_key_++;
+  const bool queued = worker_->run([this, key, work] {
+    HttpResponse response;
+    try {
+      response = work();
+    } catch (const ApiError& error) {
+      response = error_response(error);
+    } catch (const Error& error) {
+      response = error_response(ApiError(400, error.what()));
+    } catch (const std::exception& error) {
+      log_warning("a request failed: ", error.what());
+      response = error_response(ApiError(500, "the server failed on this request"));
+    }
+    // Replies stay on the I/O thread; only their key travels.
+    post_([this, key, response = std::move(response)] {
+      const auto found = replies_.find(key);
+      send(found->second.second, found->second.first, response);
+      replies_.erase(found);
+    });
+  });
+  if (!queued) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+  request.body.clear();
+  replies_.emplace(key, std::pair(std::move(reply), std::move(request)));
+}
+
+// {"prompt": …} as vLLM has it, or {"content": …} as llama.cpp.
+void ApiServer::tokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  on_worker(request, std::move(reply), [this, engine = engine_, body = request.body] {
+    const Json json = parse_body(body, config_.api);
+    Fields fields(json);
+    check_model(fields.text("model").value_or(""));
+    const auto prompt = fields.text("prompt");
+    const auto content = fields.text("content");
+    const bool special = fields.boolean("add_special_tokens").value_or(true);
+    const bool add = fields.boolean("add_special").value_or(prompt ? special : false);
+    std::vector<std::string> warnings;
+    fields.finish(config_.lenient, warnings);
+    if (!prompt && !content) throw ApiError(400, "prompt must be given, as a string", "prompt");
+    Json::Array tokens;
+    for (const int32_t id : engine->tokenize(prompt ? *prompt : *content, add)) tokens.push_back(integer(id));
+    const auto count = static_cast<int64_t>(tokens.size());
+    return json_response(200, Json(Json::Object{{"tokens", Json(std::move(tokens))},
+                                                {"count", integer(count)},
+                                                {"max_model_len", integer(engine->info().context)}}));
+  });
+}
+
+void ApiServer::detokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  on_worker(request, std::move(reply), [this, engine = engine_, body = request.body] {
+    const Json json = parse_body(body, config_.api);
+    Fields fields(json);
+    check_model(fields.text("model").value_or(""));
+    const Json* list = fields.take("tokens");
+    std::vector<std::string> warnings;
+    fields.finish(config_.lenient, warnings);
+    if (list == nullptr || !list->is_array())
+      throw ApiError(400, "tokens must be an array of token ids", "tokens");
+    std::vector<int32_t> tokens;
+    for (const Json& token : list->as_array("")) {
+      const bool good =
+          token.is_integer() && token.as_int("") >= 0 && token.as_int("") < engine->info().vocab_size;
+      if (!good) throw ApiError(400, "tokens has an entry that is no id of the vocabulary", "tokens");
+      tokens.push_back(static_cast<int32_t>(token.as_int("")));
+    }
+    const std::string said = engine->detokenize(tokens);
+    return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
+  });
+}
+
+void ApiServer::page(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  const WebFile* file = find_web_file(request.path());
+  HttpResponse response{200,
+                        {{"Content-Type", std::string(file->type)},
+                         {"ETag", std::string(file->etag)},
+                         {"Cache-Control", "no-cache"},
+                         {"Content-Security-Policy", kPagePolicy},
+                         {"X-Content-Type-Options", "nosniff"},
+                         {"Referrer-Policy", "no-referrer"}},
+                        std::string(file->content)};
+  if (request.header("if-none-match") == file->etag) {
+    response.status = 304;
+    response.body.clear();
+  }
+  send(request, reply, std::move(response));
+}
+
+void ApiServer::drain() {
+  draining_ = true;
+  if (engine_) engine_->drain();
+}
+
+void ApiServer::cut_short() {
+  std::vector<std::shared_ptr<Generation>> open;
+  for (const auto& [key, generation] : generations_) open.push_back(generation);
+  for (const auto& generation : open) generation->abandon("the server is shutting down");
+}
+
+bool ApiServer::stalled() {
+  if (!engine_) return false;
+  const EngineStats stats = engine_->stats();
+  const bool now = stats.busy && std::chrono::steady_clock::now() - stats.progress_at > config_.stall_timeout;
+  if (now && !stalled_) {
+    log_line(LogLevel::error,
+             cat("the engine has made no progress for ", config_.stall_timeout.count(),
+                 " ms: ", stats.running, " sequences running, ", stats.waiting, " waiting, ",
+                 stats.blocks_used, " of ", stats.blocks, " blocks used, ", stats.steps, " steps"));
+  }
+  return stalled_ = now;
+}
+
+}  // namespace llamita::server

@@ -1,0 +1,241 @@
+#include "server/generation.h"
+
+#include <chrono>
+#include <utility>
+
+#include "base/cat.h"
+#include "base/log.h"
+
+namespace llamita::server {
+
+namespace {
+
+double seconds(std::chrono::steady_clock::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+int64_t unix_time() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+GenerationRequest parse(Endpoint endpoint, const std::string& body, const ParseContext& context) {
+  switch (endpoint) {
+    case Endpoint::chat: return parse_chat(body, context);
+    case Endpoint::completions: return parse_completion(body, context);
+    case Endpoint::embeddings: break;
+  }
+  return parse_embedding(body, context);
+}
+
+const char* id_prefix(Endpoint endpoint) {
+  return endpoint == Endpoint::chat ? "chatcmpl-" : endpoint == Endpoint::completions ? "cmpl-" : "embd-";
+}
+
+}  // namespace
+
+Generation::Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, std::string body,
+                       std::string salt, Headers headers, std::shared_ptr<HttpReply> reply,
+                       std::function<void(int)> done)
+    : host_(std::move(host)),
+      endpoint_(endpoint),
+      body_(std::move(body)),
+      salt_(std::move(salt)),
+      headers_(std::move(headers)),
+      reply_(std::move(reply)),
+      done_(std::move(done)) {}
+
+void Generation::prepare_and_submit() {
+  const auto post_failure = [this](const ApiError& error) {
+    cancel_all();
+    host_->post([self = shared_from_this(), error] { self->fail(error); });
+  };
+  try {
+    submit_all();
+    host_->post([self = shared_from_this()] { self->opened(); });
+  } catch (const ApiError& error) {
+    post_failure(error);
+  } catch (const Error& error) {  // the engine's: a prompt that is too long, a schema that it cannot take
+    post_failure(ApiError(400, error.what()));
+  } catch (const std::exception& error) {
+    log_warning("a request failed: ", error.what());
+    post_failure(ApiError(500, "the server failed to prepare this request"));
+  }
+}
+
+void Generation::submit_all() {
+  request_ = parse(endpoint_, std::exchange(body_, {}), host_->parse);
+  host_->check_model(request_.model);
+  for (const std::string& warning : request_.warnings) log_warning(warning);
+  std::vector<std::shared_ptr<const PreparedRequest>> prepared;
+  for (const Request& request : request_.requests) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (abandoned_) return;
+    }
+    prepared.push_back(host_->engine->prepare(request));
+    if (!request_.echo) continue;
+    const auto* tokens = std::get_if<std::vector<int32_t>>(&request.prompt);
+    echoes_.push_back(tokens != nullptr ? host_->engine->detokenize(*tokens)
+                                        : std::get<std::string>(request.prompt));
+  }
+  SubmitOptions options;
+  options.priority = request_.priority;
+  options.deadline = host_->timeout;
+  options.cache_salt = salt_;
+  for (size_t i = 0; i < prepared.size(); ++i) {
+    const auto id = host_->engine->submit(
+        prepared[i], options,
+        [self = shared_from_this(), i](const Update& update) { self->on_update(i, update); });
+    if (!id && host_->draining()) throw ApiError(503, "the server is shutting down");
+    if (!id) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+    const std::lock_guard lock(mutex_);
+    ids_.push_back(*id);
+    if (abandoned_) host_->engine->cancel(*id);
+  }
+}
+
+void Generation::on_update(size_t prompt, const Update& update) {
+  Step step{prompt, update.delta, static_cast<int64_t>(update.tokens.size()), Clock::now(), std::nullopt};
+  if (update.done != nullptr) step.done = *update.done;
+  const std::lock_guard lock(mutex_);
+  if (abandoned_) return;
+  steps_.push_back(std::move(step));
+  if (steps_.size() > host_->update_queue) {
+    abandoned_ = true;
+    steps_.clear();
+    host_->post([self = shared_from_this()] { self->abandon("the reply could not be written in time"); });
+  } else if (!std::exchange(told_, true)) {
+    host_->post([self = shared_from_this()] { self->take_steps(); });
+  }
+}
+
+void Generation::opened() {
+  if (!reply_) return;
+  const size_t prompts = request_.requests.size();
+  left_ = prompts;
+  completions_.resize(prompts);
+  last_token_.resize(prompts * static_cast<size_t>(request_.n));
+  format_ =
+      make_format(request_, {random_id(id_prefix(endpoint_)), host_->model, unix_time(), host_->fingerprint},
+                  std::move(echoes_));
+  open_ = true;
+  if (request_.stream) {
+    headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
+    headers_.emplace_back("Cache-Control", "no-cache");
+    headers_.emplace_back("X-Accel-Buffering", "no");
+    reply_->begin({200, headers_, {}});
+    write(format_->begin());
+  }
+  take_steps();
+}
+
+void Generation::take_steps() {
+  std::vector<Step> steps;
+  {
+    const std::lock_guard lock(mutex_);
+    told_ = false;
+    if (!open_) return;  // opened() takes them
+    steps.swap(steps_);
+  }
+  if (!reply_) return;
+  std::string out;
+  for (Step& step : steps) take_step(step, out);
+  write(out);
+  if (left_ == 0 && reply_) finish();
+}
+
+void Generation::take_step(Step& step, std::string& out) {
+  record(step);
+  const bool failed = step.delta.finished && (step.delta.finish == FinishReason::error ||
+                                              step.delta.finish == FinishReason::cancelled);
+  if (failed && error_.empty()) error_ = "the server is shutting down";
+  if (request_.stream && !failed) out += format_->update(step.prompt, step.delta);
+  if (!step.done) return;
+  for (const Choice& choice : step.done->choices) {
+    if (choice.finish == FinishReason::error)
+      error_ = choice.error.empty() ? "the request failed" : choice.error;
+  }
+  completions_[step.prompt] = *std::move(step.done);
+  --left_;
+}
+
+void Generation::record(const Step& step) {
+  if (step.tokens > 0 && request_.n > step.delta.choice) {
+    auto& last =
+        last_token_[step.prompt * static_cast<size_t>(request_.n) + static_cast<size_t>(step.delta.choice)];
+    if (last) {
+      host_->metrics->next_tokens(seconds(step.at - *last), step.tokens);
+    } else {
+      host_->metrics->first_token(seconds(step.at - arrived_));
+    }
+    last = step.at;
+  }
+  if (step.done) {
+    host_->metrics->finished(*step.done, seconds(step.at - arrived_),
+                             request_.requests[step.prompt].sampling.max_tokens);
+  }
+}
+
+// Writing may drop a slow reader, and with it this request's reply.
+void Generation::write(const std::string& out) {
+  if (out.empty() || !reply_) return;
+  const auto reply = reply_;
+  reply->write(out);
+}
+
+void Generation::fail(const ApiError& error) {
+  if (!reply_) return;
+  HttpResponse response = error_response(error);
+  response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
+  reply_->send(std::move(response));
+  close(error.status);
+}
+
+void Generation::finish() {
+  if (!error_.empty()) return finish_with_error(error_);
+  if (request_.stream) {
+    write(format_->end(completions_));
+    if (reply_) reply_->end();
+  } else {
+    HttpResponse response = json_response(200, format_->whole(completions_));
+    response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
+    reply_->send(std::move(response));
+  }
+  close(200);
+}
+
+void Generation::finish_with_error(const std::string& message) {
+  if (open_ && request_.stream) {
+    write(cat(error_event(message), "data: [DONE]\n\n"));
+    if (reply_) reply_->end();
+    return close(200);
+  }
+  fail(ApiError(host_->draining() ? 503 : 500, message));
+}
+
+void Generation::abandon(const std::string& message) {
+  cancel_all();
+  if (!reply_) return;
+  host_->metrics->abandoned();
+  if (!message.empty()) return finish_with_error(message);
+  close(0);
+}
+
+void Generation::cancel_all() {
+  std::vector<RequestId> ids;
+  {
+    const std::lock_guard lock(mutex_);
+    abandoned_ = true;
+    ids.swap(ids_);
+    steps_.clear();
+  }
+  for (const RequestId id : ids) host_->engine->cancel(id);
+}
+
+void Generation::close(int status) {
+  reply_.reset();
+  if (const auto done = std::exchange(done_, nullptr)) done(status);
+}
+
+}  // namespace llamita::server

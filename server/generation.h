@@ -1,0 +1,102 @@
+// Generation: one request to a model, from its body to the last byte of its reply. It lives on three threads:
+// the worker parses and prepares it, the engine's step thread reports its tokens, the I/O thread writes them.
+// The step thread only appends to a bounded queue and never waits; a client that leaves cancels the request
+// in whatever phase it is.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "llamita/async_engine.h"
+#include "server/api/api_error.h"
+#include "server/api/generation_request.h"
+#include "server/api/reply_format.h"
+#include "server/http/http_server.h"
+#include "server/metrics.h"
+
+namespace llamita::server {
+
+// What generations need of the server around them.
+struct GenerationHost {
+  std::shared_ptr<AsyncEngine> engine;
+  std::function<void(std::function<void()>)> post;            // to the I/O thread, from any thread
+  std::function<void(const std::string& model)> check_model;  // throws ApiError; from any thread
+  Metrics* metrics = nullptr;                                 // of the I/O thread
+  ParseContext parse;
+  size_t update_queue = 4096;
+  std::chrono::milliseconds timeout{600'000};
+  std::string model, fingerprint;
+  std::function<bool()> draining;
+};
+
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  using Clock = std::chrono::steady_clock;
+  // `done` is called once on the I/O thread, when nothing more will be written. `headers` are added to the
+  // reply's.
+  Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, std::string body,
+             std::string salt, Headers headers, std::shared_ptr<HttpReply> reply,
+             std::function<void(int status)> done);
+
+  // On a worker.
+  void prepare_and_submit();
+  // On the I/O thread: the client is gone, or (with a message) the server must end.
+  void abandon(const std::string& message = {});
+
+ private:
+  struct Step {  // one Update, copied
+    size_t prompt;
+    Delta delta;
+    int64_t tokens;
+    Clock::time_point at;
+    std::optional<Completion> done;
+  };
+
+  void submit_all();
+  void on_update(size_t prompt, const Update& update);  // step thread
+  void opened();                                        // I/O thread from here on
+  void take_steps();
+  void take_step(Step& step, std::string& out);
+  void record(const Step& step);
+  void write(const std::string& out);
+  void fail(const ApiError& error);
+  void finish();
+  void finish_with_error(const std::string& message);
+  void cancel_all();
+  void close(int status);
+
+  const std::shared_ptr<const GenerationHost> host_;
+  const Endpoint endpoint_;
+  const Clock::time_point arrived_ = Clock::now();
+  std::string body_;
+  const std::string salt_;
+
+  // Of the worker until opened(), then of the I/O thread.
+  GenerationRequest request_;
+  std::vector<std::string> echoes_;
+
+  std::mutex mutex_;  // guards the next four
+  std::vector<RequestId> ids_;
+  std::vector<Step> steps_;
+  bool told_ = false;  // take_steps() is on its way to the I/O thread
+  bool abandoned_ = false;
+
+  // Of the I/O thread.
+  Headers headers_;
+  std::shared_ptr<HttpReply> reply_;
+  std::function<void(int)> done_;
+  std::unique_ptr<ReplyFormat> format_;
+  std::vector<Completion> completions_;
+  size_t left_ = 0;  // prompts that are not done
+  std::string error_;
+  bool open_ = false;
+  std::vector<std::optional<Clock::time_point>> last_token_;  // of each choice of each prompt
+};
+
+}  // namespace llamita::server

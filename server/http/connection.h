@@ -1,0 +1,81 @@
+// One connection of the HttpServer: reads a request, hands it over, writes the reply, reads the next. Private
+// to server/http; includes Boost.Asio.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "server/http/http_server.h"
+#include "server/http/request_parser.h"
+
+namespace llamita::server {
+
+// What connections share with their server.
+struct ConnectionShared {
+  HttpLimits limits;
+  HttpServer::Handler handler;
+  HttpServer::Refuse refuse;
+  int connections = 0;
+  int replies_under_way = 0;
+  int64_t slow_readers_dropped = 0;
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(boost::asio::ip::tcp::socket socket, std::shared_ptr<ConnectionShared> shared);
+  ~Connection();
+
+  void start();
+  // Tells the client that there is no room and closes.
+  void turn_away();
+
+ private:
+  friend class ConnectionReply;
+  // idle: nothing of a request yet; replying: the handler has the request; lingering: the last reply is
+  // written, what the client still sends is thrown away so that it can read why it was refused.
+  enum class Phase { idle, header, body, replying, lingering, closed };
+
+  void read_more();
+  void on_read(boost::system::error_code error, size_t size);
+  void parse();
+  void dispatch();
+  void set_deadline(std::chrono::milliseconds timeout);
+  void watch_deadline();
+  void on_deadline();
+
+  void queue_write(std::string bytes);
+  void write_next();
+  void on_written(boost::system::error_code error, size_t size);
+  void finish_reply();  // all of the reply is queued
+  void reply_written();
+  void refuse(int status, const std::string& message);
+  void linger();
+  void close();
+  void move_to(Phase phase);
+
+  boost::asio::ip::tcp::socket socket_;
+  std::shared_ptr<ConnectionShared> shared_;
+  boost::asio::steady_timer timer_;
+  std::chrono::steady_clock::time_point deadline_{};
+  bool timer_armed_ = false;
+
+  Phase phase_ = Phase::idle;
+  std::unique_ptr<RequestParser> parser_;
+  std::string input_;  // bytes that arrived and are not parsed yet
+  std::unique_ptr<char[]> buffer_;
+  bool reading_ = false;
+
+  std::deque<std::string> output_;
+  size_t output_bytes_ = 0, first_offset_ = 0;
+  bool writing_ = false;
+  bool reply_complete_ = false;  // finish_reply() was called
+  bool keep_alive_ = true;
+  bool counted_ = false;
+  std::function<void()> gone_;
+};
+
+}  // namespace llamita::server

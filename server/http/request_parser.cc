@@ -1,0 +1,112 @@
+#include "server/http/request_parser.h"
+
+#include <utility>  // before Beast, which forgets it
+// Keep this order.
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <limits>
+
+#include "base/cat.h"
+#include "formats/printable.h"
+
+namespace llamita::server {
+
+namespace {
+
+namespace http = boost::beast::http;
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return out;
+}
+
+}  // namespace
+
+struct RequestParser::Impl {
+  http::request_parser<http::string_body> parser;
+};
+
+RequestParser::RequestParser(const HttpLimits& limits) : limits_(limits), impl_(std::make_unique<Impl>()) {
+  impl_->parser.eager(true);
+  // push() counts itself, to the byte.
+  impl_->parser.header_limit(std::numeric_limits<uint32_t>::max());
+  impl_->parser.body_limit(limits.body_bytes);
+}
+
+RequestParser::~RequestParser() = default;
+
+void RequestParser::fail(int status, std::string message) {
+  state_ = State::failed;
+  status_ = status;
+  message_ = std::move(message);
+}
+
+void RequestParser::check_header() {
+  const auto& message = impl_->parser.get();
+  int lines = 0;
+  for ([[maybe_unused]] const auto& field : message) ++lines;
+  if (lines > limits_.header_lines) {
+    return fail(
+        431, cat("the request has ", lines, " header lines; at most ", limits_.header_lines, " are taken"));
+  }
+  const std::string coding = lower(std::string_view(message[http::field::content_encoding]));
+  if (!coding.empty() && coding != "identity") {
+    return fail(415, cat("the body is encoded as ", printable(coding), "; send it as it is"));
+  }
+  if (message.count(http::field::content_length) > 1) {
+    return fail(400, "the request has more than one Content-Length");
+  }
+  continue_asked_ = lower(std::string_view(message[http::field::expect])) == "100-continue";
+  state_ = State::body;
+}
+
+size_t RequestParser::push(std::string_view data) {
+  if (state_ == State::done || state_ == State::failed) return 0;
+  if (state_ == State::header) {
+    // Beast uses nothing of a header before all of it is there, so `data` begins where the header does.
+    const size_t end = data.find("\r\n\r\n");
+    if ((end == std::string_view::npos ? data.size() : end + 4) > limits_.header_bytes) {
+      fail(431, cat("the request's header has more than ", limits_.header_bytes, " bytes"));
+      return 0;
+    }
+  }
+  size_t used = 0;
+  for (;;) {
+    boost::system::error_code error;
+    used += impl_->parser.put(boost::asio::const_buffer(data.data() + used, data.size() - used), error);
+    if (error == http::error::body_limit) {
+      fail(413, cat("the request's body has more than ", limits_.body_bytes, " bytes"));
+    } else if (error && error != http::error::need_more) {
+      fail(400, cat("this is no HTTP request: ", error.message()));
+    }
+    if (state_ == State::header && impl_->parser.is_header_done()) check_header();
+    if (state_ == State::failed) return used;
+    if (impl_->parser.is_done()) {
+      state_ = State::done;
+      return used;
+    }
+    if (error == http::error::need_more || used == data.size()) return used;
+  }
+}
+
+bool RequestParser::wants_continue() {
+  return state_ == State::body && std::exchange(continue_asked_, false);
+}
+
+HttpRequest RequestParser::take() {
+  auto message = impl_->parser.release();
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  for (const auto& field : message) {
+    request.headers.emplace_back(lower(std::string_view(field.name_string())), std::string(field.value()));
+  }
+  request.keep_alive = message.keep_alive();
+  request.body = std::move(message.body());
+  return request;
+}
+
+}  // namespace llamita::server

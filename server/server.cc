@@ -1,0 +1,79 @@
+#include "server/server.h"
+
+#include "base/log.h"
+
+namespace llamita::server {
+
+namespace {
+
+constexpr std::chrono::milliseconds kTick{50};
+
+const ServerConfig& checked(const ServerConfig& config) {
+  check_config(config);
+  return config;
+}
+
+}  // namespace
+
+Server::Server(const ServerConfig& config)
+    : config_(checked(config)), http_(config.address, config.port, config.http) {
+  api_ = std::make_unique<ApiServer>(config_,
+                                     [this](std::function<void()> task) { http_.post(std::move(task)); });
+  http_.handle([this](HttpRequest request, std::shared_ptr<HttpReply> reply) {
+    api_->handle(std::move(request), std::move(reply));
+  });
+  http_.refuse_with([this](int status, const std::string& message) { return api_->refuse(status, message); });
+  http_.every(kTick, [this] { tick(); });
+}
+
+Server::~Server() { api_.reset(); }
+
+void Server::attach(std::shared_ptr<AsyncEngine> engine) {
+  http_.post([this, engine] { api_->attach(engine); });
+}
+
+Server::Ended Server::run() {
+  http_.on_signal([this](int) { on_signal(); });
+  http_.run();
+  return ended_;
+}
+
+void Server::stop() {
+  http_.post([this] { end(Ended::stopped); });
+}
+
+void Server::shut_down() {
+  http_.post([this] {
+    if (!api_->draining()) on_signal();
+  });
+}
+
+void Server::on_signal() {
+  if (api_->draining()) return end(Ended::aborted);
+  log_info("draining: ", api_->generations(), " requests under way");
+  drain_by_ = std::chrono::steady_clock::now() + config_.drain_timeout;
+  api_->drain();
+}
+
+void Server::tick() {
+  api_->count_http({http_.connections(), http_.slow_readers_dropped()});
+  if (api_->stalled() && config_.exit_on_stall) return end(Ended::stalled);
+  if (!drain_by_) return;
+  if (api_->generations() == 0 && http_.replies_under_way() == 0) return end(Ended::drained);
+  const auto now = std::chrono::steady_clock::now();
+  if (now < *drain_by_) return;
+  if (!cut_short_) {
+    log_warning("the drain timeout is over: ", api_->generations(), " requests are cut short");
+    cut_short_ = true;
+    drain_by_ = now + std::chrono::seconds(1);  // for the goodbye to be written
+    return api_->cut_short();
+  }
+  end(Ended::drained);
+}
+
+void Server::end(Ended ended) {
+  ended_ = ended;
+  http_.stop();
+}
+
+}  // namespace llamita::server

@@ -1,0 +1,45 @@
+// How the server listens, whom it lets in and what a request may cost. Every member is a flag of `llamita
+// serve`.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/api/generation_request.h"
+#include "server/http/limits.h"
+
+namespace llamita::server {
+
+struct ServerConfig {
+  std::string address = "127.0.0.1";
+  uint16_t port = 8000;  // 0: a free one
+  HttpLimits http;
+  ApiLimits api;
+
+  // The first is the served name; the others are taken too. Empty: the model's own name.
+  std::vector<std::string> model_names;
+  std::vector<std::string> api_keys;      // empty: everybody is let in
+  std::vector<std::string> cors_origins;  // whose pages may call this server; "*": all
+  bool lenient = false;                   // unknown fields are ignored with a warning in the log
+  std::optional<ToolFormat> tool_format;  // what calls of tools look like; default: the family's
+  std::string metrics_prefix = "vllm";
+  std::string version;
+
+  int prepare_threads = 2;
+  size_t prepare_queue = 256;                          // requests that wait to be tokenised
+  size_t update_queue = 4096;                          // steps that a request's reply may lag behind
+  std::chrono::milliseconds request_timeout{600'000};  // then a reply ends where it is
+  std::chrono::milliseconds drain_timeout{30'000};     // after SIGTERM
+  std::chrono::milliseconds stall_timeout{60'000};     // a step longer than this makes /health say 503
+  bool exit_on_stall = false;                          // and then ends run() with Ended::stalled
+};
+
+inline constexpr size_t kLeastKeyBytes = 32;
+
+// Throws Error: addresses other than loopback need API keys, and each needs `kLeastKeyBytes`.
+void check_config(const ServerConfig& config);
+
+}  // namespace llamita::server

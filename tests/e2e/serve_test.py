@@ -1,0 +1,145 @@
+"""llamita serve from outside, with the tiny checkpoint: serve_test.py BINARY. Standard library only."""
+import contextlib
+import http.client
+import json
+import re
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import support
+
+
+class Served:
+    """A server process; `port` once it answers."""
+
+    def __init__(self, *arguments, model=support.TINY):
+        self.process = subprocess.Popen(support.command_line("serve", model, "--port", 0, "-t", 1, *arguments),
+                                        stderr=subprocess.PIPE, bufsize=0)
+        seen = b""
+        while not (match := re.search(rb"listening on http://[^:]+:(\d+)\n", seen)):
+            if not select.select([self.process.stderr], [], [], support.PATIENCE)[0]:
+                raise AssertionError(f"the server does not listen: {seen}")
+            piece = self.process.stderr.read(4096)
+            if not piece:
+                raise AssertionError(f"the server ended: {seen}")
+            seen += piece
+        self.port = int(match[1])
+        # Its log must not fill the pipe.
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
+
+    def wait_ready(self, key=None):
+        end = time.monotonic() + support.PATIENCE
+        while self.ask("GET", "/health", key=key)[0] != 200:
+            if time.monotonic() > end:
+                raise AssertionError("the model was not loaded in time")
+            time.sleep(0.02)
+        return self
+
+    def ask(self, method, path, body=None, key=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=support.PATIENCE)
+        with contextlib.closing(connection):
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode()
+
+    def stream(self, body):
+        """A socket that has sent `body` to /v1/completions and read the first event."""
+        text = json.dumps({**body, "stream": True})
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=support.PATIENCE)
+        client.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+        seen = b""
+        while b"data: " not in seen:
+            seen += client.recv(4096)
+        return client, seen
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(support.PATIENCE)
+
+
+@contextlib.contextmanager
+def served(*arguments, **options):
+    server = Served(*arguments, **options)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        server.reader.join()
+        server.process.stderr.close()
+
+
+LONG = {"prompt": "a", "max_tokens": 100, "ignore_eos": True}
+
+
+class ServeTest(unittest.TestCase):
+    def test_answers_and_drains(self):
+        with served("--served-model-name", "tiny") as server:
+            server.wait_ready()
+            status, text = server.ask("POST", "/v1/completions", {"model": "tiny", "prompt": "a b", "max_tokens": 4,
+                                                                  "temperature": 0, "ignore_eos": True})
+            self.assertEqual(status, 200, text)
+            self.assertEqual(json.loads(text)["usage"]["completion_tokens"], 4)
+            again = server.ask("POST", "/v1/completions", {"prompt": "a b", "max_tokens": 4, "temperature": 0,
+                                                           "ignore_eos": True})[1]
+            self.assertEqual(json.loads(text)["choices"], json.loads(again)["choices"])
+            self.assertEqual(server.ask("POST", "/v1/completions", {"model": "other", "prompt": "a"})[0], 404)
+            self.assertEqual(server.ask("GET", "/")[0], 200)
+            self.assertIn("vllm:num_requests_running", server.ask("GET", "/metrics")[1])
+            self.assertEqual(server.end(), 0)
+
+    def test_a_signal_lets_streams_finish(self):
+        with served() as server:
+            client, seen = server.wait_ready().stream(LONG)
+            server.process.send_signal(signal.SIGTERM)
+            with client:
+                while piece := client.recv(65536):
+                    seen += piece
+                    if b"[DONE]" in seen:
+                        break
+            self.assertIn(b'"finish_reason":"length"', seen)
+            self.assertEqual(server.process.wait(support.PATIENCE), 0)
+
+    def test_leaving_frees_everything(self):
+        with served() as server:
+            server.wait_ready()
+            for _ in range(3):
+                server.stream({**LONG, "n": 4})[0].close()
+            end = time.monotonic() + support.PATIENCE
+            while (live := json.loads(server.ask("GET", "/live")[1]))["busy"] and time.monotonic() < end:
+                time.sleep(0.05)
+            self.assertEqual((live["running"], live["waiting"], live["blocks_used"]), (0, 0, 0))
+            self.assertEqual(server.end(signal.SIGINT), 0)
+
+    def test_keys(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("k" * 32 + "\n")
+            file.flush()
+            with served("--api-key-file", file.name) as server:
+                server.wait_ready()
+                self.assertEqual(server.ask("GET", "/v1/models")[0], 401)
+                self.assertEqual(server.ask("GET", "/v1/models", key="k" * 32)[0], 200)
+
+    def test_what_cannot_be_served(self):
+        run = support.llamita("serve", support.TINY, "--address", "0.0.0.0", "--port", 0)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(b"--api-key", run.stderr)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            run = support.llamita("serve", support.TINY, "--port", taken.getsockname()[1])
+            self.assertEqual(run.returncode, 1)
+            self.assertIn(b"cannot listen", run.stderr)
+        self.assertEqual(support.llamita("serve", support.TINY, "--max-n", "0").returncode, 2)
+        with support.changed_model(config={"num_hidden_layers": 99}) as broken:
+            self.assertEqual(support.llamita("serve", broken, "--port", 0).returncode, 1)
+
+
+if __name__ == "__main__":
+    support.main()

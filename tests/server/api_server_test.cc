@@ -1,0 +1,433 @@
+// The routes over a fake engine, without sockets: who is let in, what is answered, how requests end.
+#include "server/api_server.h"
+
+#include <gtest/gtest.h>
+
+#include "base/cat.h"
+#include "support/expect_error.h"
+#include "support/fake_engine.h"
+
+namespace llamita::server {
+namespace {
+
+using test::FakeEngine;
+using namespace std::chrono_literals;
+
+// What a client would have got.
+class RecordedReply : public HttpReply {
+ public:
+  void send(HttpResponse response) override {
+    head = std::move(response);
+    body = head.body;
+    complete = true;
+  }
+  void begin(HttpResponse response) override { head = std::move(response); }
+  void write(std::string_view piece) override { body += piece; }
+  void end() override { complete = true; }
+  void when_gone(std::function<void()> left) override { gone = std::move(left); }
+
+  HttpResponse head{0, {}, {}};
+  std::string body;
+  bool complete = false;
+  std::function<void()> gone;
+};
+
+class ApiServerTest : public testing::Test {
+ protected:
+  void start(ServerConfig config = {}, FakeEngine::Options options = {}) {
+    config.version = "1";
+    api_ = std::make_unique<ApiServer>(config, [this](std::function<void()> task) {
+      const std::lock_guard lock(mutex_);
+      tasks_.push_back(std::move(task));
+    });
+    engine_ = std::make_shared<FakeEngine>(options);
+    api_->attach(engine_);
+  }
+  ~ApiServerTest() override {
+    if (engine_) engine_->pause(false);
+    engine_.reset();
+    api_.reset();
+  }
+
+  void run_tasks() {
+    std::vector<std::function<void()>> tasks;
+    {
+      const std::lock_guard lock(mutex_);
+      tasks.swap(tasks_);
+    }
+    for (const auto& task : tasks) task();
+  }
+  // Runs the I/O thread's tasks until `done`, for as long as a slow machine may need.
+  template <class Done>
+  bool run_until(Done done) {
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    while (!done()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      run_tasks();
+      std::this_thread::sleep_for(1ms);
+    }
+    return true;
+  }
+
+  std::shared_ptr<RecordedReply> ask(const std::string& method, const std::string& target,
+                                     const std::string& body = {}, const Headers& headers = {}) {
+    auto reply = std::make_shared<RecordedReply>();
+    api_->handle({method, target, headers, body, true}, reply);
+    return reply;
+  }
+  std::shared_ptr<RecordedReply> answer(const std::string& method, const std::string& target,
+                                        const std::string& body = {}, const Headers& headers = {}) {
+    auto reply = ask(method, target, body, headers);
+    EXPECT_TRUE(run_until([&] { return reply->complete; })) << target << " " << body;
+    return reply;
+  }
+
+  std::mutex mutex_;
+  std::vector<std::function<void()>> tasks_;
+  std::shared_ptr<FakeEngine> engine_;
+  std::unique_ptr<ApiServer> api_;
+};
+
+const char* const kChat = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3})";
+const char* const kStream = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"stream":true})";
+
+std::string header(const RecordedReply& reply, std::string_view name) {
+  for (const auto& [key, value] : reply.head.headers) {
+    if (key == name) return value;
+  }
+  return {};
+}
+
+TEST_F(ApiServerTest, HealthFollowsTheModel) {
+  api_ = std::make_unique<ApiServer>(ServerConfig{}, [](std::function<void()>) {});
+  EXPECT_EQ(ask("GET", "/health")->head.status, 503);
+  EXPECT_EQ(ask("POST", "/v1/chat/completions", kChat)->head.status, 503);
+  EXPECT_EQ(ask("GET", "/metrics")->head.status, 200);
+  start();
+  EXPECT_EQ(ask("GET", "/health")->body, R"({"status":"ok"})");
+  api_->drain();
+  EXPECT_EQ(ask("GET", "/health")->body, R"({"status":"draining"})");
+  const auto refused = ask("POST", "/v1/chat/completions", kChat);
+  EXPECT_EQ(refused->head.status, 503);
+  EXPECT_EQ(header(*refused, "Retry-After"), "1");
+}
+
+TEST_F(ApiServerTest, ChatWholeAndStreamed) {
+  start();
+  const auto whole = answer("POST", "/v1/chat/completions", kChat);
+  EXPECT_EQ(whole->head.status, 200);
+  const Json body = Json::parse(whole->body, "reply");
+  const Json& choice = body.find("choices")->as_array("")[0];
+  EXPECT_EQ(choice.find("message")->find("content")->as_string(""), "one two three");
+  EXPECT_EQ(choice.find("finish_reason")->as_string(""), "length");
+  EXPECT_EQ(body.find("usage")->find("completion_tokens")->as_int(""), 3);
+
+  const auto stream = answer("POST", "/v1/chat/completions", kStream);
+  EXPECT_EQ(header(*stream, "Content-Type"), "text/event-stream; charset=utf-8");
+  std::string text;
+  size_t events = 0;
+  for (size_t at = 0; at < stream->body.size(); ++events) {
+    ASSERT_EQ(stream->body.compare(at, 6, "data: "), 0);
+    const size_t end = stream->body.find("\n\n", at);
+    const std::string data = stream->body.substr(at + 6, end - at - 6);
+    at = end + 2;
+    if (data == "[DONE]") {
+      EXPECT_EQ(at, stream->body.size());
+      break;
+    }
+    const Json event = Json::parse(data, "event");
+    if (const Json* content = event.find("choices")->as_array("")[0].find("delta")->find("content")) {
+      text += content->as_string("");
+    }
+  }
+  EXPECT_EQ(text, "one two three");
+  EXPECT_EQ(events, 5u);  // role, three words, reason; [DONE] after them
+  EXPECT_EQ(api_->generations(), 0u);
+}
+
+TEST_F(ApiServerTest, ManyPromptsAndChoices) {
+  start();
+  const auto reply =
+      answer("POST", "/v1/completions", R"({"prompt":["a","b c"],"n":2,"max_tokens":2,"echo":true})");
+  const Json body = Json::parse(reply->body, "reply");
+  const auto& choices = body.find("choices")->as_array("");
+  ASSERT_EQ(choices.size(), 4u);
+  EXPECT_EQ(choices[0].find("text")->as_string(""), "aone two");
+  EXPECT_EQ(choices[3].find("text")->as_string(""), "b cone1 two1");
+  EXPECT_EQ(choices[3].find("index")->as_int(""), 3);
+  EXPECT_EQ(body.find("usage")->find("prompt_tokens")->as_int(""), 3);
+  EXPECT_EQ(body.find("usage")->find("completion_tokens")->as_int(""), 8);
+}
+
+TEST_F(ApiServerTest, ToolsAreFoundInWhatTheModelSays) {
+  start();
+  engine_->script("Sure. <tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>");
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
+  const auto reply = answer("POST", "/v1/chat/completions",
+                            cat(R"({"messages":[{"role":"user","content":"hi"}],)", tools, "}"));
+  const Json body = Json::parse(reply->body, "reply");
+  const Json& choice = body.find("choices")->as_array("")[0];
+  EXPECT_EQ(choice.find("finish_reason")->as_string(""), "tool_calls") << reply->body;
+  EXPECT_EQ(choice.find("message")->find("content")->as_string(""), "Sure.");
+  EXPECT_NE(engine_->last_request().chat.tools, "");
+}
+
+TEST_F(ApiServerTest, ErrorsHaveTheirStatus) {
+  ServerConfig config;
+  config.model_names = {"served", "alias"};
+  start(config);
+  const auto fails = [&](const std::string& method, const std::string& target, const std::string& body,
+                         int status) {
+    const auto reply = answer(method, target, body);
+    EXPECT_EQ(reply->head.status, status) << target << " " << reply->body;
+    const Json json = Json::parse(reply->body, "error");
+    for (const char* key : {"message", "type", "param", "code"}) {
+      EXPECT_NE(json.find("error")->find(key), nullptr) << reply->body;
+    }
+    return json.find("error")->find("message")->as_string("");
+  };
+  fails("GET", "/nothing", "", 404);
+  fails("GET", "/v1/chat/completions", "", 405);
+  fails("POST", "/v1/models", "", 405);
+  fails("POST", "/v1/chat/completions", "{", 400);
+  const std::string unknown = fails("POST", "/v1/chat/completions",
+                                    R"({"model":"gpt","messages":[{"role":"user","content":"a"}]})", 404);
+  EXPECT_NE(unknown.find("served, alias"), std::string::npos) << unknown;
+  fails("GET", "/v1/models/gpt", "", 404);
+  EXPECT_EQ(answer("GET", "/v1/models/alias")->head.status, 200);
+  EXPECT_EQ(answer("POST", "/v1/completions", R"({"model":"alias","prompt":"a"})")->head.status, 200);
+  fails("POST", "/v1/completions", R"({"prompt":""})", 400);
+  fails("POST", "/detokenize", R"({"tokens":[1000]})", 400);
+}
+
+// The context holds 10 tokens, so prompts up to 9.
+TEST_F(ApiServerTest, PromptsHaveARoomLimit) {
+  FakeEngine::Options options;
+  options.context = 10;
+  start({}, options);
+  const auto status = [&](int words) {
+    std::string prompt = "w";
+    for (int i = 1; i < words; ++i) prompt += " w";
+    return answer("POST", "/v1/completions", cat(R"({"prompt":")", prompt, R"("})"))->head.status;
+  };
+  EXPECT_EQ(status(8), 200);
+  EXPECT_EQ(status(9), 200);
+  EXPECT_EQ(status(10), 400);
+}
+
+TEST_F(ApiServerTest, TokensThereAndBack) {
+  start();
+  EXPECT_EQ(answer("POST", "/tokenize", R"({"prompt":"a bc"})")->body,
+            R"({"tokens":[1,3,5],"count":3,"max_model_len":1024})");
+  EXPECT_EQ(answer("POST", "/tokenize", R"({"content":"a bc"})")->body,
+            R"({"tokens":[3,5],"count":2,"max_model_len":1024})");
+  EXPECT_EQ(answer("POST", "/detokenize", R"({"tokens":[3]})")->body, R"({"prompt":"<3>","content":"<3>"})");
+}
+
+TEST_F(ApiServerTest, KeysOpenEveryRouteButHealth) {
+  ServerConfig config;
+  config.api_keys = {std::string(32, 'a'), std::string(32, 'b')};
+  start(config);
+  const std::string good = cat("Bearer ", config.api_keys[1]);
+  for (const char* path :
+       {"/version", "/metrics", "/live", "/v1/models", "/v1/models/fake", "/nothing", "//health", "/health/",
+        "/HEALTH", "/v1/../health", "/v1/models?x=/health", "/%68ealth"}) {
+    EXPECT_EQ(ask("GET", path)->head.status, 401) << path;
+    EXPECT_EQ(ask("GET", path, "", {{"authorization", "Bearer " + std::string(32, 'c')}})->head.status, 401)
+        << path;
+    EXPECT_NE(ask("GET", path, "", {{"authorization", good}})->head.status, 401) << path;
+  }
+  for (const char* path :
+       {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"}) {
+    EXPECT_EQ(ask("POST", path, kChat)->head.status, 401) << path;
+  }
+  EXPECT_EQ(ask("GET", "/health")->head.status, 200);
+  EXPECT_EQ(ask("GET", "/")->head.status, 200);
+  // Each key has prefixes of its own.
+  answer("POST", "/v1/chat/completions", kChat, {{"authorization", good}});
+  const std::string salt = engine_->last_salt();
+  EXPECT_NE(salt, "");
+  EXPECT_EQ(salt.find(config.api_keys[1]), std::string::npos);
+  answer("POST", "/v1/chat/completions", kChat, {{"authorization", cat("bearer ", config.api_keys[0])}});
+  EXPECT_NE(engine_->last_salt(), salt);
+}
+
+TEST_F(ApiServerTest, OtherAddressesNeedLongKeys) {
+  ServerConfig config;
+  config.address = "0.0.0.0";
+  EXPECT_ERROR(check_config(config), "--api-key");
+  for (const size_t length : {size_t{32}, size_t{33}}) {
+    config.api_keys = {std::string(length, 'k')};
+    check_config(config);
+  }
+  config.api_keys = {std::string(31, 'k')};
+  EXPECT_ERROR(check_config(config), "at least 32");
+  config.address = "127.0.0.1";
+  check_config(config);
+}
+
+TEST_F(ApiServerTest, ForeignPagesAreKeptOut) {
+  start();
+  const Headers own = {{"host", "localhost:8000"}, {"origin", "http://localhost:8000"}};
+  const Headers foreign = {{"host", "localhost:8000"}, {"origin", "http://evil.example"}};
+  EXPECT_EQ(answer("POST", "/tokenize", R"({"prompt":"a"})", own)->head.status, 200);
+  EXPECT_EQ(answer("POST", "/tokenize", R"({"prompt":"a"})", foreign)->head.status, 403);
+  EXPECT_EQ(ask("GET", "/health", "", {{"host", "evil.example:8000"}})->head.status, 403);
+  EXPECT_EQ(ask("GET", "/health", "", {{"host", "127.0.0.1:8000"}})->head.status, 200);
+  EXPECT_EQ(ask("GET", "/health", "", {{"host", "[::1]:8000"}})->head.status, 200);
+  const auto read = ask("GET", "/health", "", foreign);
+  EXPECT_EQ(header(*read, "Access-Control-Allow-Origin"), "");
+  EXPECT_EQ(ask("OPTIONS", "/v1/chat/completions", "", foreign)->head.status, 403);
+
+  ServerConfig config;
+  config.cors_origins = {"http://friend.example"};
+  engine_.reset();
+  api_.reset();
+  start(config);
+  const Headers friendly = {{"host", "localhost:8000"}, {"origin", "http://friend.example"}};
+  const auto preflight = ask("OPTIONS", "/v1/chat/completions", "", friendly);
+  EXPECT_EQ(preflight->head.status, 204);
+  EXPECT_EQ(header(*preflight, "Access-Control-Allow-Origin"), "http://friend.example");
+  const auto reply = answer("POST", "/v1/chat/completions", kStream, friendly);
+  EXPECT_EQ(header(*reply, "Access-Control-Allow-Origin"), "http://friend.example");
+  EXPECT_EQ(answer("POST", "/tokenize", R"({"prompt":"a"})", foreign)->head.status, 403);
+}
+
+TEST_F(ApiServerTest, FullQueueIs429) {
+  FakeEngine::Options options;
+  options.queue = 2;
+  options.paused = true;
+  start({}, options);
+  const auto first = ask("POST", "/v1/chat/completions", kChat);
+  const auto second = ask("POST", "/v1/chat/completions", kChat);
+  ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 2; }));
+  const auto third = answer("POST", "/v1/chat/completions", kChat);
+  EXPECT_EQ(third->head.status, 429);
+  EXPECT_EQ(header(*third, "Retry-After"), "1");
+  engine_->pause(false);
+  EXPECT_TRUE(run_until([&] { return first->complete && second->complete; }));
+  EXPECT_EQ(second->head.status, 200);
+}
+
+TEST_F(ApiServerTest, FullPrepareQueueIs429) {
+  ServerConfig config;
+  config.prepare_queue = 0;
+  start(config);
+  EXPECT_EQ(ask("POST", "/v1/chat/completions", kChat)->head.status, 429);
+  EXPECT_EQ(ask("POST", "/tokenize", R"({"prompt":"a"})")->head.status, 429);
+  EXPECT_EQ(api_->generations(), 0u);
+}
+
+TEST_F(ApiServerTest, LeavingCancelsInEveryPhase) {
+  FakeEngine::Options options;
+  options.running = 1;
+  options.step = 5ms;
+  start({}, options);
+  const char* long_stream =
+      R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":100000,"stream":true})";
+  const char* long_whole = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":100000})";
+  const auto streaming = ask("POST", "/v1/chat/completions", long_stream);
+  ASSERT_TRUE(run_until([&] { return streaming->body.find("one") != std::string::npos; }));
+  const auto waiting = ask("POST", "/v1/chat/completions", long_whole);
+  ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 1; }));
+  const auto preparing = ask("POST", "/v1/chat/completions", long_whole);
+  preparing->gone();
+  waiting->gone();
+  ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 0; }));
+  streaming->gone();
+  ASSERT_TRUE(run_until([&] { return !engine_->stats().busy; }));
+  const auto whole = ask("POST", "/v1/chat/completions", long_whole);
+  ASSERT_TRUE(run_until([&] { return engine_->stats().running == 1; }));
+  whole->gone();
+  EXPECT_TRUE(run_until([&] { return !engine_->stats().busy && api_->generations() == 0; }));
+}
+
+TEST_F(ApiServerTest, DeadlineEndsWithWhatIsThere) {
+  ServerConfig config;
+  config.request_timeout = 50ms;
+  FakeEngine::Options options;
+  options.step = 10ms;
+  start(config, options);
+  const auto reply = answer("POST", "/v1/chat/completions",
+                            R"({"messages":[{"role":"user","content":"a"}],"max_tokens":100000})");
+  EXPECT_EQ(reply->head.status, 200);
+  EXPECT_NE(reply->body.find(R"("finish_reason":"length")"), std::string::npos);
+}
+
+TEST_F(ApiServerTest, CutShortTellsTheClient) {
+  FakeEngine::Options options;
+  options.step = 5ms;
+  start({}, options);
+  const auto stream =
+      ask("POST", "/v1/chat/completions",
+          R"({"messages":[{"role":"user","content":"a"}],"max_tokens":100000,"stream":true})");
+  ASSERT_TRUE(run_until([&] { return stream->body.find("two") != std::string::npos; }));
+  const auto whole = ask("POST", "/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}]})");
+  api_->drain();
+  api_->cut_short();
+  EXPECT_TRUE(run_until([&] { return stream->complete && whole->complete; }));
+  EXPECT_NE(stream->body.find("shutting down"), std::string::npos);
+  EXPECT_EQ(whole->head.status, 503);
+  EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
+}
+
+TEST_F(ApiServerTest, AReplyThatLagsBehindIsDropped) {
+  ServerConfig config;
+  config.update_queue = 10;
+  start(config);
+  const auto stream =
+      ask("POST", "/v1/chat/completions",
+          R"({"messages":[{"role":"user","content":"a"}],"max_tokens":100000,"stream":true})");
+  // The I/O thread does nothing while the engine goes on.
+  const auto end = std::chrono::steady_clock::now() + 30s;
+  while (engine_->stats().steps < 30 && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(1ms);
+  EXPECT_TRUE(run_until([&] { return stream->complete; }));
+  EXPECT_NE(stream->body.find("in time"), std::string::npos) << stream->body.substr(0, 2000);
+  EXPECT_TRUE(run_until([&] { return !engine_->stats().busy; }));
+}
+
+TEST_F(ApiServerTest, WatchdogSeesAStall) {
+  ServerConfig config;
+  config.stall_timeout = 10ms;
+  start(config);
+  EXPECT_FALSE(api_->stalled());
+  engine_->pretend([](EngineStats& stats) {
+    stats.busy = true;
+    stats.progress_at -= 1s;
+  });
+  EXPECT_TRUE(api_->stalled());
+  EXPECT_EQ(ask("GET", "/health")->body, R"({"status":"stalled"})");
+  engine_->pretend(nullptr);
+  EXPECT_FALSE(api_->stalled());
+  EXPECT_EQ(ask("GET", "/health")->head.status, 200);
+}
+
+TEST_F(ApiServerTest, MetricsCountRequests) {
+  start();
+  answer("POST", "/v1/chat/completions", kChat);
+  const std::string text = ask("GET", "/metrics")->body;
+  for (const char* line : {
+           "vllm:num_requests_running{model_name=\"fake\",engine=\"0\"} 0\n",
+           "vllm:request_success_total{model_name=\"fake\",engine=\"0\",finished_reason=\"length\"} 1\n",
+           "vllm:time_to_first_token_seconds_count{model_name=\"fake\",engine=\"0\"} 1\n",
+           "vllm:inter_token_latency_seconds_count{model_name=\"fake\",engine=\"0\"} 2\n",
+           "vllm:e2e_request_latency_seconds_bucket{model_name=\"fake\",engine=\"0\",le=\"+Inf\"} 1\n",
+           "llamita_http_replies_total{route=\"/v1/chat/completions\",status=\"200\"} 1\n",
+       }) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+}
+
+TEST_F(ApiServerTest, ThePageIsStrict) {
+  start();
+  const auto page = ask("GET", "/");
+  EXPECT_EQ(header(*page, "Content-Type"), "text/html; charset=utf-8");
+  const std::string policy = header(*page, "Content-Security-Policy");
+  EXPECT_NE(policy.find("default-src 'none'"), std::string::npos);
+  EXPECT_EQ(policy.find("unsafe"), std::string::npos);
+  EXPECT_EQ(ask("GET", "/", "", {{"if-none-match", header(*page, "ETag")}})->head.status, 304);
+}
+
+}  // namespace
+}  // namespace llamita::server

@@ -1,0 +1,304 @@
+// The server over real sockets: limits, timeouts, clients that leave, read slowly or send nonsense, and the
+// way down.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "base/cat.h"
+#include "server/server.h"
+#include "support/fake_engine.h"
+
+namespace llamita::server {
+namespace {
+
+using test::FakeEngine;
+using namespace std::chrono_literals;
+
+class Client {
+ public:
+  explicit Client(uint16_t port, int receive_buffer = 0) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    if (receive_buffer > 0) {
+      ::setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    }
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  ~Client() { close(); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  void close() {
+    if (socket_ >= 0) ::close(std::exchange(socket_, -1));
+  }
+  // A hard end: the other side gets a reset.
+  void reset() {
+    const linger now{1, 0};
+    ::setsockopt(socket_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close();
+  }
+  void send(std::string_view text) {
+    for (size_t sent = 0; sent < text.size();) {
+      const ssize_t n = ::send(socket_, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
+      if (n <= 0) return;
+      sent += static_cast<size_t>(n);
+    }
+  }
+  void post(const std::string& path, const std::string& body) {
+    send(cat("POST ", path, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: ", body.size(), "\r\n\r\n",
+             body));
+  }
+  // Reads until `text` was seen or the connection ended; everything that came so far.
+  const std::string& read_until(std::string_view text) {
+    while (seen_.find(text) == std::string::npos && read_some()) {
+    }
+    return seen_;
+  }
+  const std::string& read_all() {
+    while (read_some()) {
+    }
+    return seen_;
+  }
+  void forget() { seen_.clear(); }
+
+ private:
+  bool read_some() {
+    pollfd wait{socket_, POLLIN, 0};
+    if (::poll(&wait, 1, 30'000) <= 0) {
+      ADD_FAILURE() << "nothing came; so far: " << seen_.substr(0, 2000);
+      return false;
+    }
+    char buffer[8192];
+    const ssize_t n = ::recv(socket_, buffer, sizeof buffer, 0);
+    if (n <= 0) return false;
+    seen_.append(buffer, static_cast<size_t>(n));
+    return true;
+  }
+
+  int socket_;
+  std::string seen_;
+};
+
+class HttpServerTest : public testing::Test {
+ protected:
+  void start(ServerConfig config = {}, FakeEngine::Options options = {}) {
+    config.port = 0;
+    server_ = std::make_unique<Server>(config);
+    engine_ = std::make_shared<FakeEngine>(options);
+    server_->attach(engine_);
+    thread_ = std::thread([this] { ended_ = server_->run(); });
+  }
+  ~HttpServerTest() override {
+    if (!server_) return;
+    server_->stop();
+    if (thread_.joinable()) thread_.join();
+  }
+  template <class Done>
+  static bool wait_until(Done done) {
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    while (std::chrono::steady_clock::now() < end) {
+      if (done()) return true;
+      std::this_thread::sleep_for(1ms);
+    }
+    return false;
+  }
+  bool idle() const { return !engine_->stats().busy; }
+
+  std::shared_ptr<FakeEngine> engine_;
+  std::unique_ptr<Server> server_;
+  std::thread thread_;
+  Server::Ended ended_ = Server::Ended::stopped;
+};
+
+const char* const kEndless =
+    R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":1000000,"stream":true})";
+const char* const kEndlessWhole = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":1000000})";
+const char* const kShort = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"stream":true})";
+
+TEST_F(HttpServerTest, KeepAliveAndRequestsAhead) {
+  start();
+  Client client(server_->port());
+  client.send(
+      "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /version HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  client.read_until("\"version\"");
+  client.forget();
+  client.post("/v1/chat/completions", kShort);
+  EXPECT_NE(client.read_until("0\r\n\r\n").find("data: [DONE]"), std::string::npos);
+  client.forget();
+  client.send("HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  const std::string& head = client.read_all();
+  EXPECT_NE(head.find("Content-Length: 15"), std::string::npos);
+  EXPECT_EQ(head.find("{"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, RefusalsCanBeRead) {
+  ServerConfig config;
+  config.http.body_bytes = 1000;
+  start(config);
+  Client large(server_->port());
+  large.post("/v1/chat/completions", std::string(300'000, 'x'));
+  EXPECT_NE(large.read_all().find("HTTP/1.1 413"), std::string::npos);
+  Client nonsense(server_->port());
+  nonsense.send("nonsense\r\n\r\n");
+  EXPECT_NE(nonsense.read_all().find("\"invalid_request_error\""), std::string::npos);
+}
+
+TEST_F(HttpServerTest, ConnectionsLimit) {
+  ServerConfig config;
+  config.http.connections = 3;
+  start(config);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(std::make_unique<Client>(server_->port()));
+    clients.back()->send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_NE(clients.back()->read_until("}").find("200 OK"), std::string::npos) << i;
+  }
+  Client fourth(server_->port());
+  EXPECT_NE(fourth.read_all().find("HTTP/1.1 503"), std::string::npos);
+  clients.pop_back();
+  EXPECT_TRUE(wait_until([&] {
+    Client again(server_->port());
+    again.send("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    return again.read_all().find("200 OK") != std::string::npos;
+  }));
+}
+
+TEST_F(HttpServerTest, Timeouts) {
+  ServerConfig config;
+  config.http.header_timeout = 100ms;
+  config.http.body_timeout = 100ms;
+  config.http.idle_timeout = 100ms;
+  start(config);
+  Client silent(server_->port()), header(server_->port()), body(server_->port());
+  header.send("GET / HT");
+  body.send("POST /tokenize HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  EXPECT_EQ(silent.read_all(), "");
+  EXPECT_NE(header.read_all().find("HTTP/1.1 408"), std::string::npos);
+  EXPECT_NE(body.read_all().find("HTTP/1.1 408"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, ContinueIsSaid) {
+  start();
+  Client client(server_->port());
+  client.send(
+      "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 14\r\n\r\n");
+  EXPECT_NE(client.read_until("\r\n\r\n").find("100 Continue"), std::string::npos);
+  client.send(R"({"prompt":"a"})");
+  EXPECT_NE(client.read_until("max_model_len").find("200 OK"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, LeavingFreesTheEngine) {
+  FakeEngine::Options options;
+  options.running = 2;
+  options.step = 2ms;
+  start({}, options);
+  Client stream(server_->port()), whole(server_->port()), waiting(server_->port()), half(server_->port());
+  stream.post("/v1/chat/completions", kEndless);
+  stream.read_until("three");
+  whole.post("/v1/chat/completions", kEndlessWhole);
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().running == 2; }));
+  waiting.post("/v1/chat/completions", kEndlessWhole);
+  half.post("/v1/chat/completions", kEndless);
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 2; }));
+  waiting.close();
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 1; }));
+  half.reset();
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 0; }));
+  whole.reset();
+  stream.close();
+  EXPECT_TRUE(wait_until([&] { return idle(); }));
+  EXPECT_EQ(engine_->cancelled(), 4);
+}
+
+TEST_F(HttpServerTest, ASlowReaderIsDroppedAndOthersGoOn) {
+  ServerConfig config;
+  config.http.write_queue_bytes = 20'000;
+  config.http.send_buffer_bytes = 4096;
+  FakeEngine::Options options;
+  options.step = std::chrono::microseconds(50);
+  start(config, options);
+  Client slow(server_->port(), 4096);
+  slow.post("/v1/chat/completions", kEndless);
+  Client other(server_->port());
+  other.post("/v1/chat/completions", kShort);
+  EXPECT_NE(other.read_until("[DONE]").find("three"), std::string::npos);
+  EXPECT_TRUE(wait_until([&] { return idle(); }));
+  EXPECT_EQ(engine_->cancelled(), 1);
+  EXPECT_EQ(slow.read_all().find("[DONE]"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, AReaderThatTakesNothingIsDropped) {
+  ServerConfig config;
+  config.http.write_timeout = 200ms;
+  config.http.write_queue_bytes = size_t{1} << 40;
+  config.http.send_buffer_bytes = 4096;
+  FakeEngine::Options options;
+  options.step = std::chrono::microseconds(50);
+  start(config, options);
+  Client slow(server_->port(), 4096);
+  slow.post("/v1/chat/completions", kEndless);
+  EXPECT_TRUE(wait_until([&] { return engine_->cancelled() == 1 && idle(); }));
+}
+
+TEST_F(HttpServerTest, DrainFinishesWhatIsUnderWay) {
+  FakeEngine::Options options;
+  options.step = 5ms;
+  start({}, options);
+  Client client(server_->port()), late(server_->port());
+  client.post("/v1/chat/completions",
+              R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":30,"stream":true})");
+  client.read_until("two");
+  server_->shut_down();
+  ASSERT_TRUE(wait_until([&] {
+    late.forget();
+    late.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    return late.read_until("}").find("draining") != std::string::npos;
+  }));
+  EXPECT_NE(client.read_until("[DONE]").find("\"finish_reason\":\"length\""), std::string::npos);
+  thread_.join();
+  EXPECT_EQ(ended_, Server::Ended::drained);
+}
+
+TEST_F(HttpServerTest, DrainCutsAtItsTimeout) {
+  ServerConfig config;
+  config.drain_timeout = 100ms;
+  FakeEngine::Options options;
+  options.step = 5ms;
+  start(config, options);
+  Client client(server_->port());
+  client.post("/v1/chat/completions", kEndless);
+  client.read_until("two");
+  server_->shut_down();
+  EXPECT_NE(client.read_until("[DONE]").find("shutting down"), std::string::npos);
+  thread_.join();
+  EXPECT_EQ(ended_, Server::Ended::drained);
+}
+
+TEST_F(HttpServerTest, ManyStreamsAtOnceAreWholeAndAlike) {
+  start();
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int i = 0; i < 16; ++i) {
+    threads.emplace_back([&, i] {
+      Client client(server_->port());
+      client.post("/v1/chat/completions", cat(R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":)",
+                                              20 + i, R"(,"stream":true})"));
+      const std::string text = client.read_until("[DONE]");
+      size_t words = 0;
+      for (size_t at = 0; (at = text.find("\"content\":\"", at)) != std::string::npos; ++at) ++words;
+      good += words == static_cast<size_t>(21 + i);  // and the empty one beside the role
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 16);
+}
+
+}  // namespace
+}  // namespace llamita::server

@@ -1,0 +1,41 @@
+// The exposition is what Prometheus parses.
+#include "server/metrics.h"
+
+#include <gtest/gtest.h>
+
+namespace llamita::server {
+namespace {
+
+TEST(Histogram, BucketsAccumulate) {
+  Histogram histogram({1, 2});
+  histogram.observe(1);
+  histogram.observe(1.5, 2);
+  histogram.observe(9);
+  std::string out;
+  histogram.render("h", "a=\"b\"", out);
+  EXPECT_EQ(out,
+            "h_bucket{a=\"b\",le=\"1\"} 1\nh_bucket{a=\"b\",le=\"2\"} 3\nh_bucket{a=\"b\",le=\"+Inf\"} 4\n"
+            "h_sum{a=\"b\"} 13\nh_count{a=\"b\"} 4\n");
+}
+
+TEST(Metrics, LabelsAreEscapedAndNamesHaveThePrefix) {
+  Metrics metrics("llamita", "a\"b\\c\nd");
+  const EngineStats stats{};
+  const std::string text = metrics.render(&stats, {});
+  EXPECT_NE(text.find("llamita:num_requests_waiting{model_name=\"a\\\"b\\\\c\\nd\",engine=\"0\"} 0\n"),
+            std::string::npos);
+  EXPECT_EQ(text.find("vllm:"), std::string::npos);
+}
+
+TEST(Metrics, EachTypeIsDeclaredOnce) {
+  Metrics metrics("vllm", "m");
+  const EngineStats stats{};
+  const std::string text = metrics.render(&stats, {});
+  for (size_t at = text.find("# TYPE "); at != std::string::npos; at = text.find("# TYPE ", at + 1)) {
+    const std::string line = text.substr(at, text.find(' ', at + 7) - at + 1);
+    EXPECT_EQ(text.find(line, at + 1), std::string::npos) << line;
+  }
+}
+
+}  // namespace
+}  // namespace llamita::server

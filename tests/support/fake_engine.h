@@ -1,0 +1,318 @@
+// FakeEngine: an AsyncEngine without a model, for tests of the server. Tokens are words; a reply is
+// SCRIPT's words if one is set, else deterministic ones. One step thread gives each running sequence a word a
+// step, at a speed that tests choose, or a step at a time.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/cat.h"
+#include "llamita/async_engine.h"
+#include "llamita/error.h"
+
+namespace llamita::test {
+
+class FakeEngine : public AsyncEngine {
+ public:
+  struct Options {
+    int running = 64;  // requests that run at once
+    int queue = 256;   // that wait
+    std::chrono::microseconds step{200};
+    int context = 1024;
+    bool paused = false;
+  };
+  FakeEngine() : FakeEngine(Options{}) {}
+  explicit FakeEngine(Options options) : options_(options), paused_(options.paused) {
+    info_.name = "fake";
+    info_.family = "qwen2";
+    info_.context = options.context;
+    info_.vocab_size = 1000;
+    info_.has_chat_template = true;
+    thread_ = std::thread([this] { run(); });
+  }
+  ~FakeEngine() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+
+  // What replies say, word by word (words keep the space before them); "" again for the usual words.
+  void script(std::string text) {
+    const std::lock_guard lock(mutex_);
+    script_ = std::move(text);
+  }
+  // Stops and lets go the step thread.
+  void pause(bool paused) {
+    const std::lock_guard lock(mutex_);
+    paused_ = paused;
+    wake_.notify_all();
+  }
+  void pretend(std::function<void(EngineStats&)> change) {
+    const std::lock_guard lock(mutex_);
+    change_ = std::move(change);
+  }
+  int cancelled() const { return cancelled_; }
+  Request last_request() const {
+    const std::lock_guard lock(mutex_);
+    return last_;
+  }
+  std::string last_salt() const {
+    const std::lock_guard lock(mutex_);
+    return salt_;
+  }
+
+  std::shared_ptr<const PreparedRequest> prepare(const Request& request) const override {
+    auto prepared = std::make_shared<Prepared>();
+    prepared->request = request;
+    std::string text;
+    if (const auto* conversation = std::get_if<Conversation>(&request.prompt)) {
+      for (const Message& message : *conversation) text += message.role + " " + message.content + " ";
+    } else if (const auto* plain = std::get_if<std::string>(&request.prompt)) {
+      text = *plain;
+    }
+    prepared->tokens = static_cast<int>(words(text).size());
+    if (const auto* ids = std::get_if<std::vector<int32_t>>(&request.prompt)) {
+      prepared->tokens = static_cast<int>(ids->size());
+    }
+    if (prepared->tokens == 0) throw Error("the prompt has no tokens: give at least one character");
+    if (prepared->tokens >= info_.context) {
+      throw Error(cat("the prompt has ", prepared->tokens, " tokens, and the context holds ", info_.context));
+    }
+    const std::lock_guard lock(mutex_);
+    last_ = request;
+    return prepared;
+  }
+
+  std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
+                                  const SubmitOptions& options, OnUpdate on_update) override {
+    const std::lock_guard lock(mutex_);
+    if (draining_ || static_cast<int>(waiting_.size()) >= options_.queue) return std::nullopt;
+    auto sequence = std::make_shared<Sequence>();
+    sequence->prepared = std::static_pointer_cast<const Prepared>(request);
+    sequence->on_update = std::move(on_update);
+    sequence->submitted = std::chrono::steady_clock::now();
+    sequence->deadline = options.deadline;
+    salt_ = options.cache_salt;
+    const RequestId id = ++last_id_;
+    waiting_.emplace_back(id, sequence);
+    progress_ = std::chrono::steady_clock::now();
+    wake_.notify_all();
+    return id;
+  }
+  void cancel(RequestId id) override {
+    const std::lock_guard lock(mutex_);
+    cancelling_.push_back(id);
+    wake_.notify_all();
+  }
+  void drain() override {
+    const std::lock_guard lock(mutex_);
+    draining_ = true;
+  }
+
+  EngineStats stats() const override {
+    const std::lock_guard lock(mutex_);
+    EngineStats stats = stats_;
+    stats.running = static_cast<int>(running_.size());
+    stats.waiting = static_cast<int>(waiting_.size());
+    stats.busy = stats.running + stats.waiting > 0;
+    stats.blocks = 100;
+    stats.blocks_used = stats.running;
+    stats.progress_at = progress_;
+    if (change_) change_(stats);
+    return stats;
+  }
+  const ModelInfo& info() const override { return info_; }
+  std::vector<int32_t> tokenize(std::string_view text, bool add_special) const override {
+    std::vector<int32_t> tokens;
+    if (add_special) tokens.push_back(1);
+    for (const std::string& word : words(text)) tokens.push_back(static_cast<int32_t>(2 + word.size()));
+    return tokens;
+  }
+  std::string detokenize(const std::vector<int32_t>& tokens) const override {
+    std::string text;
+    for (const int32_t token : tokens) text += cat("<", token, ">");
+    return text;
+  }
+
+  // Pieces that begin with their spaces.
+  static std::vector<std::string> words(std::string_view text) {
+    std::vector<std::string> out;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const bool begins = i == 0 || (text[i] == ' ' && text[i - 1] != ' ');
+      if (begins) out.emplace_back();
+      out.back() += text[i];
+    }
+    return out;
+  }
+
+ private:
+  struct Prepared : PreparedRequest {
+    Request request;
+    int tokens = 0;
+    int prompt_tokens() const override { return tokens; }
+  };
+  struct Sequence {
+    std::shared_ptr<const Prepared> prepared;
+    OnUpdate on_update;
+    std::chrono::steady_clock::time_point submitted;
+    std::optional<std::chrono::milliseconds> deadline;
+    int at = 0;
+    Completion completion;
+  };
+  using Entry = std::pair<RequestId, std::shared_ptr<Sequence>>;
+
+  std::string word(int i, int choice) const {
+    static const char* const kWords[] = {"one", " two", " three", " four", " five", " six", " seven"};
+    return choice == 0 ? kWords[i % 7] : cat(kWords[i % 7], choice);
+  }
+
+  void run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] {
+        return stopping_ || !cancelling_.empty() || (!paused_ && running_.size() + waiting_.size() > 0);
+      });
+      std::vector<Entry> cut = take_cancelled();
+      if (stopping_) {
+        for (const Entry& entry : running_) cut.push_back(entry);
+        for (const Entry& entry : waiting_) cut.push_back(entry);
+        running_.clear();
+        waiting_.clear();
+      }
+      const bool stopping = stopping_, paused = paused_;
+      std::vector<Entry> step;
+      if (!stopping && !paused) step = take_step();
+      const std::string script = script_;
+      lock.unlock();
+      for (const Entry& entry : cut) end(*entry.second, FinishReason::cancelled);
+      cut.clear();
+      if (stopping) return;
+      std::vector<RequestId> done;
+      for (const Entry& entry : step) {
+        if (advance(*entry.second, script)) done.push_back(entry.first);
+      }
+      if (!step.empty()) std::this_thread::sleep_for(options_.step);
+      step.clear();
+      lock.lock();
+      for (const RequestId id : done) drop(running_, id);
+      progress_ = std::chrono::steady_clock::now();
+    }
+  }
+
+  static std::shared_ptr<Sequence> drop(std::deque<Entry>& from, RequestId id) {
+    for (auto at = from.begin(); at != from.end(); ++at) {
+      if (at->first != id) continue;
+      auto sequence = at->second;
+      from.erase(at);
+      return sequence;
+    }
+    return nullptr;
+  }
+
+  std::vector<Entry> take_cancelled() {
+    std::vector<Entry> cut;
+    for (const RequestId id : cancelling_) {
+      auto sequence = drop(waiting_, id);
+      if (!sequence) sequence = drop(running_, id);
+      if (!sequence) continue;
+      ++cancelled_;
+      cut.emplace_back(id, std::move(sequence));
+    }
+    cancelling_.clear();
+    return cut;
+  }
+
+  std::vector<Entry> take_step() {
+    while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.running) {
+      running_.push_back(std::move(waiting_.front()));
+      waiting_.pop_front();
+    }
+    ++stats_.steps;
+    stats_.step_decode_tokens = static_cast<int>(running_.size());
+    stats_.generated_tokens += stats_.step_decode_tokens;
+    return {running_.begin(), running_.end()};
+  }
+
+  void end(Sequence& sequence, FinishReason reason) {
+    Update update;
+    update.delta.finished = true;
+    update.delta.finish = reason;
+    sequence.completion.choices.resize(1);
+    sequence.completion.choices[0].finish = reason;
+    update.done = &sequence.completion;
+    sequence.on_update(update);
+  }
+
+  // One word of each choice. True when the request is done.
+  bool advance(Sequence& sequence, const std::string& script) {
+    const SamplingParams& params = sequence.prepared->request.sampling;
+    Completion& completion = sequence.completion;
+    completion.prompt_tokens = sequence.prepared->tokens;
+    if (sequence.prepared->request.embedding) {
+      completion.embedding = {0.5f, -0.25f, static_cast<float>(completion.prompt_tokens)};
+      end(sequence, FinishReason::stop);
+      return true;
+    }
+    completion.choices.resize(static_cast<size_t>(params.n));
+    const std::vector<std::string> said = words(script);
+    const int most = params.max_tokens > 0 ? params.max_tokens : script.empty() ? 20 : 1 << 30;
+    const bool late =
+        sequence.deadline && std::chrono::steady_clock::now() - sequence.submitted > *sequence.deadline;
+    const bool scripted = !script.empty();
+    const int at = sequence.at++;
+    const bool stops = scripted && at + 1 >= static_cast<int>(said.size());
+    const bool last = stops || late || at + 1 >= most;
+    for (int k = 0; k < params.n; ++k) {
+      Update update;
+      update.delta.choice = k;
+      update.delta.text = scripted ? said[static_cast<size_t>(at)] : word(at, k);
+      update.tokens = {at % 1000};
+      if (params.logprobs >= 0) {
+        TokenInfo info{{at % 1000, update.delta.text, -0.5f}, {}};
+        for (int i = 0; i < params.logprobs; ++i)
+          info.top.push_back({i, cat("t", i), -0.5f - static_cast<float>(i)});
+        update.delta.logprobs = {info};
+      }
+      update.delta.finished = last;
+      update.delta.finish = stops ? FinishReason::stop : late ? FinishReason::deadline : FinishReason::length;
+      Choice& choice = completion.choices[static_cast<size_t>(k)];
+      choice.text += update.delta.text;
+      choice.tokens.push_back(at % 1000);
+      choice.finish = update.delta.finish;
+      choice.logprobs.insert(choice.logprobs.end(), update.delta.logprobs.begin(),
+                             update.delta.logprobs.end());
+      ++completion.completion_tokens;
+      if (last && k + 1 == params.n) update.done = &completion;
+      sequence.on_update(update);
+    }
+    return last;
+  }
+
+  const Options options_;
+  ModelInfo info_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  bool paused_, stopping_ = false, draining_ = false;
+  std::string script_, salt_;
+  mutable Request last_;
+  std::function<void(EngineStats&)> change_;
+  std::deque<Entry> waiting_, running_;
+  std::vector<RequestId> cancelling_;
+  RequestId last_id_ = 0;
+  EngineStats stats_;
+  std::chrono::steady_clock::time_point progress_ = std::chrono::steady_clock::now();
+  std::atomic<int> cancelled_{0};
+  std::thread thread_;
+};
+
+}  // namespace llamita::test

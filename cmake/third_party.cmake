@@ -12,3 +12,12 @@ endfunction()
 llamita_static_library(pcre2 pcre2.h libpcre2-8.a)
 llamita_static_library(utf8proc utf8proc.h libutf8proc.a)
 target_compile_definitions(llamita_utf8proc INTERFACE UTF8PROC_STATIC)
+
+# Images. Debian ships all of them as archives; libpng unpacks with zlib, libwebpdemux decodes nothing itself.
+llamita_static_library(zlib zlib.h libz.a)
+llamita_static_library(png png.h libpng16.a)
+target_link_libraries(llamita_png INTERFACE llamita_zlib)
+llamita_static_library(jpeg jpeglib.h libjpeg.a)
+llamita_static_library(webp webp/decode.h libwebp.a)
+llamita_static_library(webpdemux webp/demux.h libwebpdemux.a)
+target_link_libraries(llamita_webpdemux INTERFACE llamita_webp)

@@ -141,9 +141,9 @@ def webps(rng, width, height):
     yield "animated", save(rgba, "WEBP", save_all=True, append_images=[rgba.rotate(180)], lossless=True)
 
 
-def turned(rng):
-    """One picture in all eight orientations and all the places that say so; 23 x 14 pixels."""
-    image = Image.fromarray(picture(rng, 23, 14))
+def turned(rng, width=23, height=14):
+    """One picture in all eight orientations and all the places that say so."""
+    image = Image.fromarray(picture(rng, width, height))
     samples = np.asarray(image)
     for way in range(10):  # 0 and 9 mean nothing
         yield f"exif{way}.jpg", save(image, "JPEG", quality=90, exif=b"Exif\0\0" + exif(way, big=way % 2 == 1))

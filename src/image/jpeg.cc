@@ -53,7 +53,7 @@ class JpegFile {
   JpegFile& operator=(const JpegFile&) = delete;
 
   DecodedImage decode(const ImageLimits& limits) {
-    if (!read_header()) broken("its header");
+    if (!read_header()) broken(ran_out_ ? "its header ends early" : "its header does not decode");
     check_image_size(info_.image_width, info_.image_height, source_, limits);
     if (info_.data_precision != 8) {
       throw Error(cat(source_, ": the JPEG has ", info_.data_precision, " bits a sample; 8 are read"));
@@ -69,7 +69,8 @@ class JpegFile {
     DecodedImage out{RgbImage(static_cast<int>(info_.image_width), static_cast<int>(info_.image_height)),
                      orientation};
     std::vector<uint8_t> row(size_t{4} * info_.image_width);
-    if (!read_rows(out.image, row.data())) broken("its pixels");
+    if (!read_rows(out.image, row.data()))
+      broken(ran_out_ ? "its pixels end early" : "its pixels do not decode");
     return out;
   }
 
@@ -85,7 +86,7 @@ class JpegFile {
 
   [[noreturn]] void broken(std::string_view what) const {
     if (too_many_scans_) throw Error(cat(source_, ": the JPEG has more than ", kMostScans, " scans"));
-    throw Error(cat(source_, ": a broken JPEG, ", what, ran_out_ ? " end early" : " do not decode"));
+    throw Error(cat(source_, ": a broken JPEG, ", what));
   }
 
   // All of the file is in the buffer: a request for more is its end.

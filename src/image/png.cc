@@ -49,11 +49,12 @@ class PngFile {
   PngFile& operator=(const PngFile&) = delete;
 
   DecodedImage decode(int width, int height) {
-    if (!read_header()) broken("its header");
+    if (!read_header()) broken(ran_out_ ? "its header ends early" : "its header does not decode");
     DecodedImage out{RgbImage(width, height)};
     // An interlaced image fills its rows in seven passes, so all of them are kept; else one is enough.
     std::vector<uint8_t> rows(row_bytes_ * static_cast<size_t>(passes_ > 1 ? height : 1));
-    if (!read_rows(out.image, rows.data())) broken("its pixels");
+    if (!read_rows(out.image, rows.data()))
+      broken(ran_out_ ? "its pixels end early" : "its pixels do not decode");
     read_end();
     out.image.transparent = transparent_;
     out.orientation = orientation();
@@ -74,7 +75,7 @@ class PngFile {
   static void ignore(png_structp, png_const_charp) {}
 
   [[noreturn]] void broken(std::string_view what) const {
-    throw Error(cat(source_, ": a broken PNG, ", what, ran_out_ ? " end early" : " do not decode"));
+    throw Error(cat(source_, ": a broken PNG, ", what));
   }
 
   bool read_header() {

@@ -58,6 +58,11 @@ def write_images(folder):
     (folder / "offset.webp").write_bytes(image_files.offset_animation(rng))
 
 
+def false_length(png):
+    at = png.index(b"zTXt") - 4
+    return png[:at] + b"\x28\0\0\x4e" + png[at + 4:]
+
+
 def main():
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent.parent
     target = root / "tests" / "golden" / "image"
@@ -89,6 +94,8 @@ def main():
         corpus.mkdir(parents=True)
         for seed in seeds:
             shutil.copyfile(files / seed, corpus / pathlib.Path(seed).stem)
+    # A chunk that claims more than the file has, which a reader must not believe.
+    (root / "tests/fuzz/corpus/png/false_length").write_bytes(false_length((files / "profile6.png").read_bytes()))
 
 
 if __name__ == "__main__":

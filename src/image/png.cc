@@ -33,6 +33,21 @@ uint32_t big_endian(std::span<const std::byte> bytes, size_t at) {
   return value;
 }
 
+// The signature and the chunks that are there to their end. libpng allocates what a chunk's length says
+// before it reads, so it is not shown a chunk whose length is not true.
+std::span<const std::byte> whole_chunks(std::span<const std::byte> bytes) {
+  size_t at = 8;
+  while (bytes.size() - at >= 12) {  // length, name, checksum
+    const size_t length = big_endian(bytes, at);
+    if (length > bytes.size() - at - 12) {
+      const bool pixels = std::memcmp(bytes.data() + at + 4, "IDAT", 4) == 0;  // unpacked as they come
+      return pixels ? bytes : bytes.first(at);
+    }
+    at += 12 + length;
+  }
+  return bytes.first(at);
+}
+
 class PngFile {
  public:
   PngFile(std::span<const std::byte> bytes, const std::string& source) : bytes_(bytes), source_(source) {
@@ -233,7 +248,7 @@ DecodedImage decode_png(std::span<const std::byte> bytes, const std::string& sou
   const uint32_t width = big_endian(bytes, 16);
   const uint32_t height = big_endian(bytes, 20);
   check_image_size(width, height, source, limits);
-  return PngFile(bytes, source).decode(static_cast<int>(width), static_cast<int>(height));
+  return PngFile(whole_chunks(bytes), source).decode(static_cast<int>(width), static_cast<int>(height));
 }
 
 }  // namespace llamita

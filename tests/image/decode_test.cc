@@ -93,6 +93,13 @@ TEST(Decode, BombsAreRefusedByTheirHeader) {
   EXPECT_ERROR(decode(jpeg), "is 65500 x 65500 pixels");
 }
 
+// Nor is the length of a chunk believed: this one says 640 MiB, which must not be asked of the system.
+TEST(Decode, AChunkLongerThanItsFileIsTheFilesEnd) {
+  std::string png = golden("image/files/profile6.png");
+  png.replace(png.find("zTXt") - 4, 4, std::string("\x28\0\0\0", 4));
+  EXPECT_ERROR(decode(png), "a broken PNG, its header ends early");
+}
+
 TEST(Decode, FilesThatEndEarlyAreErrors) {
   for (const std::string& name : test::golden_image_names()) {
     SCOPED_TRACE(name);

@@ -16,7 +16,9 @@ target_compile_features(llamita_library INTERFACE cxx_std_20)
 target_include_directories(llamita_library INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # Defined by llamitaConfig.cmake, which finds the archives on the user's machine.
 target_link_libraries(llamita_library INTERFACE ${CMAKE_DL_LIBS} $<INSTALL_INTERFACE:llamita::pcre2>
-                      $<INSTALL_INTERFACE:llamita::utf8proc>)
+                      $<INSTALL_INTERFACE:llamita::utf8proc> $<INSTALL_INTERFACE:llamita::png>
+                      $<INSTALL_INTERFACE:llamita::zlib> $<INSTALL_INTERFACE:llamita::jpeg>
+                      $<INSTALL_INTERFACE:llamita::webpdemux> $<INSTALL_INTERFACE:llamita::webp>)
 
 set(llamita_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/llamita)
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/llamitaConfig.cmake.in

@@ -18,3 +18,12 @@ find_package(Boost 1.81 REQUIRED)
 add_library(llamita_boost INTERFACE)
 target_link_libraries(llamita_boost INTERFACE Boost::headers)
 target_compile_definitions(llamita_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)
+
+# Images. Debian ships all of them as archives; libpng unpacks with zlib, libwebpdemux decodes nothing itself.
+llamita_static_library(zlib zlib.h libz.a)
+llamita_static_library(png png.h libpng16.a)
+target_link_libraries(llamita_png INTERFACE llamita_zlib)
+llamita_static_library(jpeg jpeglib.h libjpeg.a)
+llamita_static_library(webp webp/decode.h libwebp.a)
+llamita_static_library(webpdemux webp/demux.h libwebpdemux.a)
+target_link_libraries(llamita_webpdemux INTERFACE llamita_webp)

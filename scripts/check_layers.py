@@ -19,7 +19,7 @@ ARROWS = {
     "src/base": [],
     "src/tensor": ["src/base"],
     "src/formats": ["src/tensor"],
-    "src/image": ["src/tensor"],
+    "src/image": ["src/formats"],
     "src/hw/cpu": ["src/tensor"],
     "src/hw/cuda": ["src/tensor", "src/hw/cuda/device"],
     "src/hw/cuda/device": [],

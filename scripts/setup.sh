@@ -6,7 +6,7 @@ set -euo pipefail
 
 packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-venv python3-pip ca-certificates
   libpcre2-dev libutf8proc-dev libcli11-dev libedit-dev libbsd-dev libncurses-dev
-  libcurl4-openssl-dev libgtest-dev libbenchmark-dev)
+  libpng-dev libjpeg-dev libwebp-dev libcurl4-openssl-dev libgtest-dev libbenchmark-dev)
 
 system=unknown
 if [[ -r /etc/os-release ]]; then

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "ops/cuda.h"
 #include "ops/linear/variants.h"
 
 namespace llamita {
@@ -42,17 +43,30 @@ bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 =
 
 }  // namespace
 
+GateCoefficients gate_coefficients(Activation activation) {
+  switch (activation) {
+    case Activation::silu: return {1, 0};
+    case Activation::quick_gelu: return {1.702f, 0};
+    case Activation::gelu_tanh: return {1.59576912f, 1.59576912f * 0.044715f};  // 2 sqrt(2 / pi)
+    default: return {0, 0};
+  }
+}
+
 bool gemm_sm90_supports(const GemmSm90& g, const Caps& caps) {
   const int64_t out_bytes = g.kind == GemmSm90::Out::element ? 2 : 4;
   return caps.device == DeviceKind::cuda && caps.arch == 90 &&
          (g.element == DType::bf16 || g.element == DType::f16) && g.K % 8 == 0 && g.a_stride % 8 == 0 &&
          g.out_stride * out_bytes % 16 == 0 && aligned(g.a) && aligned(g.b) && aligned(g.b_up) &&
-         aligned(g.out) && (g.b_up == nullptr || g.kind == GemmSm90::Out::element);
+         aligned(g.out) &&
+         (g.b_up == nullptr ||
+          (g.kind == GemmSm90::Out::element && gate_coefficients(g.activation).linear != 0));
 }
 
 double gemm_sm90_us(const GemmSm90& g, const Caps& caps) {
   constexpr double kClocksPerUs = 1500;  // all SMs at the power limit
-  return clocks(g, best_width(g, caps.sm_count), caps.sm_count) / kClocksPerUs;
+  const double weights = (g.b_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
+  return std::max(clocks(g, best_width(g, caps.sm_count), caps.sm_count) / kClocksPerUs,
+                  2 + cuda_memory_us(caps, 1.05 * weights));
 }
 
 void gemm_sm90(const GemmSm90& g, Context& context) {
@@ -73,15 +87,15 @@ bool adds_in_place(const LinearArgs& args) {
          args.residual.stride(0) == args.out.stride(0) && args.out.dtype() == DType::f32;
 }
 
-// The part that begins at row `first` of the weight.
-GemmSm90 part_of(const LinearArgs& args, const quant::Part& part, int64_t first) {
+// `rows` rows of the weight from row `first` on, which begin at `data`.
+GemmSm90 rows_of(const LinearArgs& args, const void* data, int64_t first, int64_t rows) {
   const DType out_dtype = args.out.dtype();
   GemmSm90 g{};
   g.a = args.x.data();
-  g.b = part.storage.data();
+  g.b = data;
   g.element = args.x.dtype();
   g.M = static_cast<int>(args.x.dim(0));
-  g.N = static_cast<int>(part.rows);
+  g.N = static_cast<int>(rows);
   g.K = static_cast<int>(args.weight->cols);
   g.a_stride = args.x.stride(0);
   g.bias = args.bias.defined() && !args.bias.shape_only() ? args.bias.ptr<float>() + first : nullptr;
@@ -95,12 +109,22 @@ GemmSm90 part_of(const LinearArgs& args, const quant::Part& part, int64_t first)
   return g;
 }
 
+// Parts that lie behind each other in memory are one matrix.
 template <class Visit>
-void for_each_part(const LinearArgs& args, Visit visit) {
+void for_each_matrix(const LinearArgs& args, Visit visit) {
+  const std::vector<quant::Part>& parts = args.weight->parts;
   int64_t first = 0;
-  for (const quant::Part& part : args.weight->parts) {
-    visit(part_of(args, part, first));
-    first += part.rows;
+  for (size_t i = 0; i < parts.size();) {
+    const auto* begin = static_cast<const uint8_t*>(parts[i].storage.data());
+    const uint8_t* end = begin;
+    int64_t rows = 0;
+    do {
+      rows += parts[i].rows;
+      end += parts[i].rows * row_bytes(parts[i].format, args.weight->cols);
+      ++i;
+    } while (i < parts.size() && parts[i].storage.data() == end);
+    visit(rows_of(args, begin, first, rows));
+    first += rows;
   }
 }
 
@@ -111,18 +135,18 @@ bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps) {
   bool fits = args.out.dtype() == element || args.out.dtype() == DType::f32;
   if (args.residual.defined()) fits = fits && adds_in_place(args);
   for (const quant::Part& part : args.weight->parts) fits = fits && part.format == element;
-  for_each_part(args, [&](const GemmSm90& g) { fits = fits && gemm_sm90_supports(g, caps); });
+  for_each_matrix(args, [&](const GemmSm90& g) { fits = fits && gemm_sm90_supports(g, caps); });
   return fits;
 }
 
 double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps) {
   double us = 0;
-  for_each_part(args, [&](const GemmSm90& g) { us += gemm_sm90_us(g, caps); });
+  for_each_matrix(args, [&](const GemmSm90& g) { us += gemm_sm90_us(g, caps); });
   return us;
 }
 
 void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context) {
-  for_each_part(args, [&](const GemmSm90& g) { gemm_sm90(g, context); });
+  for_each_matrix(args, [&](const GemmSm90& g) { gemm_sm90(g, context); });
 }
 
 }  // namespace llamita

@@ -77,7 +77,7 @@ Roofs measure_roofs_of(const Placement& placement, int threads) {
     const double read = cuda::measure_read_bandwidth(placement.device.index);
     return {read, card.bf16_flops_per_second,
             cat(card.name, ": memory read ", fixed(read / 1e9, 0), " GB/s measured, bf16 products ",
-                fixed(card.bf16_flops_per_second / 1e12, 0), " TFLOP/s by its datasheet\n")};
+                fixed(card.bf16_flops_per_second / 1e12, 0), " TFLOP/s at its highest clock\n")};
   }
   ThreadPool pool(threads);
   const MachineRoofs roofs = measure_roofs(pool);
@@ -120,7 +120,7 @@ class Bench : public Subcommand {
            "memory\n"
            "read bandwidth measured at the start, prefill rows with the f32 multiply-add peak of the CPU, "
            "also\n"
-           "measured (integer kernels may exceed it), or with what a GPU's datasheet promises.\n"
+           "measured (integer kernels may exceed it), or with what a GPU could do at its highest clock.\n"
            "\nExamples:\n"
            "  llamita bench model.gguf\n"
            "  llamita bench model.gguf -p 128,512 -n 64 -r 9 --threads 1,2\n"

@@ -15,7 +15,8 @@ struct DeviceProperties {
   size_t l2_bytes = 0;
   size_t smem_per_block = 0;  // dynamic shared memory a block may ask for
   size_t memory_bytes = 0;
-  // Dense bf16 products, from the multiprocessors and their highest clock: what the datasheet says.
+  // Dense bf16 products, from the multiprocessors and their highest clock, which
+  // no card holds under such a load: datasheets say some 8 % less.
   double bf16_flops_per_second = 0;
 
   int arch() const { return major * 10 + minor; }  // 80, 90, 100

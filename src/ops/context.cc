@@ -7,6 +7,10 @@
 #include "base/log.h"
 #include "llamita/error.h"
 
+#if LLAMITA_HAVE_CUDA
+#include "hw/cuda/memory.h"
+#endif
+
 namespace llamita {
 
 namespace {
@@ -54,7 +58,12 @@ Context::Context(ThreadPool& pool, Arena& arena, Caps caps)
     : pool_(&pool), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
 
 Context::Context(const cuda::Stream& stream, Arena& arena, Caps caps)
-    : stream_(&stream), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
+    : stream_(&stream), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {
+#if LLAMITA_HAVE_CUDA
+  tickets_ = cuda::allocate_storage(kTickets * sizeof(unsigned), caps.device_index);
+  cuda::fill_async(tickets_.data(), 0, tickets_.bytes(), stream);
+#endif
+}
 
 Context::Context(Arena& measuring_arena, Caps caps)
     : arena_(&measuring_arena), caps_(caps), forced_(forced_by_environment()) {}

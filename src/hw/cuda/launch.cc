@@ -6,7 +6,8 @@ namespace llamita::cuda {
 
 namespace {
 
-constexpr size_t kSmemWithoutAsking = 48 * 1024;
+// 48 KB of a block need no permission, the static shared memory of the kernel among them.
+constexpr size_t kSmemWithoutAsking = 40 * 1024;
 
 }  // namespace
 

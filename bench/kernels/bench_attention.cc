@@ -1,4 +1,4 @@
-// bench_attention: the op `attention` on a GPU over a shuffled paged cache, whatever variant its table
+// bench_attention [WORD]: the op `attention` on a GPU over a shuffled paged cache, whatever variant its table
 // chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64. The first rows
 // are the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense
 // tensors.
@@ -228,7 +228,7 @@ bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::S
   return right;
 }
 
-int run() {
+int run(const std::string& word) {
   if (cuda::device_count() == 0) {
     std::printf("bench_attention: skipped, there is no NVIDIA GPU here\n");
     return 0;
@@ -237,16 +237,18 @@ int run() {
   const cuda::Stream stream;
   uint64_t seed = std::random_device{}();
   int bad = 0;
-  for (const Case& c : cases()) bad += run_case(c, device, stream, seed += 101) ? 0 : 1;
+  for (const Case& c : cases())
+    if (std::string(c.what).find(word) != std::string::npos)
+      bad += run_case(c, device, stream, seed += 101) ? 0 : 1;
   return bad == 0 ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace llamita::bench
 
-int main() {
+int main(int argc, char** argv) {
   try {
-    return llamita::bench::run();
+    return llamita::bench::run(argc > 1 ? argv[1] : "");
   } catch (const llamita::Error& error) {
     std::printf("bench_attention: %s\n", error.what());
     return 1;

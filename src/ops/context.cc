@@ -7,10 +7,6 @@
 #include "base/log.h"
 #include "llamita/error.h"
 
-#if LLAMITA_HAVE_CUDA
-#include "hw/cuda/memory.h"
-#endif
-
 namespace llamita {
 
 namespace {
@@ -58,12 +54,7 @@ Context::Context(ThreadPool& pool, Arena& arena, Caps caps)
     : pool_(&pool), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
 
 Context::Context(const cuda::Stream& stream, Arena& arena, Caps caps)
-    : stream_(&stream), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {
-#if LLAMITA_HAVE_CUDA
-  tickets_ = cuda::allocate_storage(kTickets * sizeof(unsigned), caps.device_index);
-  cuda::fill_async(tickets_.data(), 0, tickets_.bytes(), stream);
-#endif
-}
+    : stream_(&stream), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
 
 Context::Context(Arena& measuring_arena, Caps caps)
     : arena_(&measuring_arena), caps_(caps), forced_(forced_by_environment()) {}

@@ -78,11 +78,6 @@ class Context {
   void time_with(OpTimer* timer) { timer_ = timer; }
   OpTimer* timer() const { return timer_; }
 
-  // On a GPU: kTickets counters in device memory for kernels whose last block finishes what all have begun.
-  // Zero before every kernel and left zero by it.
-  static constexpr int64_t kTickets = 8192;
-  unsigned* tickets() const { return static_cast<unsigned*>(tickets_.data()); }
-
   // The variant that LLAMITA_KERNEL (say "attention=flash1_sm80,linear=reference") forces for this op, or "".
   std::string_view forced_variant(std::string_view op) const;
 
@@ -96,7 +91,6 @@ class Context {
   Caps caps_;
   std::vector<OpRecord>* records_ = nullptr;
   OpTimer* timer_ = nullptr;
-  Storage tickets_;
   std::unordered_map<std::string, std::string> forced_;
   std::unordered_set<std::string> logged_;
 };

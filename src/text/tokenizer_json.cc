@@ -224,7 +224,7 @@ class Reader {
         seen_text = true;
         continue;
       }
-      const std::string& name = item.at("SpecialToken").text("id");
+      const std::string name = item.at("SpecialToken").text("id");
       const JsonNode tokens = node.at("special_tokens");
       const Json* token = tokens.json().find(name);
       if (token == nullptr) tokens.fail(cat("the template's token ", printable(name), " is missing"));

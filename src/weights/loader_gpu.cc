@@ -146,15 +146,11 @@ Vector WeightLoader::place_vector(std::span<const StoredTensor* const> tensors,
   auto* to = static_cast<std::byte*>(out.storage.data());
   for (size_t i = 0; i < parts.size(); ++i) {
     const int64_t n = parts[i].rows;
-    if (files_.is_made_up()) {
-      device_->make_up(to, DType::f32, n, numbers_for(*tensors[i]));
-    } else {
-      const int head_dim = adjacent_head_dim(files_, parts[i]);
-      device_->upload(to, 1, static_cast<size_t>(n) * sizeof(float),
-                      [tensor = *tensors[i], head_dim](std::byte* staging, int64_t, int64_t) {
-                        read_vector(tensor, head_dim, reinterpret_cast<float*>(staging));
-                      });
-    }
+    const int head_dim = adjacent_head_dim(files_, parts[i]);
+    device_->upload(to, 1, static_cast<size_t>(n) * sizeof(float),
+                    [tensor = *tensors[i], head_dim](std::byte* staging, int64_t, int64_t) {
+                      read_vector(tensor, head_dim, reinterpret_cast<float*>(staging));
+                    });
     to += static_cast<size_t>(n) * sizeof(float);
   }
   return out;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "quant/unpack.h"
+#include "tensor/float16.h"
 #include "tensor/made_up.h"
 #include "tensor/storage.h"
 #include "weights/loader.h"
@@ -48,7 +49,9 @@ inline int adjacent_head_dim(const TensorFiles& files, const PartSpec& part) {
 inline void read_vector(const StoredTensor& tensor, int head_dim, float* values) {
   const int64_t n = tensor.shape[0];
   if (tensor.data.empty()) {
-    for (int64_t i = 0; i < n; ++i) values[i] = made_up_value(numbers_for(tensor), static_cast<uint64_t>(i));
+    const MadeUp numbers = numbers_for(tensor);
+    for (int64_t i = 0; i < n; ++i)  // rounded as a file would have them
+      values[i] = to_float(to_bf16(made_up_value(numbers, static_cast<uint64_t>(i))));
     return;
   }
   std::vector<float> stored(static_cast<size_t>(n));

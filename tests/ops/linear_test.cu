@@ -14,13 +14,10 @@ using test::DeviceMatrix;
 using test::Machine;
 using CudaLinear = test::GpuTest;
 
-// An op of several steps over block weights: those are rounded to the activations' type too.
-double composed_bound(DType type, DType weights) {
-  return (is_block(weights) ? 2 : 1) * test::nmse_bound(type);
-}
-
 // Weights of one unit each make sums that are large against f16; scale x down.
 constexpr float kScale = 0.1f;
+// Fused ops and their compositions round what passes from step to step, not only what comes out.
+constexpr double kSteps = 2;
 
 struct LinearCase {
   std::vector<std::pair<DType, int64_t>> parts;
@@ -247,7 +244,7 @@ void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
   const int variants = test::for_variants<AttnInArgs>(attn_in_op(), args, gpu, [&](std::string_view variant) {
     const std::string what = cat(variant, " T ", c.T, " C ", c.C, " H ", c.H, "/", c.Hkv, " D ", c.D, " R ",
                                  c.R, " ", name(c.formats[0]), " bias ", c.bias, " qk_norm ", c.qk_norm);
-    test::expect_close(q.read(), q_expected, composed_bound(type, c.formats[0]), "q of " + what);
+    test::expect_close(q.read(), q_expected, kSteps * test::nmse_bound(type), "q of " + what);
     for (auto& [cache, expected] :
          {std::pair<DeviceMatrix*, std::vector<float>*>{&k_cache, &k_expected}, {&v_cache, &v_expected}}) {
       const std::vector<float> got = cache->read();
@@ -256,7 +253,7 @@ void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
         ASSERT_EQ(std::isnan(got[i]), std::isnan((*expected)[i])) << what << ", cache element " << i;
         if (!std::isnan(got[i])) errors.add(static_cast<int64_t>(i), got[i], (*expected)[i]);
       }
-      test::expect_nmse(errors, composed_bound(type, c.formats[0]),
+      test::expect_nmse(errors, kSteps * test::nmse_bound(type),
                         (cache == &k_cache ? "k of " : "v of ") + what);
       cache->poison();
     }
@@ -327,7 +324,7 @@ void check_mlp_in(const MlpInCase& c, DType type, int least_variants) {
   unsetenv("LLAMITA_KERNEL");
   const int variants = test::for_variants<MlpInArgs>(mlp_in_op(), args, gpu, [&](std::string_view variant) {
     test::expect_close(
-        out.read(), expected, composed_bound(type, c.format),
+        out.read(), expected, kSteps * test::nmse_bound(type),
         cat(variant, " T ", c.T, " C ", c.C, " F ", c.F, " ", name(c.format), " gated ", c.gated, " bias ",
             c.bias, " activation ", static_cast<int>(c.activation), " ", name(type)));
     out.poison();

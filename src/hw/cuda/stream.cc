@@ -29,10 +29,19 @@ float elapsed_ms(const Event& begin, const Event& end) {
   return ms;
 }
 
-Stream::Stream() { LLAMITA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+Stream::Stream() {
+  LLAMITA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  void* counters = nullptr;
+  LLAMITA_CUDA_CHECK(cudaMalloc(&counters, kCounters * sizeof(uint32_t)));
+  counters_ = static_cast<uint32_t*>(counters);
+  LLAMITA_CUDA_CHECK(cudaMemsetAsync(counters, 0, kCounters * sizeof(uint32_t), stream_));
+}
 
 Stream::~Stream() {
-  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  if (stream_ == nullptr) return;
+  cudaStreamSynchronize(stream_);  // nothing may count any more
+  cudaFree(counters_);
+  cudaStreamDestroy(stream_);
 }
 
 void Stream::synchronize() const { LLAMITA_CUDA_CHECK(cudaStreamSynchronize(stream_)); }

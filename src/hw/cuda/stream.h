@@ -2,6 +2,7 @@
 // made, may be moved, and are not thread-safe: one thread queues on a stream at a time.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 // CUDA's own names of its handles, so that code above needs no CUDA header and compiles in every build.
@@ -39,19 +40,26 @@ class Stream {
  public:
   Stream();
   ~Stream();
-  Stream(Stream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+  Stream(Stream&& other) noexcept
+      : stream_(std::exchange(other.stream_, nullptr)), counters_(std::exchange(other.counters_, nullptr)) {}
   Stream& operator=(Stream&& other) noexcept {
     std::swap(stream_, other.stream_);
+    std::swap(counters_, other.counters_);
     return *this;
   }
 
   cudaStream_t get() const { return stream_; }
+  // Device memory of the stream's own: kCounters zeros. Kernels whose last block has work of its own, or that
+  // draw tickets, count here and leave zeros, so two of one stream never see each other's counts.
+  static constexpr int kCounters = 16384;
+  uint32_t* counters() const { return counters_; }
   void synchronize() const;  // the host waits; errors of the queued work are thrown here
   void record(const Event& event) const;
   void wait(const Event& event) const;  // later work of this stream waits, the host does not
 
  private:
   cudaStream_t stream_ = nullptr;
+  uint32_t* counters_ = nullptr;
 };
 
 }  // namespace llamita::cuda

@@ -13,6 +13,7 @@
 // who was last. Bound by the stream of the cache.
 #include "hw/cuda/device/ptx/math.cuh"
 #include "hw/cuda/device/ptx/mma_sync.cuh"
+#include "hw/cuda/stream.h"
 #include "ops/attention/cuda_params.cuh"
 #include "ops/attention/variants.h"
 #include "ops/cuda.h"
@@ -455,7 +456,7 @@ Shape shape_of(const AttentionArgs& args, const Caps& caps) {
   const int64_t blocks = std::max<int64_t>(shape.tiles * Hkv, 1);
   const int64_t most = std::max<int64_t>(ceil_div(args.plan->max_kv_len, kSplitKeys), 1);
   shape.splits = std::clamp<int64_t>(2 * caps.sm_count / blocks, 1, std::min<int64_t>(most, kMaxSplits));
-  if (blocks > Context::kTickets) shape.splits = 1;
+  if (blocks > cuda::Stream::kCounters) shape.splits = 1;
   return shape;
 }
 
@@ -489,7 +490,7 @@ void attention_cuda_paged_decode(const AttentionArgs& args, Context& context) {
   if (rows > 0) {
     params.partial_out = context.arena().take(DType::f32, {rows * (D + 2)}).ptr<float>();
     params.partial_state = params.partial_out + rows * D;
-    params.tickets = context.tickets();
+    params.tickets = context.stream().counters();
   }
   const dim3 grid(static_cast<unsigned>(shape.splits), static_cast<unsigned>(Hkv),
                   static_cast<unsigned>(shape.tiles));

@@ -46,10 +46,6 @@ constexpr int kStore = 1, kTurn = 4;                                // named bar
 constexpr int kHalfOfL2 = 24 << 20;                                 // bytes, H100 and H200
 constexpr int kMaxSplits = 16;
 
-// Two counters: tickets drawn, blocks done. Zero again at the end of every launch; launches on one device
-// must not overlap, which one stream ensures.
-__device__ uint32_t tickets[2];
-
 template <class ElementType, int kDimension>
 struct Config {
   using Element = ElementType;
@@ -96,6 +92,7 @@ struct Params {
   const int32_t* q_start;      // (B+1)
   const int32_t* kv_len;       // (B)
   const int32_t* block_table;  // (B, max_blocks)
+  uint32_t* tickets;           // tickets drawn, blocks done: zero before and after every launch
   int max_blocks;
   int sequences;
   int tokens;  // T
@@ -211,7 +208,7 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s) {
   };
   Item item;
   for (int index = blockIdx.x; items.find(index, item);
-       index = static_cast<int>(gridDim.x + atomicAdd(&tickets[0], 1))) {
+       index = static_cast<int>(gridDim.x + atomicAdd(&p.tickets[0], 1))) {
     if (item.tiles.begin == item.tiles.end) continue;
     ptx::mbarrier_wait(&s.q_ring.empty[0], at_q.empty_parity());
     s.item = item;
@@ -233,7 +230,7 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s) {
   ptx::mbarrier_arrive(&s.q_ring.full[0]);
   // The last block to come here leaves the counters as it found them: nobody draws a ticket any more.
   __threadfence();
-  if (atomicInc(&tickets[1], gridDim.x - 1) == gridDim.x - 1) tickets[0] = 0;
+  if (atomicInc(&p.tickets[1], gridDim.x - 1) == gridDim.x - 1) p.tickets[0] = 0;
 }
 
 // The four lanes that hold one row.
@@ -580,6 +577,7 @@ void launch(const AttentionArgs& args, Context& context) {
   p.q_start = args.q_start.ptr<int32_t>();
   p.kv_len = args.kv_len.ptr<int32_t>();
   p.block_table = args.block_table.ptr<int32_t>();
+  p.tickets = context.stream().counters();
   p.max_blocks = static_cast<int>(args.block_table.dim(1));
   p.sequences = static_cast<int>(args.kv_len.dim(0));
   p.tokens = static_cast<int>(T);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "ops/cuda.h"
 #include "ops/linear/variants.h"
 
 namespace llamita {
@@ -42,17 +43,30 @@ bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 =
 
 }  // namespace
 
+GateCoefficients gate_coefficients(Activation activation) {
+  switch (activation) {
+    case Activation::silu: return {1, 0};
+    case Activation::quick_gelu: return {1.702f, 0};
+    case Activation::gelu_tanh: return {1.59576912f, 1.59576912f * 0.044715f};  // 2 sqrt(2 / pi)
+    default: return {0, 0};
+  }
+}
+
 bool gemm_sm90_supports(const GemmSm90& g, const Caps& caps) {
   const int64_t out_bytes = g.kind == GemmSm90::Out::element ? 2 : 4;
   return caps.device == DeviceKind::cuda && caps.arch == 90 &&
          (g.element == DType::bf16 || g.element == DType::f16) && g.K % 8 == 0 && g.a_stride % 8 == 0 &&
          g.out_stride * out_bytes % 16 == 0 && aligned(g.a) && aligned(g.b) && aligned(g.b_up) &&
-         aligned(g.out) && (g.b_up == nullptr || g.kind == GemmSm90::Out::element);
+         aligned(g.out) &&
+         (g.b_up == nullptr ||
+          (g.kind == GemmSm90::Out::element && gate_coefficients(g.activation).linear != 0));
 }
 
 double gemm_sm90_us(const GemmSm90& g, const Caps& caps) {
   constexpr double kClocksPerUs = 1500;  // all SMs at the power limit
-  return clocks(g, best_width(g, caps.sm_count), caps.sm_count) / kClocksPerUs;
+  const double weights = (g.b_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
+  return std::max(clocks(g, best_width(g, caps.sm_count), caps.sm_count) / kClocksPerUs,
+                  2 + cuda_memory_us(caps, 1.05 * weights));
 }
 
 void gemm_sm90(const GemmSm90& g, Context& context) {

@@ -14,6 +14,7 @@
 
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
+#include "hw/cuda/device/ptx/math.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/shared_storage.cuh"
@@ -22,11 +23,11 @@
 #include "hw/cuda/launch.h"
 #include "hw/cuda/stream.h"
 #include "hw/cuda/tensor_map.h"
-#include "ops/activation/device.cuh"
 #include "ops/linear/gemm_sm90.h"
 
 namespace llamita::gemm_sm90_detail {
 
+constexpr float kLog2e = 1.4426950408889634f;
 constexpr int kTileM = 128;
 constexpr int kDepth = 64;
 constexpr int kConsumers = 2;
@@ -64,7 +65,7 @@ struct Params {
   int blocks;  // of 64 along K
   const float* bias;
   const float* bias_up;
-  Activation activation;
+  float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool add;
 };
 
@@ -120,6 +121,12 @@ __device__ __forceinline__ void release(Storage<C>& s, uint32_t stage, int lane)
   }
 }
 
+// SiLU, GELU in its tanh form and quick GELU are one formula, so the epilogue has neither branches nor code
+// for what is not asked.
+__device__ __forceinline__ float gate(const Params& p, float x) {
+  return __fdividef(x, 1 + ptx::exp2_approx(-x * (p.linear + p.cubic * x * x)));
+}
+
 // Two neighbouring outputs of accumulators i and i + 1, columns n and n + 1.
 template <class C>
 __device__ __forceinline__ float2 outputs(const Params& p, const float (&sum)[C::kWidth / 2], int i, int n) {
@@ -134,8 +141,8 @@ __device__ __forceinline__ float2 outputs(const Params& p, const float (&sum)[C:
       up.x += __ldg(p.bias_up + n);
       if (n + 1 < p.columns) up.y += __ldg(p.bias_up + n + 1);
     }
-    v.x = device::activate(p.activation, v.x) * up.x;
-    v.y = device::activate(p.activation, v.y) * up.y;
+    v.x = gate(p, v.x) * up.x;
+    v.y = gate(p, v.y) * up.y;
   }
   return v;
 }
@@ -276,7 +283,8 @@ void launch(const GemmSm90& g, Context& context) {
   p.blocks = (g.K + kDepth - 1) / kDepth;
   p.bias = g.bias;
   p.bias_up = g.bias_up;
-  p.activation = g.activation;
+  p.linear = kLog2e * gate_coefficients(g.activation).linear;
+  p.cubic = kLog2e * gate_coefficients(g.activation).cubic;
   p.add = g.kind == GemmSm90::Out::f32_add;
   const int clusters = std::min(context.caps().sm_count / C::kCluster, p.row_tiles * p.column_tiles);
   cuda::launch(gemm<C>,

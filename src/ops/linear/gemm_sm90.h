@@ -31,7 +31,13 @@ struct GemmSm90 {
   int64_t out_stride;  // elements
 };
 
-// The copy engine wants 16-byte borders and strides; the rest is free.
+// act(x) = x / (1 + e^-(linear x + cubic x^3)); of an activation that has no such form, 0 and 0.
+struct GateCoefficients {
+  float linear, cubic;
+};
+GateCoefficients gate_coefficients(Activation activation);
+
+// The copy engine wants 16-byte borders and strides; the rest is free. Gated: silu, gelu_tanh and quick_gelu.
 bool gemm_sm90_supports(const GemmSm90& gemm, const Caps& caps);
 // Microseconds, for estimates.
 double gemm_sm90_us(const GemmSm90& gemm, const Caps& caps);

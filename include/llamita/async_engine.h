@@ -62,6 +62,8 @@ struct EngineStats {
   std::chrono::steady_clock::time_point progress_at;  // when a step last ended or work last arrived
 };
 
+// When a step fails, the requests it had part of end with FinishReason::error, and the engine goes on with
+// the others.
 class AsyncEngine {
  public:
   using OnUpdate = std::function<void(const Update&)>;

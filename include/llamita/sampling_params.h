@@ -10,7 +10,8 @@
 namespace llamita {
 
 // A form that the reply is held to, token by token. What is written is of that form when the reply ends with
-// FinishReason::stop.
+// FinishReason::stop, unless one of `stop` or `stop_token_ids` cut it short. A form that allows nothing more
+// ends the reply.
 struct Constraint {
   enum class Kind { none, json_object, json_schema, gbnf };
   Kind kind = Kind::none;

@@ -1,24 +1,18 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <map>
-#include <memory>
+#include <cmath>
 #include <random>
 
 #include "base/timer.h"
-#include "engine/reply.h"
 #include "engine/validate.h"
 
 namespace llamita {
 
 namespace {
 
-int32_t choosable_tokens(const Model& model, const Tokenizer& tokenizer) {
+int32_t choosable(const Model& model, const Tokenizer& tokenizer) {
   return std::min(model.config().vocab, tokenizer.vocab_size());
-}
-
-sched::Limits limits_of(const EngineShape& shape) {
-  return {shape.batch_tokens, shape.batch_sequences, shape.context, shape.batch_sequences};
 }
 
 uint64_t system_seed() {
@@ -26,203 +20,329 @@ uint64_t system_seed() {
   return uint64_t{device()} << 32 | device();
 }
 
+sched::Limits limits_of(const EngineShape& shape) {
+  sched::Limits limits;
+  limits.batch_tokens = shape.batch_tokens;
+  limits.batch_sequences = shape.batch_sequences;
+  limits.context = shape.context;
+  limits.prefixes.hash_seed = system_seed();
+  return limits;
+}
+
+double seconds_between(Engine::Clock::time_point begin, Engine::Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+std::vector<float> unit_length(std::span<const float> values) {
+  double sum = 0;
+  for (const float value : values) sum += double{value} * value;
+  const double scale = sum > 0 ? 1 / std::sqrt(sum) : 0;
+  std::vector<float> out;
+  out.reserve(values.size());
+  for (const float value : values) out.push_back(static_cast<float>(value * scale));
+  return out;
+}
+
 }  // namespace
+
+struct Engine::Running {
+  RequestId id;
+  std::shared_ptr<const TokenRequest> request;
+  StartOptions options;
+  OnUpdate on_update;
+  ReplyRules rules;
+  Completion completion;
+  std::vector<sched::SequenceId> open;  // of the choices that have not ended
+  std::optional<Clock::time_point> begun, first_token;
+};
 
 Engine::Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfig& config)
     : model_(model),
       tokenizer_(tokenizer),
       pool_(config.threads),
-      plan_(plan_steps(model, config, choosable_tokens(model, tokenizer), pool_)),
-      runner_(model, plan_, choosable_tokens(model, tokenizer), pool_),
+      plan_(plan_steps(model, config, choosable_tokens(), pool_)),
+      runner_(model, plan_, choosable_tokens(), pool_),
       scheduler_(limits_of(plan_.shape), plan_.shape.kv_pages, kPageTokens),
       model_stop_tokens_(tokenizer.stop_tokens()) {
   model_stop_tokens_.insert(model_stop_tokens_.end(), model.config().eos.begin(), model.config().eos.end());
   std::sort(model_stop_tokens_.begin(), model_stop_tokens_.end());
+  const auto repeated = std::unique(model_stop_tokens_.begin(), model_stop_tokens_.end());
+  model_stop_tokens_.erase(repeated, model_stop_tokens_.end());
 }
 
-// One generate(): its requests, their replies, and where both stand. Whatever ends the call, an exception
-// from the stream included, its sequences leave the scheduler with it.
-class Engine::Call {
- public:
-  Call(Engine& engine, const std::vector<TokenRequest>& requests, const Stream& stream);
-  ~Call();
+Engine::~Engine() = default;
 
-  void run(const CancelToken* cancel);
-  std::vector<Completion> take() { return std::move(completions_); }
+int32_t Engine::choosable_tokens() const { return choosable(model_, tokenizer_); }
 
- private:
-  struct Active {
-    size_t request;
-    int choice;
-    std::unique_ptr<Reply> reply;
-  };
-
-  std::string why_not(const TokenRequest& request) const;
-  void start(size_t request);
-  void end_unstarted(size_t request, FinishReason reason, const std::string& why);
-  void step();
-  void advance(sched::SequenceId id, const SampledToken& sampled);
-  void cancel_all();
-  void publish(size_t request, int choice, Delta delta) const;
-
-  Engine& engine_;
-  const std::vector<TokenRequest>& requests_;
-  const Stream& stream_;
-  Stopwatch watch_;
-  std::vector<Completion> completions_;
-  std::vector<std::unique_ptr<ReplyRules>> rules_;  // by request
-  std::map<sched::SequenceId, Active> active_;      // in order, so that a call ends the same way every time
-};
-
-Engine::Call::Call(Engine& engine, const std::vector<TokenRequest>& requests, const Stream& stream)
-    : engine_(engine),
-      requests_(requests),
-      stream_(stream),
-      completions_(requests.size()),
-      rules_(requests.size()) {}
-
-Engine::Call::~Call() {
-  engine_.scheduler_.abandon();
-  for (const auto& [id, active] : active_) engine_.scheduler_.finish(id);
-}
-
-void Engine::Call::run(const CancelToken* cancel) {
-  for (size_t request = 0; request < requests_.size(); ++request) {
-    const std::string why = why_not(requests_[request]);
-    if (!why.empty()) {
-      end_unstarted(request, FinishReason::error, why);
-    } else if (requests_[request].sampling.max_tokens == 0) {
-      end_unstarted(request, FinishReason::length, "");
-    } else {
-      start(request);
-    }
-  }
-  while (!active_.empty()) {
-    if (cancel != nullptr && cancel->cancelled()) return cancel_all();
-    step();
-  }
-}
-
-// Why the request cannot be served, "" when it can.
-std::string Engine::Call::why_not(const TokenRequest& request) const {
-  if (!request.error.empty()) return request.error;
-  try {
-    validate(request.sampling, choosable_tokens(engine_.model_, engine_.tokenizer_));
-    validate_prompt(request.prompt, engine_.model_.config().vocab, engine_.context());
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-void Engine::Call::start(size_t request) {
-  const auto& [prompt, params, error] = requests_[request];
-  Completion& completion = completions_[request];
-  completion.seed = params.seed ? *params.seed : system_seed();
-  completion.prompt_tokens = static_cast<int>(prompt.size());
-  completion.choices.resize(static_cast<size_t>(params.n));
-
-  auto rules = std::make_unique<ReplyRules>();
-  rules->params = &params;
-  rules->seed = completion.seed;
-  rules->room = engine_.context() - completion.prompt_tokens;
-  if (params.max_tokens >= 0) rules->room = std::min(rules->room, params.max_tokens);
-  rules->stop_tokens = params.stop_token_ids;
-  if (!params.ignore_eos) {
-    const std::vector<int32_t>& own = engine_.model_stop_tokens_;
-    rules->stop_tokens.insert(rules->stop_tokens.end(), own.begin(), own.end());
-  }
-  std::sort(rules->stop_tokens.begin(), rules->stop_tokens.end());
-  rules_[request] = std::move(rules);
-
-  const uint64_t group = engine_.next_group_++;
-  for (int choice = 0; choice < params.n; ++choice) {
-    auto reply = std::make_unique<Reply>(engine_.tokenizer_, *rules_[request], choice, prompt);
-    active_.emplace(engine_.scheduler_.add(prompt, group), Active{request, choice, std::move(reply)});
-  }
-}
-
-void Engine::Call::end_unstarted(size_t request, FinishReason reason, const std::string& why) {
-  const auto& [prompt, params, error] = requests_[request];
-  Completion& completion = completions_[request];
-  completion.prompt_tokens = static_cast<int>(prompt.size());
-  completion.seed = params.seed.value_or(0);
-  Choice choice;
-  choice.finish = reason;
-  choice.error = why;
-  completion.choices.assign(static_cast<size_t>(std::clamp(params.n, 1, kMaxChoices)), choice);
-  for (int index = 0; index < static_cast<int>(completion.choices.size()); ++index) {
-    Delta delta;
-    delta.finished = true;
-    delta.finish = reason;
-    publish(request, index, std::move(delta));
-  }
-}
-
-void Engine::Call::step() {
-  const sched::Batch batch = engine_.scheduler_.plan();
-  std::vector<SamplingRow> rows;
-  for (const sched::Batch::Chunk& chunk : batch.chunks) {
-    if (chunk.sample) rows.push_back(active_.at(chunk.sequence).reply->sampling_row());
-  }
-  const std::span<const SampledToken> sampled = engine_.runner_.step(batch, rows);
-  engine_.scheduler_.commit();
-  size_t row = 0;
-  for (const sched::Batch::Chunk& chunk : batch.chunks) {
-    if (chunk.sample) advance(chunk.sequence, sampled[row++]);
-  }
-}
-
-// Gives a sequence its token. All books are in order before the stream is called: it may throw.
-void Engine::Call::advance(sched::SequenceId id, const SampledToken& sampled) {
-  const auto found = active_.find(id);
-  const size_t request = found->second.request;
-  const int index = found->second.choice;
-  Reply& reply = *found->second.reply;
-  Completion& completion = completions_[request];
-  const double now = watch_.seconds();
-  if (completion.completion_tokens == 0) completion.prefill_seconds = now;
-  completion.decode_seconds = now - completion.prefill_seconds;
-  completion.completion_tokens += sampled.token >= 0 ? 1 : 0;
-
-  Delta delta;
-  reply.accept(sampled, delta);
-  if (reply.finished()) {
-    completion.choices[static_cast<size_t>(index)] = reply.take();
-    engine_.scheduler_.finish(id);
-    active_.erase(found);
-  } else {
-    engine_.scheduler_.append(id, sampled.token);
-  }
-  publish(request, index, std::move(delta));
-}
-
-void Engine::Call::cancel_all() {
-  while (!active_.empty()) {
-    const auto first = active_.begin();
-    const size_t request = first->second.request;
-    const int index = first->second.choice;
-    Delta delta;
-    first->second.reply->end(FinishReason::cancelled, "", delta);
-    completions_[request].choices[static_cast<size_t>(index)] = first->second.reply->take();
-    engine_.scheduler_.finish(first->first);
-    active_.erase(first);
-    publish(request, index, std::move(delta));
-  }
-}
-
-void Engine::Call::publish(size_t request, int choice, Delta delta) const {
-  if (!stream_) return;
-  delta.request = static_cast<int>(request);
-  delta.choice = choice;
-  stream_(delta);
+void Engine::check(const TokenRequest& request) const {
+  if (!request.error.empty()) throw Error(request.error);
+  validate(request.sampling, choosable_tokens());
+  validate_prompt(request.prompt, model_.config().vocab, context());
 }
 
 std::vector<Completion> Engine::generate(const std::vector<TokenRequest>& requests, const Stream& stream,
                                          const CancelToken* cancel) {
-  Call call(*this, requests, stream);
-  call.run(cancel);
-  return call.take();
+  // Whatever ends the call, an exception from the stream included, its requests leave the engine with it.
+  struct Guard {
+    Engine& engine;
+    ~Guard() { engine.abandon(); }
+  } guard{*this};
+  std::vector<Completion> completions(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const auto on_update = [&, i](const Update& update) {
+      if (update.done != nullptr) completions[i] = *update.done;
+      if (!stream) return;
+      Delta delta = update.delta;
+      delta.request = static_cast<int>(i);
+      stream(delta);
+    };
+    const std::shared_ptr<const TokenRequest> borrowed(std::shared_ptr<void>(), &requests[i]);
+    start(i, borrowed, {}, on_update);
+  }
+  while (!idle()) {
+    if (cancel != nullptr && cancel->cancelled()) {
+      end_all(FinishReason::cancelled);
+    } else {
+      step();
+    }
+  }
+  return completions;
+}
+
+void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, const StartOptions& options,
+                   OnUpdate on_update) {
+  auto owned = std::make_unique<Running>();
+  Running& running = *owned;
+  running.id = id;
+  running.request = std::move(request);
+  running.options = options;
+  running.on_update = std::move(on_update);
+  const auto& [prompt, params, error, embedding, form] = *running.request;
+  running.completion.prompt_tokens = static_cast<int>(prompt.size());
+  try {
+    check(*running.request);
+  } catch (const Error& failure) {
+    return end_unstarted(running, FinishReason::error, failure.what());
+  }
+  if (params.max_tokens == 0 && !embedding) return end_unstarted(running, FinishReason::length, "");
+
+  const int choices = embedding ? 1 : params.n;
+  running.completion.seed = params.seed ? *params.seed : system_seed();
+  running.completion.choices.resize(static_cast<size_t>(choices));
+  ReplyRules& rules = running.rules;
+  rules.params = &params;
+  rules.seed = running.completion.seed;
+  rules.room = context() - running.completion.prompt_tokens;
+  if (params.max_tokens >= 0) rules.room = std::min(rules.room, params.max_tokens);
+  rules.stop_tokens = params.stop_token_ids;
+  if (!params.ignore_eos) {
+    rules.stop_tokens.insert(rules.stop_tokens.end(), model_stop_tokens_.begin(), model_stop_tokens_.end());
+  }
+  std::sort(rules.stop_tokens.begin(), rules.stop_tokens.end());
+  rules.form = form;
+  requests_[id] = std::move(owned);
+  ++unstarted_;
+  sched::SequenceOptions sequence_options;
+  sequence_options.priority = options.priority;
+  sequence_options.salt = options.cache_salt;
+  for (int choice = 0; choice < choices; ++choice) {
+    auto reply = std::make_unique<Reply>(tokenizer_, rules, choice, prompt);
+    const sched::SequenceId sequence = scheduler_.add(prompt, sequence_options);
+    running.open.push_back(sequence);
+    choosing_.emplace(sequence, Choosing{&running, choice, std::move(reply)});
+  }
+}
+
+void Engine::end_unstarted(Running& running, FinishReason reason, const std::string& why) {
+  const SamplingParams& params = running.request->sampling;
+  running.completion.seed = params.seed.value_or(0);
+  Choice choice;
+  choice.finish = reason;
+  choice.error = why;
+  const int choices = running.request->embedding ? 1 : std::clamp(params.n, 1, kMaxChoices);
+  running.completion.choices.assign(static_cast<size_t>(choices), choice);
+  for (int index = 0; index < choices; ++index) {
+    Update update;
+    update.delta.choice = index;
+    update.delta.finished = true;
+    update.delta.finish = reason;
+    if (index + 1 == choices) update.done = &running.completion;
+    publish(running, update);
+  }
+}
+
+void Engine::end(RequestId id, FinishReason reason, const std::string& why) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  const std::vector<sched::SequenceId> open = found->second->open;
+  for (const sched::SequenceId sequence : open) {
+    Choosing& choosing = choosing_.at(sequence);
+    Update update;
+    update.delta.choice = choosing.choice;
+    choosing.reply->end(reason, why, update.delta);
+    close(sequence, update);
+  }
+}
+
+void Engine::end_all(FinishReason reason) {
+  while (!requests_.empty()) end(requests_.begin()->first, reason);
+}
+
+void Engine::end_overdue() {
+  const auto now = Clock::now();
+  std::vector<RequestId> overdue;
+  for (const auto& [id, running] : requests_) {
+    if (running->options.deadline && *running->options.deadline <= now) overdue.push_back(id);
+  }
+  for (const RequestId id : overdue) end(id, FinishReason::deadline);
+}
+
+void Engine::step() {
+  end_overdue();
+  if (idle()) return;
+  const Stopwatch watch;
+  const sched::Batch batch = scheduler_.plan();
+  in_step_.clear();
+  for (const sched::Batch::Chunk& chunk : batch.chunks) in_step_.push_back(chunk.sequence);
+  note_begun(batch);
+  const std::vector<SamplingRow> rows = sampling_rows(batch);
+  const bool embeds = std::any_of(in_step_.begin(), in_step_.end(), [&](sched::SequenceId id) {
+    return choosing_.at(id).request->request->embedding;
+  });
+  const std::span<const SampledToken> sampled = runner_.step(batch, rows, embeds);
+  scheduler_.commit();
+  count(batch, watch.seconds());
+  size_t row = 0;
+  int tokens = 0;
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    tokens += chunk.end - chunk.begin;
+    if (chunk.sample) advance(chunk.sequence, sampled[row++], tokens - 1);
+  }
+  in_step_.clear();
+}
+
+void Engine::note_begun(const sched::Batch& batch) {
+  const auto now = Clock::now();
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    Choosing& choosing = choosing_.at(chunk.sequence);
+    if (choosing.begun) continue;
+    choosing.begun = true;
+    Running& running = *choosing.request;
+    counters_.prefix_hit_tokens += chunk.begin;
+    counters_.prefix_query_tokens += running.completion.prompt_tokens;
+    if (running.begun) continue;
+    running.begun = now;
+    running.completion.queue_seconds = seconds_between(running.options.submitted, now);
+    running.completion.cached_tokens = chunk.begin;
+    --unstarted_;
+  }
+}
+
+std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) {
+  std::vector<SamplingRow> rows;
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    if (chunk.sample) rows.push_back(choosing_.at(chunk.sequence).reply->sampling_row());
+  }
+  return rows;
+}
+
+void Engine::count(const sched::Batch& batch, double seconds) {
+  counters_.step_prefill_tokens = counters_.step_decode_tokens = 0;
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    const int tokens = chunk.end - chunk.begin;
+    const Choosing& choosing = choosing_.at(chunk.sequence);
+    const bool decode = tokens == 1 && !choosing.reply->choice().tokens.empty();
+    (decode ? counters_.step_decode_tokens : counters_.step_prefill_tokens) += tokens;
+    counters_.generated_tokens += chunk.sample && !choosing.request->request->embedding ? 1 : 0;
+  }
+  counters_.prompt_tokens += counters_.step_prefill_tokens;
+  counters_.step_seconds = seconds;
+  ++counters_.steps;
+}
+
+// Gives a sequence its token. All books are in order before on_update is called: it may throw.
+void Engine::advance(sched::SequenceId id, const SampledToken& sampled, int last_token) {
+  Choosing& choosing = choosing_.at(id);
+  Running& running = *choosing.request;
+  Completion& completion = running.completion;
+  const auto now = Clock::now();
+  if (!running.first_token) {
+    running.first_token = now;
+    completion.prefill_seconds = seconds_between(*running.begun, now);
+  }
+  completion.decode_seconds = seconds_between(*running.first_token, now);
+  if (running.request->embedding) return embed(id, last_token);
+  completion.completion_tokens += sampled.token >= 0 ? 1 : 0;
+
+  Update update;
+  update.delta.choice = choosing.choice;
+  if (sampled.token >= 0) update.tokens.push_back(sampled.token);
+  choosing.reply->accept(sampled, update.delta);
+  if (choosing.reply->finished()) return close(id, update);
+  scheduler_.append(id, sampled.token);
+  publish(running, update);
+}
+
+void Engine::embed(sched::SequenceId id, int last_token) {
+  Choosing& choosing = choosing_.at(id);
+  choosing.request->completion.embedding = unit_length(runner_.hidden(last_token));
+  Update update;
+  choosing.reply->end(FinishReason::stop, "", update.delta);
+  close(id, update);
+}
+
+// The choice has ended: it leaves the scheduler, and with the last one its request ends.
+void Engine::close(sched::SequenceId id, Update& update) {
+  const auto found = choosing_.find(id);
+  Running& running = *found->second.request;
+  running.completion.choices[static_cast<size_t>(found->second.choice)] = found->second.reply->take();
+  scheduler_.finish(id);
+  choosing_.erase(found);
+  std::erase(running.open, id);
+  if (!running.open.empty()) return publish(running, update);
+  const auto request = requests_.find(running.id);
+  const std::unique_ptr<Running> ended = std::move(request->second);
+  requests_.erase(request);
+  if (!ended->begun) --unstarted_;
+  update.done = &ended->completion;
+  publish(*ended, update);
+}
+
+void Engine::publish(Running& running, Update& update) {
+  if (running.on_update) running.on_update(update);
+}
+
+void Engine::fail_step(const std::string& why) {
+  scheduler_.abandon();
+  std::vector<RequestId> failed;
+  for (const sched::SequenceId id : in_step_) {
+    const auto found = choosing_.find(id);
+    if (found != choosing_.end()) failed.push_back(found->second.request->id);
+  }
+  in_step_.clear();
+  for (const RequestId id : failed) end(id, FinishReason::error, why);
+}
+
+void Engine::abandon() {
+  scheduler_.abandon();
+  for (const auto& [id, choosing] : choosing_) scheduler_.finish(id);
+  choosing_.clear();
+  requests_.clear();
+  in_step_.clear();
+  unstarted_ = 0;
+}
+
+EngineStats Engine::stats() const {
+  EngineStats stats = counters_;
+  stats.running = scheduler_.running();
+  stats.waiting = scheduler_.waiting();
+  stats.preemptions = scheduler_.preemptions();
+  const kv::BlockPool& pool = scheduler_.pool();
+  stats.blocks = pool.blocks();
+  stats.blocks_kept = pool.idle_blocks();
+  stats.blocks_used = pool.blocks() - pool.free_blocks() - pool.idle_blocks();
+  stats.blocks_shared = pool.shared_blocks();
+  return stats;
 }
 
 }  // namespace llamita

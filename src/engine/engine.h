@@ -1,14 +1,21 @@
 // Engine: the step loop. Token prompts in, replies out: it gives the scheduler what is asked, runs its
-// batches and hands each reply its tokens. What a request's text means as tokens is the caller's (LLM's)
-// business.
+// batches and hands each reply its tokens. Requests may start and end between any two steps. What a request's
+// text means as tokens is the caller's (RequestPreparer's) business; so is the thread: one at a time.
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "analysis/memory_plan.h"
 #include "engine/model_runner.h"
+#include "engine/reply.h"
+#include "llamita/async_engine.h"
 #include "llamita/llm.h"
 #include "sched/scheduler.h"
 #include "text/tokenizer.h"
@@ -20,28 +27,87 @@ struct TokenRequest {
   std::vector<int32_t> prompt;
   SamplingParams sampling;
   std::string error;  // not empty: the request failed before it came here, for this reason
+  bool embedding = false;
+  std::shared_ptr<grammar::MaskCache> form = nullptr;  // sampling.constraint, compiled
 };
 
 class Engine {
  public:
   using Stream = LLM::Stream;
+  using Clock = std::chrono::steady_clock;
+  using OnUpdate = std::function<void(const Update&)>;
+
+  struct StartOptions {
+    int priority = 0;
+    std::string cache_salt;
+    Clock::time_point submitted = Clock::now();
+    std::optional<Clock::time_point> deadline;
+  };
 
   // Borrows model and tokenizer. Throws Error for options that make no sense and when the cache does not fit
   // into memory.
   Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfig& config);
+  ~Engine();
 
-  // See LLM::generate.
+  // Throws Error when the request cannot be served. May be called while another thread steps.
+  void check(const TokenRequest& request) const;
+
+  // See LLM::generate: starts all requests and steps until they have ended.
   std::vector<Completion> generate(const std::vector<TokenRequest>& requests, const Stream& stream = {},
                                    const CancelToken* cancel = nullptr);
+
+  // The request takes part in the next steps; `on_update` hears of it as AsyncEngine has it. A request that
+  // cannot be served, or asks for nothing, ends here.
+  void start(RequestId id, std::shared_ptr<const TokenRequest> request, const StartOptions& options,
+             OnUpdate on_update);
+  // Ends a request in any phase; ids that are not running are ignored.
+  void end(RequestId id, FinishReason reason, const std::string& why = "");
+  void end_all(FinishReason reason);
+  bool idle() const { return requests_.empty(); }
+
+  // Ends what is past its deadline and runs one step. Exceptions, from the model or from on_update, leave the
+  // step half done: fail_step() or abandon() must follow.
+  void step();
+  // The step that threw counts for nothing: what it had part of ends with FinishReason::error, all else goes
+  // on.
+  void fail_step(const std::string& why);
+  // Everything that runs is forgotten without a word.
+  void abandon();
+
+  // running to blocks_kept and the counters; the rest is AsyncEngine's to know.
+  EngineStats stats() const;
+  int unstarted() const { return unstarted_; }  // requests that no step had part of yet; from any thread
 
   const MemoryPlan& memory_plan() const { return plan_; }
   // Longest prompt and reply together, tokens.
   int context() const { return plan_.shape.context; }
-  // The scheduler's books between calls: idle, with nothing lost.
+  // Ids that may be chosen are below.
+  int32_t choosable_tokens() const;
+  // The model's own, sorted: they end replies.
+  const std::vector<int32_t>& stop_tokens() const { return model_stop_tokens_; }
+  // The scheduler's books between steps.
   const sched::Scheduler& scheduler() const { return scheduler_; }
 
  private:
-  class Call;
+  // A request that has not ended.
+  struct Running;
+  // One of its choices.
+  struct Choosing {
+    Running* request;
+    int choice;
+    std::unique_ptr<Reply> reply;
+    bool begun = false;  // a step had part of it
+  };
+
+  void end_unstarted(Running& request, FinishReason reason, const std::string& why);
+  void end_overdue();
+  void note_begun(const sched::Batch& batch);
+  std::vector<SamplingRow> sampling_rows(const sched::Batch& batch);
+  void count(const sched::Batch& batch, double seconds);
+  void advance(sched::SequenceId id, const SampledToken& sampled, int last_token);
+  void embed(sched::SequenceId id, int last_token);
+  void close(sched::SequenceId id, Update& update);
+  void publish(Running& request, Update& update);
 
   const Model& model_;
   const Tokenizer& tokenizer_;
@@ -49,8 +115,12 @@ class Engine {
   MemoryPlan plan_;
   ModelRunner runner_;
   sched::Scheduler scheduler_;
-  std::vector<int32_t> model_stop_tokens_;  // sorted
-  uint64_t next_group_ = 1;
+  std::vector<int32_t> model_stop_tokens_;
+  std::map<RequestId, std::unique_ptr<Running>> requests_;
+  std::map<sched::SequenceId, Choosing> choosing_;  // in order, so that a run ends the same way every time
+  std::vector<sched::SequenceId> in_step_;          // of the step under way
+  EngineStats counters_;
+  std::atomic<int> unstarted_ = 0;
 };
 
 }  // namespace llamita

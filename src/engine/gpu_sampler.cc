@@ -25,7 +25,7 @@ GpuSampler::GpuSampler(int device, int rows)
 
 bool GpuSampler::can_do(std::span<const SamplingRow> rows) {
   for (const SamplingRow& row : rows) {
-    if (row.logprobs >= 0) return false;
+    if (row.logprobs >= 0 || !row.allowed.empty()) return false;
   }
   return true;
 }

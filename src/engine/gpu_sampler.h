@@ -16,7 +16,7 @@ class GpuSampler {
   // For steps of up to `rows` samplings on the current device, whose number is `device`.
   GpuSampler(int device, int rows);
 
-  // Whether all that these rows ask for can be done on the card: a token, but no probabilities.
+  // Whether all that these rows ask for can be done on the card: a token of all, but no probabilities.
   static bool can_do(std::span<const SamplingRow> rows);
 
   // Chooses from the first rows.size() rows of `logits` (R, V), which are changed, and waits for the result.

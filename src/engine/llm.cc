@@ -1,30 +1,9 @@
-// LLM: the public face of loading, encoding and the engine.
+// LLM: the public face for one caller.
 #include "llamita/llm.h"
 
-#include "engine/compute_device.h"
-#include "engine/engine.h"
-#include "engine/prompt_encoder.h"
-#include "models/model.h"
+#include "engine/served_model.h"
 
 namespace llamita {
-
-namespace {
-
-ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder& encoder) {
-  ModelInfo info;
-  info.name = model.config().name;
-  info.family = model.config().family;
-  info.parameters = model.parameters();
-  info.weight_bytes = model.weight_bytes();
-  info.kv_bytes = engine.memory_plan().kv_bytes;
-  info.context = engine.context();
-  info.vocab_size = model.config().vocab;
-  info.has_chat_template = encoder.has_chat_template();
-  info.template_error = encoder.template_error();
-  return info;
-}
-
-}  // namespace
 
 const char* name(FinishReason reason) {
   switch (reason) {
@@ -38,27 +17,11 @@ const char* name(FinishReason reason) {
 }
 
 struct LLM::Impl {
-  Impl(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_ptr<Model> model_in, const EngineConfig& config)
-      : tokenizer(std::move(tokenizer_in)),
-        model(std::move(model_in)),
-        encoder(*tokenizer),
-        engine(*model, *tokenizer, config),
-        info(describe(*model, engine, encoder)) {}
-
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Model> model;
-  PromptEncoder encoder;
-  Engine engine;
-  ModelInfo info;
+  std::unique_ptr<ServedModel> served;
 };
 
 LLM LLM::load(const std::string& path, const EngineConfig& config, const Progress& progress) {
-  const Placement placement = choose_placement(config);
-  const TensorFiles files = TensorFiles::open(path);
-  require_room(files, config, placement);
-  auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
-  auto model = load_model(files, progress, placement);
-  return LLM(std::make_unique<Impl>(std::move(tokenizer), std::move(model), config));
+  return LLM(std::make_unique<Impl>(Impl{ServedModel::load(path, config, progress)}));
 }
 
 LLM::LLM(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -68,31 +31,30 @@ LLM& LLM::operator=(LLM&&) noexcept = default;
 
 std::vector<Completion> LLM::generate(const std::vector<Request>& requests, const Stream& stream,
                                       const CancelToken* cancel) {
-  std::vector<TokenRequest> encoded;
+  std::vector<TokenRequest> prepared;
   for (const Request& request : requests) {
-    encoded.push_back({{}, request.sampling, ""});
     try {
-      encoded.back().prompt = impl_->encoder.encode(request);
+      prepared.push_back(impl_->served->preparer.prepare(request));
     } catch (const Error& error) {
-      encoded.back().error = error.what();
+      prepared.push_back({{}, request.sampling, error.what(), request.embedding});
     }
   }
-  return impl_->engine.generate(encoded, stream, cancel);
+  return impl_->served->engine.generate(prepared, stream, cancel);
 }
 
-const ModelInfo& LLM::info() const { return impl_->info; }
+const ModelInfo& LLM::info() const { return impl_->served->info; }
 
 std::vector<int32_t> LLM::tokenize(std::string_view text, bool add_special) const {
-  return impl_->tokenizer->encode(text, add_special, false);
+  return impl_->served->tokenizer->encode(text, add_special, false);
 }
 
 std::string LLM::detokenize(const std::vector<int32_t>& tokens) const {
-  return impl_->tokenizer->decode(tokens, false);
+  return impl_->served->tokenizer->decode(tokens, false);
 }
 
 std::string LLM::render_chat(const Conversation& conversation) const {
   std::string text;
-  for (const Piece& piece : impl_->encoder.render(conversation)) text += piece.text;
+  for (const Piece& piece : impl_->served->encoder.render(conversation)) text += piece.text;
   return text;
 }
 

@@ -1,9 +1,82 @@
 #include "engine/prompt_encoder.h"
 
+#include <algorithm>
+#include <string_view>
+
 #include "base/cat.h"
 #include "llamita/error.h"
 
 namespace llamita {
+
+namespace {
+
+constexpr size_t kMostToolBytes = size_t{1} << 20;
+
+// Marks where the last message ends in what the template made of it.
+constexpr std::string_view kEndMark = "<~end of the last message 5f1b9c~>";
+
+Json parse_option(const std::string& text, const char* option) {
+  Json::Limits limits;
+  limits.bytes = kMostToolBytes;
+  return Json::parse(text, option, limits);
+}
+
+Json::Object call_of(const ToolCall& call, bool arguments_as_object) {
+  Json arguments(call.arguments);
+  if (arguments_as_object) {
+    arguments = parse_option(call.arguments.empty() ? "{}" : call.arguments, "the arguments of a tool call");
+    arguments.as_object("the arguments of a tool call");
+  }
+  Json::Object function{{"name", Json(call.name)}, {"arguments", std::move(arguments)}};
+  Json::Object out;
+  if (!call.id.empty()) out.emplace_back("id", Json(call.id));
+  out.emplace_back("type", Json(std::string("function")));
+  out.emplace_back("function", Json(std::move(function)));
+  return out;
+}
+
+Json message_json(const Message& message, bool arguments_as_objects) {
+  Json::Object out{{"role", Json(message.role)}, {"content", Json(message.content)}};
+  if (!message.name.empty()) out.emplace_back("name", Json(message.name));
+  if (!message.tool_call_id.empty()) out.emplace_back("tool_call_id", Json(message.tool_call_id));
+  if (!message.tool_calls.empty()) {
+    Json::Array calls;
+    for (const ToolCall& call : message.tool_calls) calls.emplace_back(call_of(call, arguments_as_objects));
+    out.emplace_back("tool_calls", Json(std::move(calls)));
+  }
+  return Json(std::move(out));
+}
+
+Json messages_json(const Conversation& conversation, bool arguments_as_objects) {
+  Json::Array messages;
+  for (const Message& message : conversation) messages.push_back(message_json(message, arguments_as_objects));
+  return Json(std::move(messages));
+}
+
+bool calls_tools(const Conversation& conversation) {
+  return std::any_of(conversation.begin(), conversation.end(),
+                     [](const Message& message) { return !message.tool_calls.empty(); });
+}
+
+// Cuts the prompt where the last message's text ends: what the template adds after it would end the turn.
+void cut_at_mark(std::vector<Piece>& pieces) {
+  std::string text;
+  for (const Piece& piece : pieces) text += piece.text;
+  size_t length = text.rfind(kEndMark);
+  if (length == std::string::npos) {
+    throw Error("the reply cannot go on with the last message: the chat template does not show its text");
+  }
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (length <= pieces[i].text.size()) {
+      pieces[i].text.resize(length);
+      pieces.resize(i + 1);
+      return;
+    }
+    length -= pieces[i].text.size();
+  }
+}
+
+}  // namespace
 
 PromptEncoder::PromptEncoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
   const std::optional<std::string>& source = tokenizer.chat_template();
@@ -19,25 +92,46 @@ std::string PromptEncoder::special_text(std::optional<int32_t> token) const {
   return token ? std::string(tokenizer_.token_text(*token)) : "";
 }
 
-std::vector<Piece> PromptEncoder::render(const Conversation& conversation) const {
+std::vector<Piece> PromptEncoder::render(const Conversation& conversation, const ChatOptions& chat) const {
   if (!template_ && !template_error_.empty()) throw Error(template_error_);
   if (!template_) throw Error("the model's files carry no chat template: give the prompt as plain text");
   if (conversation.empty()) throw Error("the conversation has no messages: give at least one");
-  Json::Array messages;
-  for (const Message& message : conversation) {
-    messages.push_back(Json(Json::Object{{"role", Json(message.role)}, {"content", Json(message.content)}}));
-  }
   ChatTemplate::Options options;
   options.bos_token = special_text(tokenizer_.bos());
   options.eos_token = special_text(tokenizer_.eos());
-  return template_->render(Json(std::move(messages)), options);
+  options.add_generation_prompt = !chat.continue_last;
+  if (!chat.tools.empty()) {
+    options.tools = parse_option(chat.tools, "tools");
+    options.tools.as_array("tools");
+  }
+  if (!chat.template_variables.empty()) {
+    options.extra =
+        parse_option(chat.template_variables, "template_variables").as_object("template_variables");
+  }
+  Conversation marked;
+  if (chat.continue_last) {
+    marked = conversation;
+    marked.back().content += kEndMark;
+  }
+  const Conversation& messages = chat.continue_last ? marked : conversation;
+  const Json as_objects = messages_json(messages, true);
+  std::vector<Piece> pieces;
+  try {
+    pieces = template_->render(as_objects, options);
+  } catch (const Error&) {
+    if (!calls_tools(messages)) throw;
+    // Templates that join the arguments to text fail on objects.
+    pieces = template_->render(messages_json(messages, false), options);
+  }
+  if (chat.continue_last) cut_at_mark(pieces);
+  return pieces;
 }
 
 std::vector<int32_t> PromptEncoder::encode(const Request& request) const {
   if (const auto* text = std::get_if<std::string>(&request.prompt))
     return tokenizer_.encode(*text, true, false);
   if (const auto* tokens = std::get_if<std::vector<int32_t>>(&request.prompt)) return *tokens;
-  return tokenizer_.encode(render(std::get<Conversation>(request.prompt)), false);
+  return tokenizer_.encode(render(std::get<Conversation>(request.prompt), request.chat), false);
 }
 
 }  // namespace llamita

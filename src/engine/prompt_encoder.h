@@ -20,9 +20,12 @@ class PromptEncoder {
 
   // Plain text gets what the tokenizer adds to every text (a BOS, say); a conversation gets exactly what its
   // template wrote, which includes a BOS where the model wants one; token ids stay as they are. Throws Error.
+  // Thread-safe.
   std::vector<int32_t> encode(const Request& request) const;
-  // The prompt of a conversation. Throws Error when there is no usable template or it refuses the messages.
-  std::vector<Piece> render(const Conversation& conversation) const;
+  // The prompt of a conversation. Messages go to the template in OpenAI's shape; the arguments of tool calls
+  // as objects, as most templates want them, else as text. Throws Error when there is no usable template,
+  // when it refuses the messages and for options that are not what ChatOptions says.
+  std::vector<Piece> render(const Conversation& conversation, const ChatOptions& chat = {}) const;
   bool has_chat_template() const { return template_.has_value(); }
   // Why the template that the files carry cannot be used; empty when it can, and when they carry none.
   const std::string& template_error() const { return template_error_; }

@@ -30,6 +30,11 @@ Reply::Reply(const Tokenizer& tokenizer, const ReplyRules& rules, int choice,
       position_(prompt.size()),
       detokenizer_(tokenizer),
       stops_(rules.params->stop) {
+  if (rules.form != nullptr) {
+    matcher_.emplace(rules.form);
+    allowed_.resize(matcher_->mask_words());
+    matcher_->fill_mask(allowed_);
+  }
   if (!penalises(*rules.params)) return;
   for (const int32_t token : prompt) count(token, 0);
 }
@@ -57,6 +62,7 @@ SamplingRow Reply::sampling_row() const {
   row.choice = static_cast<uint32_t>(index_);
   row.position = position_;
   row.logprobs = params.logprobs;
+  row.allowed = allowed_;
   return row;
 }
 
@@ -86,8 +92,19 @@ void Reply::accept(const SampledToken& sampled, Delta& delta) {
   }
   delta.text += stops_.push(detokenizer_.push(token));
   choice_.text += delta.text;
-  if (stops_.matched() || static_cast<int>(choice_.tokens.size()) >= rules_.room)
+  if (stops_.matched()) return close(FinishReason::stop, delta);
+  if (matcher_) follow_form(token, delta);
+  if (!finished_ && static_cast<int>(choice_.tokens.size()) >= rules_.room)
     close(FinishReason::length, delta);
+}
+
+// Ends the reply when its form allows nothing more.
+void Reply::follow_form(int32_t token, Delta& delta) {
+  LLAMITA_CHECK(matcher_->accept(token), "token ", token, " was chosen, which the form does not allow");
+  if (matcher_->fill_mask(allowed_) > 0) return;
+  if (matcher_->is_finished() || matcher_->is_complete()) return close(FinishReason::stop, delta);
+  end(FinishReason::error, "the model's vocabulary has no token that the reply's form could go on with",
+      delta);
 }
 
 void Reply::end(FinishReason reason, std::string why, Delta& delta) {

@@ -2,6 +2,8 @@
 // ends. Independent of every other reply.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "llamita/request.h"
 #include "ops/sampling/sampling.h"
 #include "text/detokenizer.h"
+#include "text/grammar/matcher.h"
 
 namespace llamita {
 
@@ -17,8 +20,9 @@ namespace llamita {
 struct ReplyRules {
   const SamplingParams* params = nullptr;
   uint64_t seed = 0;
-  int room = 0;                      // most tokens of the reply, at least 1
-  std::vector<int32_t> stop_tokens;  // sorted; they end the reply and give no text
+  int room = 0;                              // most tokens of the reply, at least 1
+  std::vector<int32_t> stop_tokens;          // sorted; they end the reply and give no text
+  std::shared_ptr<grammar::MaskCache> form;  // what the reply is held to, if anything
 };
 
 class Reply {
@@ -41,6 +45,7 @@ class Reply {
   void count(int32_t token, int in_reply);
   TokenInfo describe(const SampledToken& sampled) const;
   void close(FinishReason reason, Delta& delta);
+  void follow_form(int32_t token, Delta& delta);
 
   const Tokenizer& tokenizer_;
   const ReplyRules& rules_;
@@ -51,6 +56,8 @@ class Reply {
   StopMatcher stops_;
   std::vector<SeenToken> seen_;  // kept only when a penalty asks for it
   std::unordered_map<int32_t, size_t> seen_at_;
+  std::optional<grammar::Matcher> matcher_;
+  std::vector<uint32_t> allowed_;  // the tokens that the form allows next, one bit each
   bool finished_ = false;
 };
 

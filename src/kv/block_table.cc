@@ -33,24 +33,15 @@ void BlockTable::truncate(int tokens) {
   }
 }
 
-void BlockTable::share_prefix(const BlockTable& other, int count) {
-  LLAMITA_CHECK(blocks_.empty() && count <= static_cast<int>(other.blocks_.size()), count, " blocks of ",
-                other.blocks_.size());
-  for (int i = 0; i < count; ++i) {
-    pool_->share(other.blocks_[static_cast<size_t>(i)]);
-    blocks_.push_back(other.blocks_[static_cast<size_t>(i)]);
-  }
-}
-
-void BlockTable::take_last_of(BlockTable& other) {
-  LLAMITA_CHECK(!other.blocks_.empty(), "an empty table has no last block");
-  blocks_.push_back(other.blocks_.back());
-  other.blocks_.pop_back();
+void BlockTable::share(BlockId block) {
+  pool_->share(block);
+  blocks_.push_back(block);
 }
 
 bool BlockTable::exclusive(int position) const {
   LLAMITA_CHECK(position >= 0 && position < capacity(), "position ", position, " of ", capacity());
-  return pool_->references(blocks_[static_cast<size_t>(position / pool_->block_tokens())]) == 1;
+  const BlockId block = blocks_[static_cast<size_t>(position / pool_->block_tokens())];
+  return pool_->references(block) == 1 && !pool_->kept(block);
 }
 
 }  // namespace llamita::kv

@@ -24,12 +24,9 @@ class BlockTable {
   [[nodiscard]] bool grow(int tokens);
   // Gives back the blocks that `tokens` tokens do not need.
   void truncate(int tokens);
-  // An empty table starts with the first `count` blocks of another one, which must be full of the same
-  // tokens.
-  void share_prefix(const BlockTable& other, int count);
-  // Moves the last block of `other` to the end of this table. Its references move with it.
-  void take_last_of(BlockTable& other);
-  // Whether nobody else references the block that holds this position: only then may it be written.
+  // Adds a block that others use or that is kept, as the next one.
+  void share(BlockId block);
+  // Whether nobody else uses or keeps the block that holds this position: only then may it be written.
   bool exclusive(int position) const;
 
  private:

@@ -11,6 +11,9 @@ namespace llamita::sched {
 
 using SequenceId = uint64_t;  // never used twice by one scheduler
 
+// In Batch::tokens: what the step before this one chooses for the sequence (Limits::steps_under_way).
+inline constexpr int32_t kTokenOfStepBefore = -1;
+
 struct Batch {
   struct Chunk {
     SequenceId sequence = 0;

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <thread>
 
+#include "engine/async_support.h"
 #include "engine/direct_runner.h"
 #include "engine/engine.h"
 #include "support/golden_model.h"
@@ -100,6 +102,86 @@ TEST_P(TinyModels, RepliesAndTheirProbabilitiesAreTheSameBitsInAnyCompany) {
       }
     }
   }
+}
+
+// The last token's final-norm state, of length 1, is the same bits whatever else runs.
+TEST_P(TinyModels, EmbeddingsAreTheLastFinalNormState) {
+  const test::Golden golden = test::read_golden(GetParam(), 0);
+  const size_t width = golden.hidden.back().size() / golden.ids.size();
+  std::vector<float> expected(golden.hidden.back().end() - static_cast<ptrdiff_t>(width),
+                              golden.hidden.back().end());
+  double norm = 0;
+  for (const float value : expected) norm += double{value} * value;
+  for (float& value : expected) value = static_cast<float>(value / std::sqrt(norm));
+
+  TokenRequest request{golden.ids, {}, "", true};
+  TokenRequest other{{1, 2, 3}, {}, ""};
+  other.sampling.max_tokens = 12;
+  other.sampling.ignore_eos = true;
+  std::vector<float> first;
+  for (const int batch_tokens : {512, 7, 20}) {
+    EngineConfig config = config_;
+    config.batch_tokens = batch_tokens;
+    Engine engine(*model_, *tokenizer_, config);
+    for (int round = 0; round < 2; ++round) {  // the second one finds a prefix
+      const auto done = engine.generate({other, request, other});
+      const std::vector<float>& got = done[1].embedding;
+      ASSERT_EQ(got.size(), width);
+      EXPECT_EQ(done[1].choices[0].finish, FinishReason::stop);
+      EXPECT_EQ(done[1].completion_tokens, 0);
+      EXPECT_EQ(done[1].prompt_tokens, static_cast<int>(golden.ids.size()));
+      for (size_t i = 0; i < width; ++i) EXPECT_NEAR(got[i], expected[i], 1e-4f);
+      if (first.empty()) first = got;
+      EXPECT_EQ(got, first) << "steps of " << batch_tokens;
+      EXPECT_EQ(done[0].choices[0].tokens.size(), 12u);
+    }
+  }
+}
+
+// Through the step thread, from several threads at once, with probabilities to the last bit.
+TEST_P(TinyModels, AsyncRepliesAreTheSameBitsAsAlone) {
+  const int vocab = std::min(model_->config().vocab, tokenizer_->vocab_size());
+  std::vector<Request> requests;
+  for (int i = 0; i < 6; ++i) {
+    std::vector<int32_t> prompt;
+    for (int t = 0; t < 65 + 4 * i; ++t) prompt.push_back((t * 31 + (t < 64 ? 0 : i * 7)) % vocab);
+    requests.push_back({prompt, {}});
+    requests.back().sampling.seed = static_cast<uint64_t>(i);
+    requests.back().sampling.max_tokens = 9;  // within the shortest context, 96
+    requests.back().sampling.logprobs = 1;
+    requests.back().sampling.ignore_eos = true;
+  }
+  config_.batch_tokens = 40;
+  std::vector<Completion> alone;
+  for (const Request& request : requests) {
+    Engine engine(*model_, *tokenizer_, config_);
+    alone.push_back(
+        engine.generate({{std::get<std::vector<int32_t>>(request.prompt), request.sampling, ""}})[0]);
+    ASSERT_EQ(alone.back().choices[0].error, "");
+  }
+  config_.kv_bytes = plan_memory(model_->config(), config_, 0).kv_bytes_per_token * kPageTokens * 5;
+  const auto engine = AsyncEngine::load(test::golden_model(GetParam()), config_);
+  std::vector<std::thread> threads;
+  for (size_t thread = 0; thread < 3; ++thread) {
+    threads.emplace_back([&, thread] {
+      std::vector<test::Listener> listeners(requests.size());
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const size_t r = (i + 2 * thread) % requests.size();
+        ASSERT_TRUE(engine->submit(engine->prepare(requests[r]), {}, listeners[r].on_update()));
+      }
+      for (size_t r = 0; r < requests.size(); ++r) {
+        const Completion done = listeners[r].wait();
+        const Choice &want = alone[r].choices[0], &got = done.choices[0];
+        EXPECT_EQ(got.tokens, want.tokens) << "request " << r;
+        ASSERT_EQ(got.logprobs.size(), want.logprobs.size());
+        for (size_t t = 0; t < want.logprobs.size(); ++t) {
+          EXPECT_EQ(got.logprobs[t].chosen.logprob, want.logprobs[t].chosen.logprob);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(engine->stats().prefix_hit_tokens, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TinyModels, testing::ValuesIn(test::kGoldenModels), [](const auto& info) {

@@ -87,15 +87,15 @@ bool adds_in_place(const LinearArgs& args) {
          args.residual.stride(0) == args.out.stride(0) && args.out.dtype() == DType::f32;
 }
 
-// The part that begins at row `first` of the weight.
-GemmSm90 part_of(const LinearArgs& args, const quant::Part& part, int64_t first) {
+// `rows` rows of the weight from row `first` on, which begin at `data`.
+GemmSm90 rows_of(const LinearArgs& args, const void* data, int64_t first, int64_t rows) {
   const DType out_dtype = args.out.dtype();
   GemmSm90 g{};
   g.a = args.x.data();
-  g.b = part.storage.data();
+  g.b = data;
   g.element = args.x.dtype();
   g.M = static_cast<int>(args.x.dim(0));
-  g.N = static_cast<int>(part.rows);
+  g.N = static_cast<int>(rows);
   g.K = static_cast<int>(args.weight->cols);
   g.a_stride = args.x.stride(0);
   g.bias = args.bias.defined() && !args.bias.shape_only() ? args.bias.ptr<float>() + first : nullptr;
@@ -109,12 +109,22 @@ GemmSm90 part_of(const LinearArgs& args, const quant::Part& part, int64_t first)
   return g;
 }
 
+// Parts that lie behind each other in memory are one matrix.
 template <class Visit>
-void for_each_part(const LinearArgs& args, Visit visit) {
+void for_each_matrix(const LinearArgs& args, Visit visit) {
+  const std::vector<quant::Part>& parts = args.weight->parts;
   int64_t first = 0;
-  for (const quant::Part& part : args.weight->parts) {
-    visit(part_of(args, part, first));
-    first += part.rows;
+  for (size_t i = 0; i < parts.size();) {
+    const auto* begin = static_cast<const uint8_t*>(parts[i].storage.data());
+    const uint8_t* end = begin;
+    int64_t rows = 0;
+    do {
+      rows += parts[i].rows;
+      end += parts[i].rows * row_bytes(parts[i].format, args.weight->cols);
+      ++i;
+    } while (i < parts.size() && parts[i].storage.data() == end);
+    visit(rows_of(args, begin, first, rows));
+    first += rows;
   }
 }
 
@@ -125,18 +135,18 @@ bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps) {
   bool fits = args.out.dtype() == element || args.out.dtype() == DType::f32;
   if (args.residual.defined()) fits = fits && adds_in_place(args);
   for (const quant::Part& part : args.weight->parts) fits = fits && part.format == element;
-  for_each_part(args, [&](const GemmSm90& g) { fits = fits && gemm_sm90_supports(g, caps); });
+  for_each_matrix(args, [&](const GemmSm90& g) { fits = fits && gemm_sm90_supports(g, caps); });
   return fits;
 }
 
 double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps) {
   double us = 0;
-  for_each_part(args, [&](const GemmSm90& g) { us += gemm_sm90_us(g, caps); });
+  for_each_matrix(args, [&](const GemmSm90& g) { us += gemm_sm90_us(g, caps); });
   return us;
 }
 
 void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context) {
-  for_each_part(args, [&](const GemmSm90& g) { gemm_sm90(g, context); });
+  for_each_matrix(args, [&](const GemmSm90& g) { gemm_sm90(g, context); });
 }
 
 }  // namespace llamita

@@ -25,6 +25,9 @@ void check(const SamplingArgs& args) {
                       row.min_p >= 0 && row.min_p <= 1 && row.repetition_penalty > 0,
                   "sampling: temperature ", row.temperature, ", top_k ", row.top_k, ", top_p ", row.top_p,
                   ", min_p ", row.min_p, ", repetition_penalty ", row.repetition_penalty);
+    const size_t words = (static_cast<size_t>(args.vocab_limit) + 31) / 32;
+    LLAMITA_CHECK(row.allowed.empty() || row.allowed.size() >= words, "sampling: ", row.allowed.size(),
+                  " words of allowed tokens for ", args.vocab_limit);
   }
 }
 
@@ -46,9 +49,17 @@ double select_us(const SamplingArgs& args, const Caps& caps) {
   return static_cast<double>(args.logits.elems()) * 0.01 / parallel;
 }
 
+#if LLAMITA_HAVE_CUDA
+// Rows that allow some tokens only are sampled on the host, from a copy of the logits.
+bool on_cuda_without_masks(const SamplingArgs& args, const Caps& caps) {
+  const auto allows_all = [](const SamplingRow& row) { return row.allowed.empty(); };
+  return on_cuda(args, caps) && std::all_of(args.rows.begin(), args.rows.end(), allows_all);
+}
+#endif
+
 constexpr Variant<SamplingArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
-    {"cuda_round_trip", on_cuda,
+    {"cuda_round_trip", on_cuda_without_masks,
      [](const SamplingArgs& args, const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
      sampling_cuda_round_trip, false, sampling_cuda_round_trip_scratch},
 #endif

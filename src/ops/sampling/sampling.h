@@ -2,6 +2,7 @@
 //   1. logit_bias is added
 //   2. repetition penalty (Keskar et al. 2019) over all tokens seen: positive logits / r, others * r
 //   3. frequency penalty * count and presence penalty are subtracted for the tokens of the reply
+//      Tokens that `allowed` leaves out get -infinity: what follows is about the others alone
 //   4. temperature divides; 0 takes the best token, the lowest id of equals, and ends here
 //   5. top-k keeps the k best tokens, of equal logits the lower ids
 //   6. top-p keeps the fewest of those, best first, that hold a share p of their probability (Holtzman 2020)
@@ -35,6 +36,7 @@ struct SamplingRow {
   float presence_penalty = 0.0f;
   std::span<const std::pair<int32_t, float>> logit_bias;  // ids below vocab_limit
   std::span<const SeenToken> seen;                        // each token once; needed for penalties only
+  std::span<const uint32_t> allowed;  // bit t % 32 of word t / 32: token t may be chosen; empty: all may
   uint64_t seed = 0;
   uint32_t choice = 0;
   uint64_t position = 0;  // of the new token in its sequence

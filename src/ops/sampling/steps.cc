@@ -7,9 +7,22 @@
 namespace llamita::sampling_steps {
 
 bool adjusts(const SamplingRow& row) {
-  return !row.logit_bias.empty() || row.repetition_penalty != 1.0f || row.frequency_penalty != 0.0f ||
-         row.presence_penalty != 0.0f;
+  return !row.logit_bias.empty() || !row.allowed.empty() || row.repetition_penalty != 1.0f ||
+         row.frequency_penalty != 0.0f || row.presence_penalty != 0.0f;
 }
+
+namespace {
+
+void forbid(std::span<const uint32_t> allowed, std::span<float> logits) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (size_t token = 0; token < logits.size(); ++token) {
+    const bool may = (allowed[token / 32] >> (token % 32) & 1) != 0;
+    // NaN and +infinity stay, to be found: they mean a broken model.
+    if (!may && logits[token] < kInfinity) logits[token] = -kInfinity;
+  }
+}
+
+}  // namespace
 
 void adjust(const SamplingRow& row, std::span<float> logits) {
   for (const auto& [token, bias] : row.logit_bias) logits[static_cast<size_t>(token)] += bias;
@@ -22,6 +35,7 @@ void adjust(const SamplingRow& row, std::span<float> logits) {
     logit -= frequency;
     logit -= row.presence_penalty;
   }
+  if (!row.allowed.empty()) forbid(row.allowed, logits);
 }
 
 int32_t best_token(std::span<const float> logits) {

@@ -160,9 +160,13 @@ TEST(Sampling, VariantsAgreeWithTheReference) {
         std::vector<std::pair<int32_t, float>> bias = {{0, -2.0f}, {limit - 1, 1.5f}};
         std::vector<SeenToken> seen = {{0, 0}, {limit / 2, 3}};
         if (limit / 2 == 0) seen.pop_back();
+        std::vector<uint32_t> allowed(static_cast<size_t>(limit + 31) / 32);
+        for (uint32_t& word : allowed) word = static_cast<uint32_t>(random());
+        allowed[0] |= 1;  // the one that is finite
         std::vector<SamplingRow> rows;
         for (int64_t r = 0; r < count; ++r) {
           SamplingRow row;
+          if (random() % 3 == 0) row.allowed = allowed;
           row.temperature = temperatures[random() % 7];
           row.top_k = static_cast<int>(random() % 3 == 0 ? 1 + random() % 40 : 0);
           row.top_p = top_ps[random() % 6];
@@ -184,6 +188,8 @@ TEST(Sampling, VariantsAgreeWithTheReference) {
         for (size_t r = 0; r < rows.size(); ++r) {
           ASSERT_GE(expected[r].token, 0);
           ASSERT_LT(expected[r].token, limit);
+          const auto token = static_cast<uint32_t>(expected[r].token);
+          ASSERT_TRUE(rows[r].allowed.empty() || (rows[r].allowed[token / 32] >> token % 32 & 1) != 0);
           ASSERT_EQ(got[r].token, expected[r].token)
               << variant.name << " V " << vocab << " limit " << limit << " row " << r << " temperature "
               << rows[r].temperature << " top_k " << rows[r].top_k << " top_p " << rows[r].top_p << " min_p "
@@ -193,6 +199,32 @@ TEST(Sampling, VariantsAgreeWithTheReference) {
         }
       }
     }
+  }
+}
+
+// What is forbidden leaves no trace: the others are drawn as if they were the whole vocabulary.
+TEST(Sampling, ForbiddenTokensAreAsIfTheyWereNotThere) {
+  for (const auto* name : {"reference", "cpu_select"}) {
+    Sampler sampler(name);
+    const std::vector<float> logits = {9, 1, 2, 9, 0.5f, 2};
+    const std::vector<float> few = {-kInfinity, 1, 2, -kInfinity, 0.5f, -kInfinity};
+    const std::vector<uint32_t> allowed = {0b010110};
+    for (int i = 0; i < 300; ++i) {
+      SamplingRow row;
+      row.seed = static_cast<uint64_t>(i);
+      row.top_k = i % 3 == 0 ? 2 : 0;
+      row.top_p = i % 2 == 0 ? 0.8f : 1.0f;
+      row.temperature = i % 5 == 0 ? 0.0f : 0.9f;
+      const int32_t expected = sampler.one(few, row);
+      row.allowed = allowed;
+      ASSERT_EQ(sampler.one(logits, row), expected);
+    }
+    SamplingRow row;
+    row.allowed = allowed;
+    EXPECT_EQ(sampler.one({std::nanf(""), 1, 2, 3, 4, 5}, row), -1) << "a mask hides no broken model";
+    row.logprobs = 0;
+    const auto out = sampler(logits, 6, 6, {row})[0];
+    EXPECT_LT(out.logprob, -6.5f) << "probabilities are reported as the model has them";
   }
 }
 

@@ -1,0 +1,27 @@
+// RequestPreparer: a request as people write it becomes one that the engine serves: its prompt is rendered
+// and tokenised, its options are checked, its form is compiled. Whatever may fail or take long happens here,
+// on any thread, and never in the step loop.
+#pragma once
+
+#include "engine/engine.h"
+#include "engine/grammar_cache.h"
+#include "engine/prompt_encoder.h"
+#include "llamita/request.h"
+
+namespace llamita {
+
+class RequestPreparer {
+ public:
+  // Borrows all.
+  RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder, const Engine& engine);
+
+  // Throws Error for a request that cannot be served. Thread-safe, also while the engine steps.
+  TokenRequest prepare(const Request& request) const;
+
+ private:
+  const PromptEncoder& encoder_;
+  const Engine& engine_;
+  mutable GrammarCache grammars_;
+};
+
+}  // namespace llamita

@@ -1,0 +1,172 @@
+#include "engine/threaded_engine.h"
+
+#include <utility>
+
+#include "base/log.h"
+#include "llamita/error.h"
+
+namespace llamita {
+
+namespace {
+
+class Prepared : public PreparedRequest {
+ public:
+  explicit Prepared(TokenRequest request) : request_(std::move(request)) {}
+  int prompt_tokens() const override { return static_cast<int>(request_.prompt.size()); }
+  const TokenRequest& request() const { return request_; }
+
+ private:
+  TokenRequest request_;
+};
+
+int choices_of(const TokenRequest& request) { return request.embedding ? 1 : request.sampling.n; }
+
+// A listener that throws, although it must not, is not listened to again.
+Engine::OnUpdate guarded(AsyncEngine::OnUpdate on_update, RequestId id) {
+  return [on_update = std::move(on_update), id](const Update& update) mutable {
+    if (!on_update) return;
+    try {
+      on_update(update);
+    } catch (const std::exception& error) {
+      log_warning("the listener of request ", id, " threw and hears no more: ", error.what());
+      on_update = nullptr;
+    } catch (...) {
+      log_warning("the listener of request ", id, " threw and hears no more");
+      on_update = nullptr;
+    }
+  };
+}
+
+}  // namespace
+
+std::unique_ptr<AsyncEngine> AsyncEngine::load(const std::string& path, const EngineConfig& config,
+                                               const LLM::Progress& progress) {
+  return std::make_unique<ThreadedEngine>(ServedModel::load(path, config, progress), config);
+}
+
+ThreadedEngine::ThreadedEngine(std::unique_ptr<ServedModel> served, const EngineConfig& config)
+    : served_(std::move(served)), queue_requests_(config.queue_requests) {
+  if (queue_requests_ < 1) throw Error(cat("queue_requests must be at least 1, not ", queue_requests_));
+  stats_ = served_->engine.stats();
+  stats_.progress_at = Engine::Clock::now();
+  thread_ = std::thread([this] { run(); });
+}
+
+ThreadedEngine::~ThreadedEngine() {
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_.stop = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+std::shared_ptr<const PreparedRequest> ThreadedEngine::prepare(const Request& request) const {
+  return std::make_shared<Prepared>(served_->preparer.prepare(request));
+}
+
+std::optional<RequestId> ThreadedEngine::submit(std::shared_ptr<const PreparedRequest> request,
+                                                const SubmitOptions& options, OnUpdate on_update) {
+  const auto prepared = std::dynamic_pointer_cast<const Prepared>(std::move(request));
+  if (prepared == nullptr) throw Error("submit() takes what this engine's prepare() made");
+  // The prepared request lives as long as its tokens are looked at.
+  std::shared_ptr<const TokenRequest> tokens(prepared, &prepared->request());
+  Engine::StartOptions start;
+  start.priority = options.priority;
+  start.cache_salt = options.cache_salt;
+  if (options.deadline) start.deadline = start.submitted + *options.deadline;
+  RequestId id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (draining_ || inbox_.stop || queued_requests_ + served_->engine.unstarted() >= queue_requests_) {
+      return std::nullopt;
+    }
+    id = next_id_++;
+    queued_requests_ += 1;
+    queued_choices_ += choices_of(*tokens);
+    if (!stats_.busy) stats_.progress_at = start.submitted;
+    stats_.busy = true;
+    inbox_.submissions.push_back(
+        {id, std::move(tokens), std::move(start), guarded(std::move(on_update), id)});
+  }
+  wake_.notify_one();
+  return id;
+}
+
+void ThreadedEngine::cancel(RequestId id) {
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_.cancels.push_back(id);
+  }
+  wake_.notify_one();
+}
+
+void ThreadedEngine::drain() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+}
+
+EngineStats ThreadedEngine::stats() const {
+  const std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.waiting += queued_choices_;
+  return stats;
+}
+
+std::vector<int32_t> ThreadedEngine::tokenize(std::string_view text, bool add_special) const {
+  return served_->tokenizer->encode(text, add_special, false);
+}
+
+std::string ThreadedEngine::detokenize(const std::vector<int32_t>& tokens) const {
+  return served_->tokenizer->decode(tokens, false);
+}
+
+void ThreadedEngine::run() {
+  for (;;) {
+    Inbox inbox = wait_for_work();
+    take_in(inbox);
+    if (inbox.stop) return served_->engine.end_all(FinishReason::cancelled);
+    const bool stepped = !served_->engine.idle();
+    if (stepped) step();
+    report(stepped);
+  }
+}
+
+ThreadedEngine::Inbox ThreadedEngine::wait_for_work() {
+  std::unique_lock lock(mutex_);
+  wake_.wait(lock, [&] { return !inbox_.empty() || !served_->engine.idle(); });
+  stats_.waiting += std::exchange(queued_choices_, 0);
+  return std::exchange(inbox_, {});
+}
+
+void ThreadedEngine::take_in(Inbox& inbox) {
+  for (Submission& submission : inbox.submissions) {
+    served_->engine.start(submission.id, std::move(submission.request), submission.options,
+                          std::move(submission.on_update));
+  }
+  {
+    // From here on the engine counts them, if they wait.
+    const std::lock_guard lock(mutex_);
+    queued_requests_ -= static_cast<int>(inbox.submissions.size());
+  }
+  for (const RequestId id : inbox.cancels) served_->engine.end(id, FinishReason::cancelled);
+}
+
+void ThreadedEngine::step() {
+  try {
+    served_->engine.step();
+  } catch (const std::exception& error) {
+    log_warning("a step failed: ", error.what());
+    served_->engine.fail_step(error.what());
+  }
+}
+
+void ThreadedEngine::report(bool stepped) {
+  EngineStats now = served_->engine.stats();
+  const std::lock_guard lock(mutex_);
+  now.progress_at = stepped ? Engine::Clock::now() : stats_.progress_at;
+  stats_ = now;
+  stats_.busy = !served_->engine.idle() || !inbox_.submissions.empty();
+}
+
+}  // namespace llamita

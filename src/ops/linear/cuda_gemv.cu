@@ -81,11 +81,12 @@ __global__ void __launch_bounds__(device::kGemvThreads, 2)
   extern __shared__ __align__(16) uint8_t smem[];
   const int K = p.plan.weight.K;
   device::start_successor();
-  device::gemv<Element, kBlocks, kTokenTiles>(p.plan, p.tiles, K, [&]() -> GemvInput<Element> {
+  device::gemv<Element, kBlocks, kTokenTiles>(p.plan, p.tiles, K, smem, [&]() -> GemvInput<Element> {
     device::wait_for_predecessor();
     if (p.staged)
-      return device::stage_tokens<Element>(reinterpret_cast<Element*>(smem), p.x, p.x_dtype, p.x_stride,
-                                           p.plan.tokens, K, GemvNorm{});
+      return device::stage_tokens<Element>(
+          reinterpret_cast<Element*>(smem + device::gemv_sum_bytes(kTokenTiles)), p.x, p.x_dtype, p.x_stride,
+          p.plan.tokens, K, GemvNorm{});
     return {static_cast<const Element*>(p.x), p.x_stride, p.plan.tokens, K};
   });
 }
@@ -134,12 +135,14 @@ void run(const LinearArgs& args, Context& context) {
                           .tiles = 0};
   for (const quant::Part& part : args.weight->parts)
     params.tiles += static_cast<int>(ceil_div(part.rows, device::kGemvRows));
-  const size_t smem = staged ? static_cast<size_t>(gemv_staged_bytes(T, args.weight->cols)) : 0;
+  const int token_tiles = T <= 8 ? 1 : T <= 16 ? 2 : 4;
+  const size_t smem = static_cast<size_t>(device::gemv_sum_bytes(token_tiles)) +
+                      (staged ? static_cast<size_t>(gemv_staged_bytes(T, args.weight->cols)) : 0);
   const dim3 grid(gemv_grid(context.caps(), params.tiles));
   with_half_type(element, [&]<class Element>() {
-    const auto kernel = T <= 8    ? linear_gemv<Element, kBlocks, 1>
-                        : T <= 16 ? linear_gemv<Element, kBlocks, 2>
-                                  : linear_gemv<Element, kBlocks, 4>;
+    const auto kernel = token_tiles == 1   ? linear_gemv<Element, kBlocks, 1>
+                        : token_tiles == 2 ? linear_gemv<Element, kBlocks, 2>
+                                           : linear_gemv<Element, kBlocks, 4>;
     launch(context, kernel, grid, device::kGemvThreads, smem, params);
   });
 }

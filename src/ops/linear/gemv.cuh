@@ -188,10 +188,15 @@ __device__ __forceinline__ void finish_tile(const Plan& plan, int tile, int roun
   plan.store(tile, lane / 4, 8 * n + lane % 4 * 2, sum);
 }
 
-// The whole kernel. `prepare` waits for the predecessor and returns the GemvInput.
+// Dynamic shared memory: the sums of two tiles, then the staged tokens.
+__host__ __device__ constexpr int gemv_sum_bytes(int token_tiles) {
+  return 2 * kGemvWarps * token_tiles * 32 * static_cast<int>(sizeof(float4));
+}
+
+// The whole kernel. `smem`: gemv_sum_bytes. `prepare` waits for the predecessor and returns the GemvInput.
 template <class Element, bool kBlocks, int kTokenTiles, class Plan, class Prepare>
-__device__ __forceinline__ void gemv(const Plan& plan, int tiles, int K, Prepare prepare) {
-  __shared__ float4 sums[2 * kGemvWarps * kTokenTiles * 32];
+__device__ __forceinline__ void gemv(const Plan& plan, int tiles, int K, uint8_t* smem, Prepare prepare) {
+  auto* sums = reinterpret_cast<float4*>(smem);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
   const int chunks = (K + 31) / 32;
   const int groups = (chunks + kGemvWarps * kGemvGroup - 1) / (kGemvWarps * kGemvGroup);

@@ -16,12 +16,15 @@ void mlp_in_composition(const MlpInArgs& args, Context& context) {
         .eps = args.norm_eps,
         .out = normed},
        context);
+  // What the activation reads is f32 on every device: two roundings to 16 bits before it would show.
   if (!args.gated) {
-    linear({.x = normed, .weight = args.in, .bias = args.bias, .residual = {}, .out = args.out}, context);
-    activation({.kind = args.activation, .gate = args.out, .up = {}, .out = args.out}, context);
+    const bool in_place = args.out.dtype() == DType::f32;
+    const Tensor up = in_place ? args.out : context.arena().take(DType::f32, {T, F});
+    linear({.x = normed, .weight = args.in, .bias = args.bias, .residual = {}, .out = up}, context);
+    activation({.kind = args.activation, .gate = up, .up = {}, .out = args.out}, context);
     return;
   }
-  const Tensor gate_up = context.arena().take(context.caps().activation, {T, 2 * F});
+  const Tensor gate_up = context.arena().take(DType::f32, {T, 2 * F});
   linear({.x = normed, .weight = args.in, .bias = args.bias, .residual = {}, .out = gate_up}, context);
   activation({.kind = args.activation,
               .gate = gate_up.columns(0, F),

@@ -72,10 +72,10 @@ __global__ void __launch_bounds__(device::kGemvThreads, 2)
   extern __shared__ __align__(16) uint8_t smem[];
   const int K = p.plan.weight.K;
   device::start_successor();
-  device::gemv<Element, kBlocks, 1>(p.plan, p.tiles, K, [&] {
+  device::gemv<Element, kBlocks, 1>(p.plan, p.tiles, K, smem, [&] {
     device::wait_for_predecessor();
-    return device::stage_tokens<Element>(reinterpret_cast<Element*>(smem), p.x, DType::f32, p.x_stride,
-                                         p.plan.tokens, K, p.norm);
+    return device::stage_tokens<Element>(reinterpret_cast<Element*>(smem + device::gemv_sum_bytes(1)), p.x,
+                                         DType::f32, p.x_stride, p.plan.tokens, K, p.norm);
   });
 }
 
@@ -112,7 +112,7 @@ void mlp_in_cuda_gemv(const MlpInArgs& args, Context& context) {
                                     .eps = args.norm_eps},
                            .tiles = static_cast<int>(ceil_div(F, args.gated ? 8 : 16))};
   const dim3 grid(gemv_grid(context.caps(), params.tiles));
-  const auto smem = static_cast<size_t>(gemv_staged_bytes(T, C));
+  const auto smem = static_cast<size_t>(device::gemv_sum_bytes(1) + gemv_staged_bytes(T, C));
   with_half_type(context.caps().activation, [&]<class Element>() {
     const auto kernel = gemv_is_dense(*args.in, context.caps().activation) ? mlp_in_gemv<Element, false>
                                                                            : mlp_in_gemv<Element, true>;

@@ -128,8 +128,8 @@ bool Simulation::plan_and_run() {
     Live& live = live_.at(chunk.sequence);
     check_fence(chunk);
     check_intact(chunk);
-    std::vector<int32_t> tokens(batch.tokens.begin() + static_cast<ptrdiff_t>(at),
-                                batch.tokens.begin() + static_cast<ptrdiff_t>(at) + chunk.end - chunk.begin);
+    const auto first = batch.tokens.begin() + static_cast<ptrdiff_t>(at);
+    std::vector<int32_t> tokens(first, first + (chunk.end - chunk.begin));
     at += tokens.size();
     for (int32_t& token : tokens) {
       if (token != sched::kTokenOfStepBefore) continue;

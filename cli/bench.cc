@@ -17,6 +17,7 @@
 #include "engine/direct_runner.h"
 #include "formats/json.h"
 #include "models/model.h"
+#include "ops/linear/linear.h"
 
 namespace llamita::cli {
 
@@ -114,7 +115,8 @@ class Bench : public Subcommand {
     config_.context = longest();
     config_.batch_sequences = 1;
     Progress progress("loading");
-    const auto model = load_model(path, [&](int64_t done, int64_t total) { progress.update(done, total); });
+    const auto model = load_model(
+        path, [&](int64_t done, int64_t total) { progress.update(done, total); }, linear_cpu_layout());
     std::vector<Row> rows;
     if (threads_.empty()) threads_.push_back(usable_cores());
     for (const int threads : threads_) {

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "engine/prompt_encoder.h"
 #include "models/model.h"
+#include "ops/linear/linear.h"
 
 namespace llamita {
 
@@ -12,7 +13,7 @@ namespace {
 
 // What can be refused in a moment is refused before gigabytes of weights are read.
 void require_room(const TensorFiles& files, const EngineConfig& config) {
-  const ModelSize size = measure_model(files);
+  const ModelSize size = measure_model(files, linear_cpu_layout());
   MemoryPlan plan = plan_memory(size.config, config, size.weight_bytes);
   plan.copied_bytes = size.copied_bytes;
   const auto available = available_memory();
@@ -72,7 +73,7 @@ LLM LLM::load(const std::string& path, const EngineConfig& config, const Progres
   const TensorFiles files = TensorFiles::open(path);
   require_room(files, config);
   auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
-  auto model = load_model(files, progress);
+  auto model = load_model(files, progress, linear_cpu_layout());
   return LLM(std::make_unique<Impl>(std::move(tokenizer), std::move(model), config));
 }
 

@@ -8,6 +8,7 @@
 
 #include "nn/forward_batch.h"
 #include "ops/context.h"
+#include "quant/weight.h"
 #include "weights/model_config.h"
 #include "weights/tensor_files.h"
 
@@ -32,17 +33,20 @@ class Model {
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
 
-  friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&);
+  friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&,
+                                           quant::Layout);
 };
 
 // Loads a model folder or a .gguf file: family from config.json's architectures or general.architecture,
-// every weight read exactly once and shape-checked. `progress` is called with bytes done and in all. Throws
-// Error.
+// every weight read exactly once and shape-checked. `progress` is called with bytes done and in all; `layout`
+// is how matrices of blocks should lie: linear_layout() says it. Throws Error.
 std::unique_ptr<Model> load_model(const std::string& path,
-                                  const std::function<void(int64_t, int64_t)>& progress = {});
+                                  const std::function<void(int64_t, int64_t)>& progress = {},
+                                  quant::Layout layout = quant::Layout::rows);
 // The same from files that are open; the model keeps what it needs of them.
 std::unique_ptr<Model> load_model(const TensorFiles& files,
-                                  const std::function<void(int64_t, int64_t)>& progress = {});
+                                  const std::function<void(int64_t, int64_t)>& progress = {},
+                                  quant::Layout layout = quant::Layout::rows);
 
 // Only the shape of the model at `path`; no weights are read.
 ModelConfig read_model_config(const std::string& path);
@@ -53,6 +57,6 @@ struct ModelSize {
   int64_t weight_bytes = 0;
   int64_t copied_bytes = 0;  // of those, in memory of their own: turned, reordered, widened
 };
-ModelSize measure_model(const TensorFiles& files);
+ModelSize measure_model(const TensorFiles& files, quant::Layout layout = quant::Layout::rows);
 
 }  // namespace llamita

@@ -58,21 +58,23 @@ std::unique_ptr<Model> build_decoder(ModelConfig config, WeightLoader& weights) 
 }
 
 std::unique_ptr<Model> load_model(const std::string& path,
-                                  const std::function<void(int64_t, int64_t)>& progress) {
-  return load_model(TensorFiles::open(path), progress);
+                                  const std::function<void(int64_t, int64_t)>& progress,
+                                  quant::Layout layout) {
+  return load_model(TensorFiles::open(path), progress, layout);
 }
 
 std::unique_ptr<Model> load_model(const TensorFiles& files,
-                                  const std::function<void(int64_t, int64_t)>& progress) {
-  WeightLoader weights(files, progress);
+                                  const std::function<void(int64_t, int64_t)>& progress,
+                                  quant::Layout layout) {
+  WeightLoader weights(files, progress, layout);
   std::unique_ptr<Model> model = build(files, weights);
   model->parameters_ = weights.parameters();
   model->weight_bytes_ = weights.bytes();
   return model;
 }
 
-ModelSize measure_model(const TensorFiles& files) {
-  WeightLoader weights = WeightLoader::measuring(files);
+ModelSize measure_model(const TensorFiles& files, quant::Layout layout) {
+  WeightLoader weights = WeightLoader::measuring(files, layout);
   const std::unique_ptr<Model> model = build(files, weights);
   return {model->config(), weights.bytes(), weights.copied_bytes()};
 }

@@ -6,6 +6,7 @@
 #include "base/cat.h"
 #include "base/log.h"
 #include "llamita/error.h"
+#include "quant/interleave.h"
 #include "quant/unpack.h"
 
 namespace llamita {
@@ -54,11 +55,11 @@ void transpose(const std::byte* from, std::byte* to, int64_t rows, int64_t cols,
 
 }  // namespace
 
-WeightLoader::WeightLoader(const TensorFiles& files, Progress progress)
-    : files_(files), progress_(std::move(progress)), total_bytes_(files.total_bytes()) {}
+WeightLoader::WeightLoader(const TensorFiles& files, Progress progress, quant::Layout layout)
+    : files_(files), progress_(std::move(progress)), layout_(layout), total_bytes_(files.total_bytes()) {}
 
-WeightLoader WeightLoader::measuring(const TensorFiles& files) {
-  WeightLoader loader(files);
+WeightLoader WeightLoader::measuring(const TensorFiles& files, quant::Layout layout) {
+  WeightLoader loader(files, {}, layout);
   loader.measuring_ = true;
   return loader;
 }
@@ -78,7 +79,6 @@ const StoredTensor& WeightLoader::take(const std::string& name, std::span<const 
 }
 
 void WeightLoader::count(const StoredTensor& tensor) {
-  if (!measuring_) touch_pages(tensor.data);
   done_bytes_ += static_cast<int64_t>(tensor.data.size());
   int64_t elems = 1;
   for (const int64_t dim : tensor.shape) elems *= dim;
@@ -95,12 +95,17 @@ const StoredTensor& WeightLoader::take_matrix(const std::string& name, std::span
   return tensor;
 }
 
-Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
-                           Orientation stored) {
-  const bool copy = must_copy(tensor, part, stored);
+Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored,
+                           quant::Layout layout) {
+  const bool interleave = layout == quant::Layout::interleaved;
+  const bool copy = interleave || must_copy(tensor, part, stored);
   if (copy) copied_bytes_ += static_cast<int64_t>(tensor.data.size());
   if (measuring_) return {};
-  if (!copy) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
+  if (interleave) return interleaved(tensor, part, cols);
+  if (!copy) {
+    touch_pages(tensor.data);
+    return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
+  }
   Storage out = copied(tensor, part, cols, stored);
   if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
   return out;
@@ -144,15 +149,53 @@ Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, i
   return out;
 }
 
+// The rows in groups of eight, in the order that kernels want. A panel of the file is released as soon as it
+// is copied, but for rotary rows, which are taken from all over a head.
+Storage WeightLoader::interleaved(const StoredTensor& tensor, const PartSpec& part, int64_t cols) const {
+  constexpr size_t kPanel = size_t{4} << 20;
+  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  const auto row = static_cast<size_t>(row_bytes(tensor.dtype, cols));
+  Storage out = Storage::allocate(tensor.data.size());
+  size_t released = 0;
+  const auto release_to = [&](size_t end) {
+    if (tensor.file != nullptr) tensor.file->release(tensor.data.subspan(released, end - released));
+    released = end;
+  };
+  for (int64_t n = 0; n < part.rows; n += quant::kGroupRows) {
+    std::array<const std::byte*, quant::kGroupRows> rows;
+    for (int64_t r = 0; r < quant::kGroupRows; ++r) {
+      const int64_t from = reorder ? adjacent_row(n + r, part.rotary_head_dim) : n + r;
+      rows[static_cast<size_t>(r)] = tensor.data.data() + static_cast<size_t>(from) * row;
+    }
+    const size_t at = static_cast<size_t>(n) * row;
+    quant::interleave_group(tensor.dtype, rows, cols, static_cast<std::byte*>(out.data()) + at);
+    if (!reorder && at - released >= kPanel) release_to(at);
+  }
+  release_to(tensor.data.size());
+  return out;
+}
+
+// Parts of one weight share a layout.
+quant::Layout WeightLoader::layout_of(std::span<const PartSpec> parts, Orientation stored) const {
+  if (stored == Orientation::in_out) return quant::Layout::rows;
+  for (const PartSpec& part : parts) {
+    const StoredTensor* tensor = files_.find(part.name);
+    if (tensor == nullptr || !quant::can_interleave(tensor->dtype, part.rows)) return quant::Layout::rows;
+  }
+  return layout_;
+}
+
 quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols, Orientation stored) {
   quant::Weight weight;
   weight.cols = cols;
+  weight.layout = layout_of(parts, stored);
   for (const PartSpec& part : parts) {
     const std::array<int64_t, 2> shape =
         stored == Orientation::out_in ? std::array{part.rows, cols} : std::array{cols, part.rows};
     const StoredTensor& tensor = take_matrix(part.name, shape);
+    weight.parts.push_back(
+        {part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored, weight.layout)});
     count(tensor);
-    weight.parts.push_back({part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored)});
     bytes_ += static_cast<int64_t>(tensor.data.size());
   }
   return weight;

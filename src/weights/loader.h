@@ -1,6 +1,7 @@
 // WeightLoader: hands a model its weights, each exactly once and shape-checked. Matrices stay where they are,
-// in the mapped file and in the file's format; what must change (rotary row order, GPT-2's transposed
-// matrices, bytes at odd addresses) is copied once. finish() names what was left over.
+// in the mapped file and in the file's format; what must change (blocks that kernels want interleaved, rotary
+// row order, GPT-2's transposed matrices, bytes at odd addresses) is copied once, and the file's pages are
+// released behind the copy, so that memory never holds the model twice. finish() names what was left over.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +39,12 @@ class WeightLoader {
  public:
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
-  // Borrows the files for its lifetime; weights keep the mappings they need alive.
-  explicit WeightLoader(const TensorFiles& files, Progress progress = {});
+  // Borrows the files for its lifetime; weights keep the mappings they need alive. `layout`: of the matrices
+  // that are fit for it; the others are in rows.
+  explicit WeightLoader(const TensorFiles& files, Progress progress = {},
+                        quant::Layout layout = quant::Layout::rows);
   // Checks and counts every weight as loading does, but reads no matrix and gives out empty ones.
-  static WeightLoader measuring(const TensorFiles& files);
+  static WeightLoader measuring(const TensorFiles& files, quant::Layout layout = quant::Layout::rows);
 
   const TensorFiles& files() const { return files_; }
   bool has(std::string_view name) const { return files_.find(name) != nullptr; }
@@ -74,13 +77,17 @@ class WeightLoader {
  private:
   const StoredTensor& take(const std::string& name, std::span<const int64_t> shape);
   const StoredTensor& take_matrix(const std::string& name, std::span<const int64_t> shape);
-  Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored);
+  Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored,
+               quant::Layout layout);
+  quant::Layout layout_of(std::span<const PartSpec> parts, Orientation stored) const;
   bool must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const;
   Storage copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored) const;
+  Storage interleaved(const StoredTensor& tensor, const PartSpec& part, int64_t cols) const;
   void count(const StoredTensor& tensor);
 
   const TensorFiles& files_;
   Progress progress_;
+  quant::Layout layout_;
   std::unordered_set<const StoredTensor*> taken_;
   int64_t total_bytes_ = 0;
   int64_t done_bytes_ = 0;

@@ -22,6 +22,7 @@ struct Int8Avx2 {
   LLAMITA_INLINE __m256i low_scales(__m256i v) {
     return _mm256_blend_epi16(v, _mm256_slli_epi32(v, 16), 0xaa);
   }
+  LLAMITA_INLINE __m256i scale_lanes(__m256i pairs) { return pairs; }
   LLAMITA_INLINE __m256i high_scales(__m256i v) {
     return _mm256_blend_epi16(_mm256_srli_epi32(v, 16), v, 0xaa);
   }
@@ -35,7 +36,7 @@ struct Int8Avx2 {
   static constexpr int steps() {
     if (Format::kSigned) return 1;
     const int fit = 32767 / (2 * Format::kMax * 127);
-    return fit >= 8 && !Format::kSuper ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
+    return fit >= 8 && int8::Group<Format>::kSub == 32 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
   }
 
   template <class Format, int kRows, int T>

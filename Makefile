@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build chat test test-gpu bench format check check-text asan tsan fuzz clean
+.PHONY: help setup build chat test test-gpu bench bench-cpu format check check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -40,6 +40,10 @@ test-gpu: setup ## build the GPU part and run its tests (needs an NVIDIA GPU)
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
 	@cmake --build build -j $(JOBS) --target llamita
 	@build/llamita bench $(MODEL)
+
+bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table of ratios (FILES= ROWS= THREADS= PAIRS= MINUTES= FULL=1 CHECK=1)
+	@cmake --build build -j $(JOBS) --target llamita
+	@python3 bench/peers/bench_cpu.py
 
 format: ## format the C++ files (clang-format 14)
 	scripts/check_format.sh --fix

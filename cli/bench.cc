@@ -24,6 +24,7 @@ namespace llamita::cli {
 namespace {
 
 constexpr int64_t kMostTokens = 1 << 20;
+constexpr int kMostSequences = 256;
 
 std::vector<int> parse_list(const std::string& text, const char* what, int64_t low) {
   std::vector<int> list;
@@ -56,7 +57,7 @@ TokenCost cost_of(const ModelCard& card, const Model& loaded, const EngineConfig
 
 struct Row {
   std::string test;
-  int threads = 0, tokens = 0, depth = 0;
+  int threads = 0, tokens = 0, depth = 0, sequences = 1;
   double mean = 0, deviation = 0;  // tokens per second
   double achieved = 0, roof = 0;   // bytes/s of a tg row, flops/s of a pp row
   bool decode = false;
@@ -79,13 +80,14 @@ class Bench : public Subcommand {
   std::string examples() const override {
     return "pp512 is a prompt of 512 tokens, tg128 the writing of 128; @ d4096 means after 4096 tokens that "
            "are in\n"
-           "the cache already. Decode rows are compared with the memory read bandwidth and prefill rows with "
+           "the cache already, x8 eight sequences at once, whose tokens count together. Decode rows are compared with the memory read bandwidth and prefill rows with "
            "the\n"
            "f32 multiply-add peak, both measured at the start; integer kernels may exceed the latter.\n"
            "\nExamples:\n"
            "  llamita bench model.gguf\n"
            "  llamita bench model.gguf -p 128,512 -n 64 -r 9 --threads 1,2\n"
-           "  llamita bench model.gguf -p 0 -n 128 -d 0,4096,16384\n";
+           "  llamita bench model.gguf -p 0 -n 128 -d 0,4096,16384\n"
+           "  llamita bench model.gguf -p 0 -n 32 -s 1,2,4,8,16\n";
   }
 
   void declare(OptionSet& options) override {
@@ -99,6 +101,13 @@ class Bench : public Subcommand {
                   [this](const std::string& text) { generates_ = parse_list(text, "--generate", 0); });
     options.value("-d,--depth", "N,…", "tokens that are in the cache before (default 0)",
                   [this](const std::string& text) { depths_ = parse_list(text, "--depth", 0); });
+    options.value("-s,--sequences", "N,…", "sequences that write at once, one token a step each (default 1)",
+                  [this](const std::string& text) {
+                    sequences_ = parse_list(text, "--sequences", 1);
+                    if (most(sequences_) > kMostSequences) {
+                      throw UsageError(cat("--sequences: at most ", kMostSequences));
+                    }
+                  });
     options.value("-r,--repetitions", "N", "of each test (default 5)", [this](const std::string& text) {
       repetitions_ = static_cast<int>(parse_int(text, "--repetitions", 1, 1000));
     });
@@ -113,7 +122,7 @@ class Bench : public Subcommand {
     const std::string path = resolve_model(model_);
     card_ = read_model_card(path);
     config_.context = longest();
-    config_.batch_sequences = 1;
+    config_.batch_sequences = most(sequences_);
     Progress progress("loading");
     const auto model = load_model(
         path, [&](int64_t done, int64_t total) { progress.update(done, total); }, linear_cpu_layout());
@@ -132,43 +141,53 @@ class Bench : public Subcommand {
   }
 
  private:
+  static int most(const std::vector<int>& list) { return *std::max_element(list.begin(), list.end()); }
   // Tokens of the longest sequence that any test makes.
-  int longest() const {
-    const auto most = [](const std::vector<int>& list) {
-      return *std::max_element(list.begin(), list.end());
-    };
-    return most(depths_) + std::max({most(prompts_), most(generates_), 1});
-  }
+  int longest() const { return most(depths_) + room(); }
+  int room() const { return std::max({most(prompts_), most(generates_), 1}); }
 
   void measure(DirectRunner& runner, const TokenCost& cost, const MachineRoofs& roofs,
                std::vector<Row>& rows) {
-    runner.prefill(config_.context);  // touches every page of the cache once
     for (const int depth : depths_) {
       const std::string at = depth > 0 ? cat(" @ d", depth) : "";
+      runner.prefill(depth, 1, room());  // once: every test goes back to this depth
       for (const int tokens : prompts_) {
         if (tokens == 0) continue;
         Row row{cat("pp", tokens, at), runner.threads(), tokens, depth};
         const auto rates = repeat(tokens, [&] {
-          runner.prefill(depth, 1, tokens);
+          runner.rewind(depth);
           return runner.extend(tokens);
         });
         const double keys = depth + (tokens + 1) / 2.0;
         finish(row, rates, cost.flops + cost.flops_per_key * keys, roofs.fma_flops_per_second);
         rows.push_back(row);
       }
-      for (const int tokens : generates_) {
-        if (tokens == 0) continue;
-        Row row{cat("tg", tokens, at), runner.threads(), tokens, depth};
-        row.decode = true;
-        const auto rates = repeat(tokens, [&] {
-          runner.prefill(depth, 1, tokens);
-          return runner.decode(tokens);
-        });
-        const double keys = depth + (tokens + 1) / 2.0;
-        finish(row, rates, cost.bytes + cost.bytes_per_key * keys, roofs.read_bytes_per_second);
-        rows.push_back(row);
+      int opened = 1;
+      for (const int sequences : sequences_) {
+        if (most(generates_) == 0) break;
+        if (sequences != opened) runner.prefill(depth, sequences, room());
+        opened = sequences;
+        for (const int tokens : generates_) {
+          if (tokens > 0) rows.push_back(measure_decode(runner, cost, roofs, depth, sequences, tokens));
+        }
       }
     }
+  }
+
+  Row measure_decode(DirectRunner& runner, const TokenCost& cost, const MachineRoofs& roofs, int depth,
+                     int sequences, int tokens) const {
+    Row row{cat("tg", tokens), runner.threads(), tokens, depth, sequences};
+    if (sequences > 1) row.test += cat(" x", sequences);
+    if (depth > 0) row.test += cat(" @ d", depth);
+    row.decode = true;
+    const auto rates = repeat(tokens * sequences, [&] {
+      runner.rewind(depth);
+      return runner.decode(tokens);
+    });
+    // A step reads the weights once and every sequence's cache.
+    const double keys = depth + (tokens + 1) / 2.0;
+    finish(row, rates, cost.bytes / sequences + cost.bytes_per_key * keys, roofs.read_bytes_per_second);
+    return row;
   }
 
   // Tokens per second of each repetition, after one that does not count.
@@ -208,6 +227,7 @@ class Bench : public Subcommand {
                                        {"threads", Json(int64_t{row.threads})},
                                        {"tokens", Json(int64_t{row.tokens})},
                                        {"depth", Json(int64_t{row.depth})},
+                                       {"sequences", Json(int64_t{row.sequences})},
                                        {"tokens_per_second", Json(row.mean)},
                                        {"standard_deviation", Json(row.deviation)},
                                        {"unit", Json(std::string(row.decode ? "bytes/s" : "flops/s"))},
@@ -222,7 +242,7 @@ class Bench : public Subcommand {
   }
 
   std::string model_;
-  std::vector<int> prompts_ = {512}, generates_ = {128}, depths_ = {0}, threads_;
+  std::vector<int> prompts_ = {512}, generates_ = {128}, depths_ = {0}, sequences_ = {1}, threads_;
   int repetitions_ = 5;
   bool json_ = false;
   EngineConfig config_;

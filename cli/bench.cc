@@ -80,7 +80,8 @@ class Bench : public Subcommand {
   std::string examples() const override {
     return "pp512 is a prompt of 512 tokens, tg128 the writing of 128; @ d4096 means after 4096 tokens that "
            "are in\n"
-           "the cache already, x8 eight sequences at once, whose tokens count together. Decode rows are compared with the memory read bandwidth and prefill rows with "
+           "the cache already, x8 eight sequences at once, whose tokens count together. Decode rows are "
+           "compared with the memory read bandwidth and prefill rows with "
            "the\n"
            "f32 multiply-add peak, both measured at the start; integer kernels may exceed the latter.\n"
            "\nExamples:\n"

@@ -71,6 +71,7 @@ struct Int8Avx2 {
             Format::kSuper ? load(scales + run / 4 * kRows + r * 8).v : _mm256_set1_epi16(1);
         for (int u = 0; u < T; ++u) {
           sums[r][u].v = _mm256_add_epi32(sums[r][u].v, _mm256_madd_epi16(pairs[r][u], scale));
+          keep_order(sums[r][u].v);
         }
       }
     }

@@ -55,6 +55,7 @@ struct GroupTokens {
           keep_order(pairs);
         }
         sums[u] = _mm256_add_epi32(sums[u], _mm256_madd_epi16(pairs, scale));
+        keep_order(sums[u]);
       }
     }
   }

@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench bench-gpu format check check-serve check-text asan tsan fuzz clean
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu format check check-serve check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -50,6 +50,10 @@ bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
 	@cmake --build build -j $(JOBS) --target llamita
 	@build/llamita bench $(MODEL)
+
+bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table of ratios (FILES= ROWS= THREADS= PAIRS= MINUTES= FULL=1 CHECK=1)
+	@cmake --build build -j $(JOBS) --target llamita
+	@python3 bench/peers/bench_cpu.py
 
 format: ## format the C++ files (clang-format 14)
 	scripts/check_format.sh --fix

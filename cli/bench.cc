@@ -29,6 +29,7 @@ namespace llamita::cli {
 namespace {
 
 constexpr int64_t kMostTokens = 1 << 20;
+constexpr int kMostSequences = 256;
 
 std::vector<int> parse_list(const std::string& text, const char* what, int64_t low) {
   std::vector<int> list;
@@ -125,6 +126,7 @@ class Bench : public Subcommand {
            "  llamita bench model.gguf\n"
            "  llamita bench model.gguf -p 128,512 -n 64 -r 9 --threads 1,2\n"
            "  llamita bench model.gguf -p 0 -n 128 -d 0,4096,16384\n"
+           "  llamita bench model.gguf -p 0 -n 32 -b 1,2,4,8,16\n"
            "  llamita bench --shape llama-3.2-3b --device cuda -p 2048 -d 128 -b 1,12,64 --trace\n";
   }
 
@@ -148,8 +150,10 @@ class Bench : public Subcommand {
                   [this](const std::string& text) { generates_ = parse_list(text, "--generate", 0); });
     options.value("-d,--depth", "N,…", "tokens that are in the cache before (default 0)",
                   [this](const std::string& text) { depths_ = parse_list(text, "--depth", 0); });
-    options.value("-b,--batch", "N,…", "sequences at once (default 1)",
-                  [this](const std::string& text) { batches_ = parse_list(text, "--batch", 1); });
+    options.value("-b,--batch", "N,…", "sequences at once (default 1)", [this](const std::string& text) {
+      batches_ = parse_list(text, "--batch", 1);
+      if (most(batches_) > kMostSequences) throw UsageError(cat("--batch: at most ", kMostSequences));
+    });
     options.value("-r,--repetitions", "N", "of each test (default 5)", [this](const std::string& text) {
       repetitions_ = static_cast<int>(parse_int(text, "--repetitions", 1, 1000));
     });
@@ -169,7 +173,7 @@ class Bench : public Subcommand {
     if (!save_.empty()) return save();
     const Placement placement = choose_placement(config_);
     config_.context = longest();
-    config_.batch_sequences = *std::max_element(batches_.begin(), batches_.end());
+    config_.batch_sequences = most(batches_);
     config_.batch_tokens = batch_tokens_ > 0 ? batch_tokens_ : placement.on_gpu() ? 8192 : 512;
     if (!placement.on_gpu()) config_.kv_bytes = cpu_cache_bytes();
     const Subject subject = load(placement);
@@ -216,13 +220,10 @@ class Bench : public Subcommand {
     return subject;
   }
 
+  static int most(const std::vector<int>& list) { return *std::max_element(list.begin(), list.end()); }
   // Tokens of the longest sequence that any test makes.
-  int longest() const {
-    const auto most = [](const std::vector<int>& list) {
-      return *std::max_element(list.begin(), list.end());
-    };
-    return most(depths_) + std::max({most(prompts_), most(generates_), 1});
-  }
+  int longest() const { return most(depths_) + room(); }
+  int room() const { return std::max({most(prompts_), most(generates_), 1}); }
 
   // Room for as many such sequences as run at once; 0, the default, is room for one.
   int64_t cpu_cache_bytes() const {
@@ -236,9 +237,9 @@ class Bench : public Subcommand {
   void measure(DirectRunner& runner, const Model& model, const Roofs& roofs, std::vector<Row>& rows) {
     const TokenCost cost = cost_of(model, runner.memory_plan().kv_bytes_per_token);
     const bool gpu = model.placement().on_gpu();
-    if (!gpu) runner.prefill(config_.context);  // touches every page of the cache once
     for (const int batch : batches_) {
       for (const int depth : depths_) {
+        runner.prefill(depth, batch, room());  // once: every test goes back to this depth
         for (const bool decode : {false, true}) {
           for (const int tokens : decode ? generates_ : prompts_) {
             if (tokens == 0) continue;
@@ -249,7 +250,7 @@ class Bench : public Subcommand {
             row.threads = runner.threads(), row.tokens = tokens, row.depth = depth, row.batch = batch;
             row.decode = decode;
             const auto seconds = repeat([&] {
-              runner.prefill(depth, batch, tokens);
+              runner.rewind(depth);
               return decode ? runner.decode(tokens) : runner.extend(tokens);
             });
             const double keys = depth + (tokens + 1) / 2.0;

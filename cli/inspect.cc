@@ -109,11 +109,11 @@ class Inspect : public Subcommand {
   // Loads the model, for its weights as they lie in memory and the arena of its largest step.
   void measure(const ModelCard& card, const Tokenizer& tokenizer, MemoryPlan& plan) const {
     Progress progress("loading");
-    const auto model =
-        load_model(card.path, [&](int64_t done, int64_t total) { progress.update(done, total); });
+    const auto model = load_model(
+        card.path, [&](int64_t done, int64_t total) { progress.update(done, total); }, cpu_placement());
     const ThreadPool pool(config_.threads);
     const int32_t vocab = std::min<int32_t>(tokenizer.vocab_size(), card.config.vocab);
-    plan = plan_memory(*model, config_, vocab, caps_of(Placement{}, pool), std::nullopt);
+    plan = plan_memory(*model, config_, vocab, caps_of(cpu_placement(), pool), std::nullopt);
   }
 
   std::string to_text(const ModelCard& card, const Tokenizer& tokenizer, const MemoryPlan& plan,

@@ -9,6 +9,7 @@
 #include "hw/cuda/device_properties.h"
 #include "hw/cuda/memory.h"
 #include "llamita/error.h"
+#include "ops/linear/linear.h"
 
 namespace llamita {
 
@@ -57,15 +58,21 @@ void require_card(const std::string& device, int index) {
 
 }  // namespace
 
+Placement cpu_placement() {
+  Placement placement;
+  placement.layout = linear_cpu_layout();
+  return placement;
+}
+
 Placement choose_placement(const EngineConfig& config) {
   const DType activation = activation_by_name(config.gpu_dtype);
-  if (config.device == "cpu") return {};
+  if (config.device == "cpu") return cpu_placement();
   if (config.device == "auto") {
     for (int index = 0; index < cuda::device_count(); ++index) {
       if (cuda::device_properties(index).arch() >= kLeastArch)
         return {Device{DeviceKind::cuda, index}, activation};
     }
-    return {};
+    return cpu_placement();
   }
   const std::optional<int> index = parse_index(config.device);
   if (!index) throw Error(cat("device must be cpu, cuda, cuda:N or auto, not \"", config.device, "\""));

@@ -12,6 +12,9 @@
 
 namespace llamita {
 
+// The CPU, with matrices of blocks as this machine's kernels want them.
+Placement cpu_placement();
+
 // The device that config.device names: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": the first GPU that
 // kernels run on, else the CPU. Throws Error naming what is missing.
 Placement choose_placement(const EngineConfig& config);

@@ -85,6 +85,11 @@ double DirectRunner::extend(int tokens) {
   return watch.seconds();
 }
 
+void DirectRunner::rewind(int length) {
+  LLAMITA_CHECK(length >= 0 && length <= length_, "rewind to ", length, " of ", length_, " tokens");
+  length_ = length;  // what the cache holds past it is written again before it is read
+}
+
 double DirectRunner::decode(int steps) {
   require_room(steps);
   const Stopwatch watch;

@@ -23,6 +23,8 @@ class DirectRunner {
   // `tokens` more of each sequence in steps of batch_tokens, after prefill(): a prompt that goes on. Returns
   // seconds.
   double extend(int tokens);
+  // Forgets the tokens of each sequence from `length` on, for another extend() or decode() at the same depth.
+  void rewind(int length);
   // `steps` steps of one token a sequence, after prefill(). Returns seconds.
   double decode(int steps);
 

@@ -73,7 +73,7 @@ std::unique_ptr<Model> load_model(const TensorFiles& files,
     return model;
   };
   if (!placement.on_gpu()) {
-    WeightLoader weights(files, progress);
+    WeightLoader weights(files, progress, placement);
     return finished(build(files, weights), weights);
   }
   WeightLoader counted = WeightLoader::measuring(files, placement);

@@ -1,6 +1,7 @@
 #include "quant/weight.h"
 
 #include "base/check.h"
+#include "quant/interleave.h"
 #include "quant/unpack.h"
 
 namespace llamita::quant {
@@ -48,6 +49,15 @@ const void* Weight::row(int64_t n, int64_t expert) const {
 }
 
 void unpack_row(const Weight& weight, int64_t n, float* out, int64_t expert) {
+  if (weight.layout == Layout::interleaved) {
+    const auto [part, row] = locate(weight, n);
+    const int64_t bytes = row_bytes(part->format, weight.cols), group = row / kGroupRows * kGroupRows;
+    thread_local std::vector<std::byte> stored;  // grows once: a step allocates nothing
+    stored.resize(static_cast<size_t>(bytes));
+    extract_row(part->format, static_cast<const std::byte*>(part->storage.data()) + group * bytes,
+                static_cast<int>(row - group), weight.cols, stored.data());
+    return unpack_row(part->format, stored.data(), out, weight.cols);
+  }
   unpack_row(locate(weight, n).part->format, weight.row(n, expert), out, weight.cols);
 }
 

@@ -18,7 +18,8 @@ namespace llamita::quant {
 
 // How a part's blocks lie in its storage.
 enum class Layout : uint8_t {
-  rows,  // (experts, rows, cols), each row as in the file; a row may start at any byte
+  rows,         // (experts, rows, cols), each row as in the file; a row may start at any byte
+  interleaved,  // groups of eight rows, unit by unit: interleave.h; block formats only
 };
 
 // Consecutive rows of a Weight in one format.

@@ -6,6 +6,7 @@
 #include "base/cat.h"
 #include "base/log.h"
 #include "llamita/error.h"
+#include "quant/interleave.h"
 #include "quant/unpack.h"
 #include "weights/stored_rows.h"
 
@@ -34,8 +35,11 @@ void touch_pages(std::span<const std::byte> data) {
 
 }  // namespace
 
-WeightLoader::WeightLoader(const TensorFiles& files, Progress progress)
-    : files_(files), progress_(std::move(progress)), total_bytes_(files.total_bytes()) {}
+WeightLoader::WeightLoader(const TensorFiles& files, Progress progress, const Placement& placement)
+    : files_(files),
+      progress_(std::move(progress)),
+      placement_(placement),
+      total_bytes_(files.total_bytes()) {}
 
 WeightLoader::WeightLoader(const TensorFiles& files, const Placement& placement, DeviceWeights& device)
     : files_(files), placement_(placement), device_(&device), total_bytes_(files.total_bytes()) {}
@@ -63,7 +67,6 @@ const StoredTensor& WeightLoader::take(const std::string& name, std::span<const 
 }
 
 void WeightLoader::count(const StoredTensor& tensor) {
-  if (!measuring_ && !placement_.on_gpu()) touch_pages(tensor.data);
   done_bytes_ += static_cast<int64_t>(tensor.data.size());
   int64_t elems = 1;
   for (const int64_t dim : tensor.shape) elems *= dim;
@@ -80,13 +83,18 @@ const StoredTensor& WeightLoader::take_matrix(const std::string& name, std::span
   return tensor;
 }
 
-Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
-                           Orientation stored) {
-  const bool copy = must_copy(tensor, part, stored);
+Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored,
+                           quant::Layout layout) {
+  const bool interleave = layout == quant::Layout::interleaved;
+  const bool copy = interleave || must_copy(tensor, part, stored);
   if (copy || files_.is_made_up()) copied_bytes_ += stored_bytes(tensor);
   if (measuring_) return {};
   if (files_.is_made_up()) return made_up_storage(tensor);
-  if (!copy) return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
+  if (interleave) return interleaved(tensor, part, cols);
+  if (!copy) {
+    touch_pages(tensor.data);
+    return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
+  }
   Storage out = copied(tensor, part, cols, stored);
   if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
   return out;
@@ -130,10 +138,47 @@ Storage WeightLoader::copied(const StoredTensor& tensor, const PartSpec& part, i
   return out;
 }
 
+// The rows in groups of eight, in the order that kernels want. A panel of the file is released as soon as it
+// is copied, but for rotary rows, which are taken from all over a head.
+Storage WeightLoader::interleaved(const StoredTensor& tensor, const PartSpec& part, int64_t cols) const {
+  constexpr size_t kPanel = size_t{4} << 20;
+  const bool reorder = part.rotary_head_dim > 0 && files_.rotary_pairs_adjacent();
+  const auto row = static_cast<size_t>(row_bytes(tensor.dtype, cols));
+  Storage out = Storage::allocate(tensor.data.size());
+  size_t released = 0;
+  const auto release_to = [&](size_t end) {
+    if (tensor.file != nullptr) tensor.file->release(tensor.data.subspan(released, end - released));
+    released = end;
+  };
+  for (int64_t n = 0; n < part.rows; n += quant::kGroupRows) {
+    std::array<const std::byte*, quant::kGroupRows> rows;
+    for (int64_t r = 0; r < quant::kGroupRows; ++r) {
+      const int64_t from = reorder ? adjacent_row(n + r, part.rotary_head_dim) : n + r;
+      rows[static_cast<size_t>(r)] = tensor.data.data() + static_cast<size_t>(from) * row;
+    }
+    const size_t at = static_cast<size_t>(n) * row;
+    quant::interleave_group(tensor.dtype, rows, cols, static_cast<std::byte*>(out.data()) + at);
+    if (!reorder && at - released >= kPanel) release_to(at);
+  }
+  release_to(tensor.data.size());
+  return out;
+}
+
+// Parts of one weight share a layout.
+quant::Layout WeightLoader::layout_of(std::span<const PartSpec> parts, Orientation stored) const {
+  if (stored == Orientation::in_out || placement_.on_gpu()) return quant::Layout::rows;
+  for (const PartSpec& part : parts) {
+    const StoredTensor* tensor = files_.find(part.name);
+    if (tensor == nullptr || !quant::can_interleave(tensor->dtype, part.rows)) return quant::Layout::rows;
+  }
+  return placement_.layout;
+}
+
 quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols, Orientation stored) {
   quant::Weight weight;
   weight.cols = cols;
   std::vector<const StoredTensor*> on_gpu;
+  weight.layout = layout_of(parts, stored);
   for (const PartSpec& part : parts) {
     const std::array<int64_t, 2> shape =
         stored == Orientation::out_in ? std::array{part.rows, cols} : std::array{cols, part.rows};
@@ -143,7 +188,8 @@ quant::Weight WeightLoader::linear(std::span<const PartSpec> parts, int64_t cols
       on_gpu.push_back(&tensor);
       continue;
     }
-    weight.parts.push_back({part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored)});
+    weight.parts.push_back(
+        {part.label, tensor.dtype, part.rows, load(tensor, part, cols, stored, weight.layout)});
     bytes_ += stored_bytes(tensor);
   }
   if (placement_.on_gpu()) place(on_gpu, parts, stored, weight);

@@ -1,7 +1,8 @@
 // WeightLoader: hands a model its weights, each exactly once and shape-checked. Matrices stay where they are,
-// in the mapped file and in the file's format; what must change (rotary row order, GPT-2's transposed
-// matrices, bytes at odd addresses) is copied once. On a GPU every weight is copied there while the next ones
-// are looked at, the parts of one behind each other. finish() names what was left over.
+// in the mapped file and in the file's format; what must change (blocks that kernels want interleaved, rotary
+// row order, GPT-2's transposed matrices, bytes at odd addresses) is copied once, and the file's pages are
+// released behind the copy, so that memory never holds the model twice. On a GPU every weight is copied there
+// while the next ones are looked at, the parts of one behind each other. finish() names what was left over.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +44,7 @@ class WeightLoader {
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
   // Borrows the files for its lifetime; weights keep the mappings they need alive.
-  explicit WeightLoader(const TensorFiles& files, Progress progress = {});
+  explicit WeightLoader(const TensorFiles& files, Progress progress = {}, const Placement& placement = {});
   // For a GPU: what is given out may be read there after device.finish(), which is the caller's to call.
   WeightLoader(const TensorFiles& files, const Placement& placement, DeviceWeights& device);
   // Checks and counts every weight as loading does, but reads no matrix and gives out empty ones.
@@ -87,9 +88,12 @@ class WeightLoader {
  private:
   const StoredTensor& take(const std::string& name, std::span<const int64_t> shape);
   const StoredTensor& take_matrix(const std::string& name, std::span<const int64_t> shape);
-  Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored);
+  Storage load(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored,
+               quant::Layout layout);
+  quant::Layout layout_of(std::span<const PartSpec> parts, Orientation stored) const;
   bool must_copy(const StoredTensor& tensor, const PartSpec& part, Orientation stored) const;
   Storage copied(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored) const;
+  Storage interleaved(const StoredTensor& tensor, const PartSpec& part, int64_t cols) const;
   void count(const StoredTensor& tensor);
   // Of a GPU (loader_gpu.cc).
   Storage room_on_gpu(size_t bytes);

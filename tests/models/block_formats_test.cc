@@ -2,6 +2,7 @@
 // blocks run as they are, fused weights may mix formats, and nothing is lost on the way.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -144,6 +145,24 @@ TEST_P(BlockFormats, ComputeWhatTheirUnpackedTwinComputes) {
 // Seven multiplications, one after the other, with activations rounded to int8: 3e-5 to 5e-5 each.
 TEST_P(BlockFormats, StayNearTheirTwinWithRoundedActivations) {
   EXPECT_LE(error_of_packed(), is_block(GetParam().first) ? 1e-3 : 1e-10);
+}
+
+// Rotary rows are reordered and fused parts of two formats interleaved on the way: no bit may change.
+TEST_P(BlockFormats, AnInterleavedModelGivesTheSameBits) {
+  const test::TempDir dir;
+  const std::string path = dir.write("packed.gguf", make_twins(GetParam().first, GetParam().second).packed);
+  Placement placement;
+  placement.layout = quant::Layout::interleaved;
+  const auto rows = load_model(path), interleaved = load_model(path, {}, placement);
+  EXPECT_EQ(interleaved->weight_bytes(), rows->weight_bytes());
+  EXPECT_GE(measure_model(TensorFiles::open(path), placement).copied_bytes,
+            measure_model(TensorFiles::open(path)).copied_bytes);
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 70; ++i) ids.push_back((i * 29 + 5) % kVocab);
+  const std::vector<float> want = test::ModelSteps(*rows).run({{0, ids}});
+  const std::vector<float> got = test::ModelSteps(*interleaved).run({{0, ids}});
+  ASSERT_EQ(got.size(), want.size());
+  EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(

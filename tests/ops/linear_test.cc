@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "ops/op_test_support.h"
+#include "quant/interleave.h"
 #include "quant/unpack.h"
 
 namespace llamita {
@@ -257,6 +258,42 @@ TEST_P(LinearBits, IntegerVariantsGiveTheBitsOfTheirReference) {
             ASSERT_EQ(std::bit_cast<uint32_t>(c.out.row(t)[n]), std::bit_cast<uint32_t>(expected.row(t)[n]))
                 << name(format) << " K " << K << " T " << T << " N " << N << " at " << t << ", " << n;
           }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LinearBits, AnInterleavedWeightGivesTheBitsOfItsRows) {
+  const cpu::Isa isa = GetParam();
+  if (isa > cpu::best_isa()) GTEST_SKIP() << "this machine lacks " << cpu::name(isa);
+  Machine machine(0, isa);
+  for (const DType format : kFormats) {
+    if (!is_block(format)) continue;
+    const int64_t block = info(format).block_elems;
+    for (const int64_t K : {block, 768 + block, 3 * int64_t{512}}) {
+      for (const auto& [T, N] : {std::pair<int64_t, int64_t>{1, 8},
+                                 {1, 40},
+                                 {2, 16},
+                                 {3, 56},
+                                 {4, 24},
+                                 {5, 8},
+                                 {15, 48},
+                                 {300, 8}}) {
+        Case c(test::random_weight(format, N, K, 11), T, true, T % 2 == 1);
+        set_awkward_activations(c.x);
+        const quant::Weight interleaved = quant::interleaved(c.weight);
+        for (const Variant<LinearArgs>& variant : linear_op().variants) {
+          if (!variant.supports(c.args, machine.context().caps())) continue;
+          if (T > 5 && !variant.name.ends_with(cpu::name(isa))) continue;  // the references are slow
+          c.args.weight = &c.weight;
+          variant.run(c.args, machine.context());
+          const Matrix expected = c.out;
+          c.args.weight = &interleaved;
+          variant.run(c.args, machine.context());
+          ASSERT_EQ(
+              std::memcmp(c.out.data.data(), expected.data.data(), expected.data.size() * sizeof(float)), 0)
+              << variant.name << " " << name(format) << " K " << K << " T " << T << " N " << N;
         }
       }
     }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "quant/interleave.h"
 #include "quant/pack.h"
 #include "quant/unpack.h"
 #include "quant/weight.h"
@@ -169,6 +170,36 @@ TEST(Weight, RowsRunThroughPartsOfDifferentFormats) {
   EXPECT_EQ(through, direct);
   EXPECT_DEATH(weight.row(6), "row 6 of 6");
   EXPECT_DEATH(weight.row(0, 2), "expert 2 of 2");
+}
+
+TEST_P(BlockFormat, InterleavingPermutesTheBytesAndRowsComeBack) {
+  const DType format = GetParam();
+  const int64_t rows = 24, cols = 3 * info(format).block_elems, row = row_bytes(format, cols);
+  auto bytes = std::make_shared<std::vector<uint8_t>>(static_cast<size_t>(rows * row));
+  std::mt19937 random(3);
+  for (uint8_t& byte : *bytes) byte = static_cast<uint8_t>(random());
+  Weight weight{.cols = cols};
+  weight.parts.push_back({"", format, rows, Storage::borrow(bytes->data(), bytes->size(), bytes)});
+  const Weight packed = interleaved(weight);
+  ASSERT_EQ(packed.bytes(), weight.bytes());
+  const auto* group = static_cast<const std::byte*>(packed.parts[0].storage.data());
+  std::vector<std::byte> back(static_cast<size_t>(row));
+  std::vector<float> expected(static_cast<size_t>(cols)), got(static_cast<size_t>(cols));
+  for (int64_t n = 0; n < rows; ++n) {
+    extract_row(format, group + n / kGroupRows * kGroupRows * row, static_cast<int>(n % kGroupRows), cols,
+                back.data());
+    ASSERT_EQ(std::memcmp(back.data(), weight.row(n), back.size()), 0) << "row " << n;
+    unpack_row(weight, n, expected.data());
+    unpack_row(packed, n, got.data());
+    ASSERT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << "row " << n;
+  }
+}
+
+TEST(Interleave, TakesBlocksInWholeGroupsOnly) {
+  EXPECT_TRUE(can_interleave(DType::q4_k, 16));
+  EXPECT_FALSE(can_interleave(DType::q4_k, 12));
+  EXPECT_FALSE(can_interleave(DType::q4_k, 0));
+  EXPECT_FALSE(can_interleave(DType::bf16, 16));
 }
 
 }  // namespace

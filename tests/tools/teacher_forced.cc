@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/linear/linear.h"
 #include "support/model_steps.h"
 
 namespace {
@@ -22,7 +23,9 @@ std::vector<int32_t> read_ids(const std::string& line) {
 }
 
 int run(const std::string& path, int greedy) {
-  const auto model = llamita::load_model(path);
+  llamita::Placement placement;
+  placement.layout = llamita::linear_cpu_layout();
+  const auto model = llamita::load_model(path, {}, placement);
   const auto vocab = static_cast<size_t>(model->config().vocab);
   for (std::string line; std::getline(std::cin, line);) {
     llamita::test::ModelSteps steps(*model, llamita::DType::f16, 0);

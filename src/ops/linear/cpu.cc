@@ -30,7 +30,11 @@ Tensor whole_groups(const Tensor& x, Arena& arena) {
 
 void run_parts(const LinearArgs& args, Context& context, Kernel kernel, int64_t unit) {
   const Arena::Scope scope(context.arena());
-  for_parts(args, whole_groups(args.x, context.arena()), context, unit, kernel);
+  // A unit of an interleaved weight is whole groups.
+  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? 2 * kPanelRows : unit;
+  for_parts(
+      args, whole_groups(args.x, context.arena()), context, rows,
+      [&](const LinearJob& job, int64_t begin, int64_t end) { multiply_rows(job, begin, end, kernel); });
 }
 
 constexpr int64_t kRowsUnit = 4;  // rows the kernel for few tokens runs side by side

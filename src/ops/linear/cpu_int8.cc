@@ -57,8 +57,13 @@ void run_int8(const LinearArgs& args, Context& context, const Kernels& kernels) 
 }  // namespace
 
 void linear_int8_reference(const LinearArgs& args, Context& context) {
+  const auto multiply = [](const Int8Job& job, int64_t begin, int64_t end) {
+    multiply_rows(job.plain, begin, end, [&](const LinearJob& rows, int64_t from, int64_t to) {
+      int8_multiply_scalar({rows, job.x}, from, to);
+    });
+  };
   run_int8(args, context,
-           {int8_round_row_scalar, int8_multiply_scalar, plain_multiply_scalar, plain_multiply_scalar, 16});
+           {int8_round_row_scalar, multiply, plain_multiply_scalar, plain_multiply_scalar, 16});
 }
 void linear_cpu_int8_avx2(const LinearArgs& args, Context& context) {
   run_int8(args, context,

@@ -19,6 +19,7 @@ struct Int8Avx512 {
   LLAMITA_INLINE I multiply_pairs(I a, I b) { return {_mm512_madd_epi16(a.v, b.v)}; }
   // A sub-block scale as int32.
   LLAMITA_INLINE __m256i low_scales(__m256i v) { return _mm256_srai_epi32(_mm256_slli_epi32(v, 16), 16); }
+  LLAMITA_INLINE __m256i scale_lanes(__m256i pairs) { return _mm256_srai_epi32(pairs, 16); }
   LLAMITA_INLINE __m256i high_scales(__m256i v) { return _mm256_srai_epi32(v, 16); }
 
   template <class Format, int kRows, int T>

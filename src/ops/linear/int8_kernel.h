@@ -10,6 +10,7 @@
 #pragma once
 
 #include "ops/linear/int8.h"
+#include "ops/linear/int8_group_kernel.h"
 #include "ops/linear/int8_token_kernel.h"
 
 namespace llamita::int8 {
@@ -111,6 +112,62 @@ struct Panel {
           turn(pairs, turned);
         }
         for (int j = 0; j < 8; ++j) store8(sub_pairs[8 * i + j] + r, turned[j]);
+      }
+    }
+  }
+
+  // The same from an interleaved weight, whose registers lie there turned. Groups past the last repeat it.
+  void unpack_groups(const LinearJob& job, int64_t n, int rows, int64_t g, int groups) {
+    using Layout = Group<Format>;
+    constexpr int64_t kBlockBytes = 8 * int64_t{sizeof(typename Format::Block)};
+    const int blocks = groups * 32 / kRun;
+    const bool last = (g + groups) * 32 >= job.K;
+    for (int r = 0; r < kRows; r += 8) {
+      const int row = r < rows ? r : rows - 8;
+      const uint8_t* from = job.weight + (n + row) * job.weight_stride + g * 32 / kRun * kBlockBytes;
+      const uint8_t* next =
+          last ? job.weight + (n + row + kRows) * job.weight_stride : from + blocks * kBlockBytes;
+      for (int i = 0; i < blocks; ++i, from += kBlockBytes) {
+        for (int64_t line = 0; line < kBlockBytes; line += 64) {
+          __builtin_prefetch(next + i * kBlockBytes + line);
+        }
+        unpack_group_scales(from, r, i);
+        for (int sub = 0; sub < kRun / 32; ++sub) {
+          __m256i steps[8];
+          Layout::steps(from, sub, steps);
+          for (int j = 0; j < 8; ++j) {
+            if constexpr (kFlip) steps[j] = _mm256_xor_si256(steps[j], _mm256_set1_epi8(-128));
+            store8(weights[8 * (i * kRun / 32 + sub) + j] + 4 * r, steps[j]);
+          }
+        }
+      }
+    }
+  }
+
+  [[gnu::always_inline]] void unpack_group_scales(const uint8_t* block, int r, int i) {
+    using Block = typename Format::Block;
+    _mm256_store_ps(scales[i] + r, halves_at(block, offsetof(Block, d)));
+    if constexpr (Format::kMins && !Format::kSuper) {
+      _mm256_store_ps(mins[i] + r, halves_at(block, offsetof(Block, m)));
+    }
+    if constexpr (Format::kSuper) {
+      __m256i bytes[4];
+      Group<Format>::scales(block, bytes);
+#pragma GCC unroll 8
+      for (int sub = 0; sub < 8; ++sub) {
+        for (int half = 0; half < 2; ++half) {
+          store8(sub_scales[16 * i + 2 * sub + half] + r,
+                 D::scale_lanes(scale_of_half<Format>(bytes, sub, half)));
+        }
+      }
+      if constexpr (Format::kMins) {
+        Group<Format>::mins(block, bytes);
+        const __m256 min = halves_at(block, offsetof(Block, dmin));
+        _mm256_store_ps(mins[i] + r, _mm256_mul_ps(min, _mm256_set1_ps(-1.0f)));
+      }
+#pragma GCC unroll 8
+      for (int sub = 0; sub < 8; ++sub) {
+        store8(sub_pairs[8 * i + sub] + r, pair_of_scales<Format>(bytes, sub));
       }
     }
   }
@@ -226,7 +283,8 @@ struct Panel {
       const int64_t t_end = t + kBlockTokens < job.plain.T ? t + kBlockTokens : job.plain.T;
       for (int64_t g = 0; g < all; g += kGroups) {
         const int groups = static_cast<int>(g + kGroups < all ? kGroups : all - g);
-        unpack(job.plain, n, rows, g, groups);
+        job.plain.interleaved ? unpack_groups(job.plain, n, rows, g, groups)
+                              : unpack(job.plain, n, rows, g, groups);
         multiply(job, 32 * g, groups, t, t_end);
       }
       write(job.plain, n, rows, t, t_end);
@@ -246,8 +304,9 @@ static void run_panels(const Int8Job& job, int64_t begin, int64_t end) {
 template <class D>
 static void multiply(const Int8Job& job, int64_t begin, int64_t end) {
   with_format(job.plain.format, [&]<class Format>() {
+    if (job.plain.interleaved && job.plain.T <= kGroupTokens) return run_groups<D, Format>(job, begin, end);
     if constexpr (!Format::kSuper) {
-      if (job.plain.T == 1) return run_tokens<D, Format>(job, begin, end);
+      if (!job.plain.interleaved && job.plain.T == 1) return run_tokens<D, Format>(job, begin, end);
     }
     run_panels<D, Format>(job, begin, end);
   });

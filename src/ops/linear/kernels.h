@@ -15,6 +15,8 @@ namespace llamita {
 struct LinearJob {
   const uint8_t* weight;  // (N, K), rows `weight_stride` bytes apart
   int64_t weight_stride;
+  bool
+      interleaved;  // groups of eight rows, 8 * weight_stride apart: quant/interleave.h; integer kernels only
   DType format;
   int64_t K;
   const float* x;  // (T, groups of 32 that hold K): zeros after K

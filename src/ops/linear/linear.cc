@@ -46,7 +46,7 @@ Cost cost(const LinearArgs& args) {
 
 template <cpu::Isa isa>
 bool on_rows_with(const LinearArgs& args, const Caps& caps) {
-  return on_cpu(args, caps) && caps.isa >= isa && args.weight->layout == quant::Layout::rows;
+  return on_cpu(args, caps) && caps.isa >= isa;
 }
 
 // In nanoseconds for a weight, as measured with Q4_1 on a 3.5 GHz core: decoding, once for each pass over the
@@ -172,6 +172,13 @@ constexpr Variant<LinearArgs> kVariants[] = {
 };
 
 }  // namespace
+
+quant::Layout linear_layout(const Caps& caps) {
+  const bool vectors = caps.device == DeviceKind::cpu && caps.isa >= cpu::Isa::avx2;
+  return vectors ? quant::Layout::interleaved : quant::Layout::rows;
+}
+
+quant::Layout linear_cpu_layout() { return linear_layout({DeviceKind::cpu, cpu::detect_isa()}); }
 
 const Op<LinearArgs>& linear_op() {
   static constexpr Op<LinearArgs> kOp{"linear", check, cost, kVariants};

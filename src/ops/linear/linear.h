@@ -22,6 +22,12 @@ struct LinearArgs {
   Tensor out;                             // (T, N) f32, on a GPU also bf16 or f16; rows may be strided
 };
 
+// How the weights of block formats should lie for the variants that run on such a machine; one of other
+// parts, or whose rows are no whole groups, stays in rows.
+quant::Layout linear_layout(const Caps& caps);
+// The same for this machine's processor.
+quant::Layout linear_cpu_layout();
+
 const Op<LinearArgs>& linear_op();
 inline void linear(const LinearArgs& args, Context& context) { run(linear_op(), args, context); }
 

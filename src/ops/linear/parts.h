@@ -7,6 +7,7 @@
 #include "ops/cpu.h"
 #include "ops/linear/kernels.h"
 #include "ops/linear/linear.h"
+#include "quant/interleave.h"
 
 namespace llamita {
 
@@ -14,6 +15,7 @@ inline LinearJob job_of(const LinearArgs& args, const Tensor& x, const quant::Pa
   const bool residual = args.residual.defined();
   return {.weight = static_cast<const uint8_t*>(part.storage.data()),
           .weight_stride = row_bytes(part.format, args.weight->cols),
+          .interleaved = args.weight->layout == quant::Layout::interleaved,
           .format = part.format,
           .K = args.weight->cols,
           .x = x.ptr<float>(),
@@ -24,6 +26,32 @@ inline LinearJob job_of(const LinearArgs& args, const Tensor& x, const quant::Pa
           .residual_stride = residual ? args.residual.stride(0) : 0,
           .out = args.out.ptr<float>() + first_row,
           .out_stride = args.out.stride(0)};
+}
+
+// kernel(job, begin, end), for kernels that read whole rows: those of an interleaved weight are put back some
+// at a time, begin a multiple of eight.
+template <class Kernel>
+void multiply_rows(const LinearJob& job, int64_t begin, int64_t end, Kernel kernel) {
+  if (!job.interleaved) return kernel(job, begin, end);
+  constexpr int64_t kRows = 24;  // whole groups, and whole units of every kernel
+  thread_local std::vector<std::byte> rows;
+  rows.resize(static_cast<size_t>(kRows * job.weight_stride));
+  const auto* groups = reinterpret_cast<const std::byte*>(job.weight);
+  for (int64_t n = begin; n < end; n += kRows) {
+    const int64_t count = std::min(kRows, end - n);
+    for (int64_t r = n; r < n + count; ++r) {
+      const int64_t group = r / quant::kGroupRows * quant::kGroupRows;
+      quant::extract_row(job.format, groups + group * job.weight_stride, static_cast<int>(r - group), job.K,
+                         rows.data() + (r - n) * job.weight_stride);
+    }
+    LinearJob some = job;
+    some.weight = reinterpret_cast<const uint8_t*>(rows.data());
+    some.interleaved = false;
+    some.out += n;
+    if (some.bias != nullptr) some.bias += n;
+    if (some.residual != nullptr) some.residual += n;
+    kernel(some, 0, count);
+  }
 }
 
 // multiply(job, begin, end) for rows [begin, end) of a part, begin a multiple of `unit`.

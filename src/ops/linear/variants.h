@@ -7,7 +7,7 @@ namespace llamita {
 
 void linear_reference(const LinearArgs& args, Context& context);
 
-// The kernels of kernels.h over all parts of a weight; Layout::rows only.
+// The kernels of kernels.h over all parts of a weight, in either layout.
 void linear_cpu_rows_avx2(const LinearArgs& args, Context& context);
 void linear_cpu_panel_avx2(const LinearArgs& args, Context& context);
 void linear_cpu_rows_avx512(const LinearArgs& args, Context& context);

@@ -69,6 +69,7 @@ class Chat : public Subcommand {
 
   int run() override {
     const bool interactive = stdin_is_terminal() && stdout_is_terminal();
+    if (stdin_is_terminal() && !interactive) hint_at_stdin();
     LoadedModel loaded = load(model_, config_);
     const ModelInfo& info = loaded.llm.info();
     if (!info.template_error.empty()) {

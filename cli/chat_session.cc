@@ -1,6 +1,7 @@
 #include "cli/chat_session.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 
 #include "base/cat.h"
@@ -117,7 +118,15 @@ void ChatSession::answer(uint64_t attempt) {
   if (choice.finish == FinishReason::cancelled) {
     say("[stopped]");
   } else if (choice.finish == FinishReason::length) {
-    say("[the reply was cut: /set max_tokens N allows a longer one, unless the context is full]");
+    const int used = completion.prompt_tokens + completion.completion_tokens;
+    const std::string why = used >= llm_.info().context
+                                ? "the context is full: /clear begins a new conversation"
+                                : "/set max_tokens N, or --max-tokens N at the start, allows a longer one";
+    if (terminal) {
+      say(cat("[the reply was cut: ", why, "]"));
+    } else {
+      std::fputs(cat("llamita: the reply was cut: ", why, "\n").c_str(), stderr);
+    }
   }
   conversation_.push_back({"assistant", choice.text});
   attempt_ = attempt;

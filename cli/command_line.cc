@@ -15,8 +15,11 @@ namespace {
 constexpr int kExitError = 1, kExitUsage = 2;
 constexpr size_t kHelpColumn = 30, kHelpWidth = 100;
 
+// Filled up with spaces to `width` columns; every character here takes one.
 std::string padded(std::string text, size_t width) {
-  if (text.size() < width) text.resize(width, ' ');
+  const auto columns =
+      static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  if (columns < width) text.append(width - columns, ' ');
   return text;
 }
 
@@ -64,7 +67,7 @@ void print_overview(const Subcommands& subcommands) {
       "\nOptions:\n"
       "  -h, --help     this text\n"
       "  -V, --version  the version\n"
-      "\nEnvironment: NO_COLOR=1 turns colours off; LLAMITA_LOG=info says more on standard error.\n";
+      "\nEnvironment: NO_COLOR=1 turns colours off; LLAMITA_LOG=debug says more on standard error.\n";
   print(text);
 }
 

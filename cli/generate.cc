@@ -129,6 +129,7 @@ class Generate : public Subcommand {
   void read_prompt() {
     const bool has_prompt = arguments_.has_text;
     if (has_prompt && !file_.empty()) throw UsageError("a prompt and --file: give one of them");
+    if (!has_prompt && file_.empty() && stdin_is_terminal()) hint_at_stdin();
     prompt_ = to_utf8(has_prompt ? arguments_.text : file_.empty() ? read_stdin() : read_file(file_));
     if (!has_prompt && !raw_) {  // the newline that ends a file or `echo` is no part of a question
       while (!prompt_.empty() && (prompt_.back() == '\n' || prompt_.back() == '\r')) prompt_.pop_back();

@@ -30,7 +30,9 @@ std::string read_all(std::FILE* file, const std::string& what) {
   std::string text;
   char buffer[65536];
   size_t count = 0;
-  while ((count = std::fread(buffer, 1, sizeof buffer, file)) > 0) text.append(buffer, count);
+  // Not after the end: a terminal would be asked again.
+  while (!std::feof(file) && (count = std::fread(buffer, 1, sizeof buffer, file)) > 0)
+    text.append(buffer, count);
   if (std::ferror(file)) throw Error(cat("cannot read ", what, ": ", std::strerror(errno)));
   return text;
 }
@@ -111,6 +113,10 @@ std::string to_utf8(std::string_view text) {
 }
 
 std::string read_stdin() { return read_all(stdin, "standard input"); }
+
+void hint_at_stdin() {
+  std::fputs("llamita: reading the prompt from standard input; Ctrl-D on an empty line ends it\n", stderr);
+}
 
 std::string read_file(const std::string& path) {
   std::FILE* file = std::fopen(path.c_str(), "rb");

@@ -51,6 +51,8 @@ std::string to_utf8(std::string_view text);
 
 // All of standard input, or of a file. Throws Error.
 std::string read_stdin();
+// Tells whoever sits at a terminal that standard input is being read as one prompt.
+void hint_at_stdin();
 std::string read_file(const std::string& path);
 
 }  // namespace llamita::cli

@@ -106,6 +106,7 @@ std::string pull_model(const std::string& model) {
   const std::string name = model.empty() ? std::string(kDefaultModel) : model;
   if (const hub::KnownModel* known = hub::find_known_model(name)) return fetch_known(*known);
   if (looks_like_repository(name)) return pull_repository(hub::Repo::parse(name));
+  if (exists(name)) throw Error(cat("'", name, "' is on this machine already: there is nothing to pull"));
   unknown_model(name);
 }
 

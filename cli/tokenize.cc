@@ -45,6 +45,7 @@ class Tokenize : public Subcommand {
   int run() override {
     arguments_.settle(name(), false);
     const auto tokenizer = Tokenizer::load(resolve_model(arguments_.model));
+    if (!arguments_.has_text && stdin_is_terminal()) hint_at_stdin();
     const std::string text = to_utf8(arguments_.has_text ? arguments_.text : read_stdin());
     if (!lines_) {
       print(shown(*tokenizer, text));

@@ -4,6 +4,14 @@
 set(LLAMITA_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi2)
 set(LLAMITA_AVX512_FLAGS ${LLAMITA_AVX2_FLAGS} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16)
 
+# Unrolled kernels take clang many minutes when every load is checked in line by both sanitizers: there
+# AddressSanitizer checks by calls, and UndefinedBehaviorSanitizer, which has little to say of intrinsics, stays out.
+if(LLAMITA_SANITIZE MATCHES address AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  foreach(isa AVX2 AVX512)
+    list(APPEND LLAMITA_${isa}_FLAGS -fno-sanitize=undefined -mllvm -asan-instrumentation-with-call-threshold=0)
+  endforeach()
+endif()
+
 function(llamita_module folder)
   cmake_parse_arguments(MODULE "" "" "LIBS" ${ARGN})
   string(REPLACE "/" "_" name ${folder})

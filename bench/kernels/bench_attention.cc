@@ -123,6 +123,8 @@ class Problem {
   double error() const {
     const Storage sums = cuda::allocate_storage(2 * sizeof(double), 0);
     cuda::fill_async(sums.data(), 0, sums.bytes(), stream_);
+    const auto longest = static_cast<size_t>(plan_.max_kv_len);
+    const Storage weights = cuda::allocate_storage(longest * sizeof(double), 0);
     const auto at = [](const Storage& s) { return static_cast<const __nv_bfloat16*>(s.data()); };
     for (size_t b = 0; b < case_.q_len.size(); ++b) {
       const int step = std::max(1, case_.q_len[b] * static_cast<int>(case_.q_len.size()) / 128);
@@ -140,7 +142,8 @@ class Problem {
                    .dim = case_.dim,
                    .begin = begin,
                    .end = end,
-                   .scale = 1 / std::sqrt(static_cast<float>(case_.dim))},
+                   .scale = 1 / std::sqrt(static_cast<float>(case_.dim)),
+                   .weights = static_cast<double*>(weights.data())},
                   static_cast<double*>(sums.data()), stream_.get());
         if (i == case_.q_len[b] - 1) break;
         i = std::min(i + step, case_.q_len[b] - 1);

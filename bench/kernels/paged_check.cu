@@ -35,7 +35,8 @@ __device__ double score(const PagedRow& r, int key) {
 __global__ void judge(const __grid_constant__ PagedRow r, double* sums) {
   __shared__ double scratch[kThreads];
   double total = 0;
-  for (int key = r.begin + threadIdx.x; key < r.end; key += kThreads) total += exp(score(r, key));
+  for (int key = r.begin + threadIdx.x; key < r.end; key += kThreads)
+    total += r.weights[key - r.begin] = exp(score(r, key));
   total = block_sum(total, scratch);
   double difference = 0, size = 0;
   for (int d = 0; d < r.dim; ++d) {
@@ -43,7 +44,7 @@ __global__ void judge(const __grid_constant__ PagedRow r, double* sums) {
     for (int key = r.begin + threadIdx.x; key < r.end; key += kThreads) {
       const __nv_bfloat16* v =
           r.v + ((int64_t{r.pages[key / kPage]} * r.kv_heads + r.kv_head) * kPage + key % kPage) * r.dim;
-      sum += exp(score(r, key)) * double(__bfloat162float(v[d]));
+      sum += r.weights[key - r.begin] * double(__bfloat162float(v[d]));
     }
     sum = block_sum(sum, scratch) / total;
     const double got = double(__bfloat162float(r.out[d]));

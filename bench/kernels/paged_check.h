@@ -19,6 +19,7 @@ struct PagedRow {
   int dim;
   int begin, end;  // keys the row sees
   float scale;
+  double* weights;  // (end - begin), scratch
 };
 
 // Adds |out - reference|^2 and |reference|^2 of the row to sums[0] and sums[1] on the device.

@@ -38,7 +38,7 @@ class DeviceGuard {
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  int former_ = 0;
+  [[maybe_unused]] int former_ = 0;
 };
 
 }  // namespace llamita::cuda

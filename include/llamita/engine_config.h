@@ -18,6 +18,9 @@ struct EngineConfig {
   // Memory for keys and values; 0: enough for one sequence of `context` tokens, and on a GPU for
   // batch_sequences of them as far as nine tenths of what is free allow.
   int64_t kv_bytes = 0;
+  // 2: the next step is prepared and sent while one runs, and replies hear of a token one step late; 1: each
+  // step is waited for; 0: 2 on a GPU, 1 on the CPU, which gains nothing. The tokens are the same.
+  int steps_under_way = 0;
 };
 
 }  // namespace llamita

@@ -78,7 +78,7 @@ double DirectRunner::extend(int tokens) {
       done[sequence] = stop;
     }
     while (first < tables_.size() && done[first] == end) ++first;
-    if (!batch.empty()) runner_.step(batch, {});
+    if (!batch.empty()) runner_.submit(batch, {});
   }
   length_ = end;
   runner_.synchronize();
@@ -99,7 +99,7 @@ double DirectRunner::decode(int steps) {
       batch.chunks.push_back(chunk(sequence, length_, length_ + 1));
       batch.tokens.push_back(made_up_token(sequence, length_));
     }
-    runner_.step(batch, {});
+    runner_.submit(batch, {});
   }
   runner_.synchronize();
   return watch.seconds();

@@ -31,8 +31,8 @@ struct SelectParams {
   int64_t stride;
   int vocab;
   const DeviceSamplingRow* rows;
-  const DeviceBias* bias;
-  const DeviceSeen* seen;
+  const DeviceTokenEntry* entries;
+  const int32_t* token_ids;
   int32_t* tokens;
   Entry* lists;  // (rows of the launch, vocab)
 };
@@ -128,19 +128,27 @@ __device__ Reached descend(uint64_t wanted, Shared& s, const Visit& visit) {
 constexpr int kKeyShift = 30;    // of 32 bits
 constexpr int kTokenShift = 21;  // of 24 bits: a vocabulary has less than 2^23 tokens
 
+__device__ __forceinline__ void penalise(const DeviceSamplingRow& row, float in_reply, float& logit) {
+  float x = logit;
+  x = x > 0 ? __fdiv_rn(x, row.repetition_penalty) : __fmul_rn(x, row.repetition_penalty);
+  if (in_reply != 0) x = __fsub_rn(__fsub_rn(x, __fmul_rn(row.frequency_penalty, in_reply)), row.presence_penalty);
+  logit = x;
+}
+
 __device__ void adjust(const SelectParams& p, const DeviceSamplingRow& row, float* logits) {
+  if (row.bias_begin == row.bias_end && row.seen_begin == row.seen_end && row.late < 0) return;
   for (int i = row.bias_begin + static_cast<int>(threadIdx.x); i < row.bias_end; i += kThreads)
-    logits[p.bias[i].token] = __fadd_rn(logits[p.bias[i].token], p.bias[i].value);
+    logits[p.entries[i].token] = __fadd_rn(logits[p.entries[i].token], p.entries[i].value);
   __syncthreads();
+  const int32_t late = row.late < 0 ? -1 : p.token_ids[row.late];
+  bool met = false;
   for (int i = row.seen_begin + static_cast<int>(threadIdx.x); i < row.seen_end; i += kThreads) {
-    float logit = logits[p.seen[i].token];
-    logit = logit > 0 ? __fdiv_rn(logit, row.repetition_penalty) : __fmul_rn(logit, row.repetition_penalty);
-    if (p.seen[i].in_reply != 0) {
-      logit = __fsub_rn(logit, __fmul_rn(row.frequency_penalty, static_cast<float>(p.seen[i].in_reply)));
-      logit = __fsub_rn(logit, row.presence_penalty);
-    }
-    logits[p.seen[i].token] = logit;
+    const DeviceTokenEntry seen = p.entries[i];
+    met |= seen.token == late;
+    penalise(row, seen.value + (seen.token == late ? 1.0f : 0.0f), logits[seen.token]);
   }
+  if (__syncthreads_or(met) == 0 && late >= 0 && late < p.vocab && threadIdx.x == 0)
+    penalise(row, 1.0f, logits[late]);
   __syncthreads();
 }
 
@@ -325,7 +333,9 @@ __global__ void __launch_bounds__(kThreads) block_select(const __grid_constant__
   float* logits = p.logits + blockIdx.x * p.stride;
   adjust(p, row, logits);
   const int32_t token = choose(p, row, logits, s);
-  if (threadIdx.x == 0) p.tokens[blockIdx.x] = token;
+  if (threadIdx.x != 0) return;
+  p.tokens[blockIdx.x] = token;
+  if (row.copy != nullptr) *row.copy = token;
 }
 
 }  // namespace
@@ -344,8 +354,8 @@ void device_sampling_block_select(const DeviceSamplingArgs& args, Context& conte
                               .stride = args.logits.stride(0),
                               .vocab = args.vocab_limit,
                               .rows = static_cast<const DeviceSamplingRow*>(args.rows.data()) + first,
-                              .bias = data_or_null<const DeviceBias>(args.bias),
-                              .seen = data_or_null<const DeviceSeen>(args.seen),
+                              .entries = data_or_null<const DeviceTokenEntry>(args.entries),
+                              .token_ids = data_or_null<const int32_t>(args.token_ids),
                               .tokens = args.tokens.ptr<int32_t>() + first,
                               .lists = static_cast<Entry*>(lists.data())};
     launch(context, block_select, dim3(static_cast<unsigned>(rows)), kThreads, 0, params);

@@ -65,6 +65,8 @@ std::vector<Row> settings(int32_t limit) {
             row.row.frequency_penalty = 0.37f;
             row.row.presence_penalty = 0.11f;
             for (int32_t t = 0; t < std::min(limit, 40); t += 3) row.seen.push_back({t, t % 4});
+            // One that was seen before or one that was not.
+            if (position % 8 == 0) row.row.late_token = std::min(limit - 1, position % 16 == 0 ? 3 : 4);
           }
           if (position % 5 == 0) row.bias = {{0, 3.5f}, {limit - 1, -2.25f}};
           if (position % 6 == 0) row.row.logprobs = 3;

@@ -96,7 +96,7 @@ TEST(Overlap, PrefixesOfEarlierRequestsAreReused) {
   const FakeModel model;
   const FakeTokenizer tokenizer = FakeTokenizer::letters();
   const std::vector<TokenRequest> requests = mixed_requests();
-  Engine one(model, tokenizer, config_with(1)), two(model, tokenizer, config_with(2));
+  Engine one(model, tokenizer, config_with(1)), two(model, tokenizer, config_with(2, 32, 200));
   const std::vector<Completion> expected = one.generate(requests);
   two.generate(requests);
   const std::vector<Completion> again = two.generate(requests);
@@ -135,7 +135,7 @@ TEST(Overlap, OnlyAnEndThatTextDecidesCostsAStep) {
   const size_t tokens = fresh.generate({stopped})[0].choices[0].tokens.size();
   EXPECT_EQ(tokens, static_cast<size_t>(first - reply.begin()) + 1);
   EXPECT_EQ(computed, 40 + static_cast<int64_t>(tokens) - 1 + 1);
-  expect_left_clean(engine);
+  expect_left_clean(fresh);
 }
 
 TEST(Overlap, CancelsDeadlinesAndArrivalsLeaveTheOthersAlone) {

@@ -158,20 +158,22 @@ class Bench : public Subcommand {
     options.value("-r,--repetitions", "N", "of each test (default 5)", [this](const std::string& text) {
       repetitions_ = static_cast<int>(parse_int(text, "--repetitions", 1, 1000));
     });
-    options.value("--sample", "HOW",
-                  "tg rows choose their tokens and feed them back: none (default: made-up tokens), greedy, or "
-                  "chat (temperature 0.7, top-p 0.95; made-up weights make it choose among very many)",
-                  [this](const std::string& text) {
-                    if (text != "none" && text != "greedy" && text != "chat")
-                      throw UsageError(cat("--sample: expected none, greedy or chat, got '", text, "'"));
-                    sample_ = text;
-                  });
-    options.value("--steps-under-way", "N",
-                  "with --sample: 2 sends a step before the tokens of the one before are there (default 2 on a "
-                  "GPU, 1 on the CPU)",
-                  [this](const std::string& text) {
-                    config_.steps_under_way = static_cast<int>(parse_int(text, "--steps-under-way", 1, 2));
-                  });
+    options.value(
+        "--sample", "HOW",
+        "tg rows choose their tokens and feed them back: none (default: made-up tokens), greedy, or "
+        "chat (temperature 0.7, top-p 0.95; made-up weights make it choose among very many)",
+        [this](const std::string& text) {
+          if (text != "none" && text != "greedy" && text != "chat")
+            throw UsageError(cat("--sample: expected none, greedy or chat, got '", text, "'"));
+          sample_ = text;
+        });
+    options.value(
+        "--steps-under-way", "N",
+        "with --sample: 2 sends a step before the tokens of the one before are there (default 2 on a "
+        "GPU, 1 on the CPU)",
+        [this](const std::string& text) {
+          config_.steps_under_way = static_cast<int>(parse_int(text, "--steps-under-way", 1, 2));
+        });
     options.value("-t,--threads", "N,…", "thread counts (default: as many as this process may use)",
                   [this](const std::string& text) { threads_ = parse_list(text, "--threads", 1); });
     options.flag("--trace", "also where the time of a step goes, op by op, predicted and measured", trace_);

@@ -34,7 +34,9 @@ class CpuRunner : public StepRunner {
     sampled.assign(rows.size(), {});
     last_slot_ = slot;
     if (rows.empty()) return;
-    sampling({.logits = logits, .vocab_limit = vocab_limit_, .rows = with_late_tokens(rows, inputs),
+    sampling({.logits = logits,
+              .vocab_limit = vocab_limit_,
+              .rows = with_late_tokens(rows, inputs),
               .out = sampled},
              *context_);
   }

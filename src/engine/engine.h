@@ -5,8 +5,8 @@
 // On a GPU two steps are under way (EngineConfig::steps_under_way): step N+1 is planned and sent while step N
 // runs, its input tokens never leave the card, and only then are N's tokens waited for and given out. So a
 // reply that ends with N for a reason that only its text shows (a stop token or string, a cancellation) takes
-// part in N+1 for nothing, and what N+1 chose for it is dropped. Steps with a part that needs the host between
-// two tokens (a reply held to a form, an embedding) are waited for before the next is planned.
+// part in N+1 for nothing, and what N+1 chose for it is dropped. Steps with a part that needs the host
+// between two tokens (a reply held to a form, an embedding) are waited for before the next is planned.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,7 @@
 // GpuInputs: a step's inputs on the card, at addresses that depend on the step's sizes alone, so that a graph
-// of that size finds its data behind the pointers it was captured with. One copy a step brings all of it, from
-// page-locked memory that the step after next takes again: the host may be two steps ahead of the copies.
+// of that size finds its data behind the pointers it was captured with. One copy a step brings all of it,
+// from page-locked memory that the step after next takes again: the host may be two steps ahead of the
+// copies.
 #pragma once
 
 #include <array>
@@ -25,10 +26,10 @@ class GpuInputs {
   void grow(const DeviceSamplingRows& sampling);
 
   struct Uploaded {
-    ForwardBatch batch;     // its plan is that of the inputs
-    Tensor token_source;    // (T) i32
-    Tensor sampling_rows;   // (R, bytes) u8, undefined when nothing is sampled
-    Tensor entries;         // (n, bytes) u8; n is the room there is
+    ForwardBatch batch;    // its plan is that of the inputs
+    Tensor token_source;   // (T) i32
+    Tensor sampling_rows;  // (R, bytes) u8, undefined when nothing is sampled
+    Tensor entries;        // (n, bytes) u8; n is the room there is
   };
   // Queues the copy. Waits for the one that used this slot's memory before.
   Uploaded upload(const StepInputs& inputs, const DeviceSamplingRows& sampling, int slot,

@@ -1,8 +1,8 @@
-// StepRunner of a GPU: ops queue their work on one stream, and the host goes on. Steps that decode one token a
-// sequence are padded to one of few sizes and replayed as CUDA graphs, sampling included, at the cost of one
-// launch; the others are launched op by op. A step's tokens stay on the card for the next one, whose other
-// inputs the host sends meanwhile: the stream's order is the fence between steps. LLAMITA_GRAPH=off turns the
-// graphs off, not the padding: the bits are the same.
+// StepRunner of a GPU: ops queue their work on one stream, and the host goes on. Steps that decode one token
+// a sequence are padded to one of few sizes and replayed as CUDA graphs, sampling included, at the cost of
+// one launch; the others are launched op by op. A step's tokens stay on the card for the next one, whose
+// other inputs the host sends meanwhile: the stream's order is the fence between steps. LLAMITA_GRAPH=off
+// turns the graphs off, not the padding: the bits are the same.
 #include <algorithm>
 #include <compare>
 #include <cstdlib>
@@ -106,7 +106,7 @@ class GpuRunner : public StepRunner {
   std::vector<OpRecord>* records_ = nullptr;
   GpuOpTimer timer_;
 
-  Storage pinned_logits_;                 // that step_logits() asks for
+  Storage pinned_logits_;                  // that step_logits() asks for
   Storage hidden_memory_, pinned_hidden_;  // (T, C), on the card and page-locked, made when first wanted
   std::vector<Tensor> hidden_out_;
   std::vector<float> hidden_;

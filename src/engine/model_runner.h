@@ -22,13 +22,13 @@ class ModelRunner {
   // once. Throws Error when a GPU has no room.
   ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
 
-  using Ticket = uint64_t;  // of a step; the next one's is one more
+  using Ticket = uint64_t;                                   // of a step; the next one's is one more
   static constexpr int kStepsUnderWay = StepRunner::kSlots;  // at most, submitted and not collected
 
   // Starts one step; on a GPU it runs while the host goes on. `rows`: none, or one for each chunk that
   // samples, in order; nothing of them is read later. Tokens that are kTokenOfStepBefore are what the step
-  // submitted before chooses, whether that is known yet or not. `keep_hidden`: hidden() can be asked for after
-  // collect() until the next submit().
+  // submitted before chooses, whether that is known yet or not. `keep_hidden`: hidden() can be asked for
+  // after collect() until the next submit().
   Ticket submit(const sched::Batch& batch, std::span<const SamplingRow> rows, bool keep_hidden = false);
   // Waits for a step and gives its tokens, one a row. They live until the step after next is submitted. A
   // step whose tokens nobody wants need not be collected.

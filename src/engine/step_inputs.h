@@ -14,8 +14,8 @@ namespace llamita {
 struct StepInputs {
   enum class LogitsOf { sampled_chunks, all_tokens };
 
-  std::vector<int64_t> kv_slot;                                   // (T)
-  std::vector<int32_t> token_ids, positions;                      // (T)
+  std::vector<int64_t> kv_slot;               // (T)
+  std::vector<int32_t> token_ids, positions;  // (T)
   // (T): a row of the step before, whose token belongs here and may not be known yet (token_ids has 0), or -1
   std::vector<int32_t> token_source;
   std::vector<int32_t> q_start, kv_len, block_table, logit_rows;  // (B+1), (B), (B, max_blocks), (R)

@@ -1,6 +1,6 @@
-// Two steps under way (EngineConfig::steps_under_way): replies are the same to the last bit as when each step is
-// waited for, whatever ends them, and nothing is computed twice or once too often without need. On the CPU,
-// where a request's tokens do not depend on its company, so that "the same" can be asked for.
+// Two steps under way (EngineConfig::steps_under_way): replies are the same to the last bit as when each step
+// is waited for, whatever ends them, and nothing is computed twice or once too often without need. On the
+// CPU, where a request's tokens do not depend on its company, so that "the same" can be asked for.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -188,7 +188,8 @@ TEST(Overlap, RepliesHeldToAFormKeepTheirs) {
     words.emplace_back("<end>");
     auto tokenizer = std::make_unique<FakeTokenizer>(words);
     auto model = std::make_unique<FakeModel>(tokenizer->vocab_size());
-    return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config_with(steps_under_way));
+    return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model),
+                                         config_with(steps_under_way));
   };
   const auto replies = [](ServedModel& of) {
     std::vector<TokenRequest> prepared;
@@ -218,15 +219,13 @@ TEST(Overlap, AFailingStepEndsWhatWasUnderWayAndNothingElse) {
   const std::vector<Completion> expected = one.generate({request_of(30, 7, 25)});
   Engine two(model, tokenizer, config_with(2));
   Completion first, later;
-  two.start(1, std::make_shared<TokenRequest>(request_of(70, 1, 30)), {},
-            [&](const Update& update) {
-              if (update.done != nullptr) first = *update.done;
-            });
+  two.start(1, std::make_shared<TokenRequest>(request_of(70, 1, 30)), {}, [&](const Update& update) {
+    if (update.done != nullptr) first = *update.done;
+  });
   for (int step = 0; step < 6; ++step) two.step();
-  two.start(2, std::make_shared<TokenRequest>(request_of(30, 7, 25)), {},
-            [&](const Update& update) {
-              if (update.done != nullptr) later = *update.done;
-            });
+  two.start(2, std::make_shared<TokenRequest>(request_of(30, 7, 25)), {}, [&](const Update& update) {
+    if (update.done != nullptr) later = *update.done;
+  });
   model.on_step = [](const ForwardBatch&) { throw Error("the card fell off"); };
   EXPECT_ERROR(two.step(), "the card fell off");
   two.fail_step("the card fell off");

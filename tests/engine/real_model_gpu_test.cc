@@ -1,5 +1,6 @@
-// A real model on a GPU beside the same file on the CPU, in f32 and without rounded activations: the text that
-// people read. LLAMITA_TEST_MODEL names the file or folder (`make test-gpu TEST_MODEL=...`); without it these skip aloud.
+// A real model on a GPU beside the same file on the CPU, in f32 and without rounded activations: the text
+// that people read. LLAMITA_TEST_MODEL names the file or folder (`make test-gpu TEST_MODEL=...`); without it
+// these skip aloud.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,9 +16,12 @@ namespace llamita {
 namespace {
 
 const char* const kText =
-    "A bridge carries loads across a gap. The first ones were logs that had fallen over streams; later people "
-    "laid slabs of stone on piers, and the Romans built arches whose wedges hold each other by their own weight. "
-    "Iron made longer spans possible in the eighteenth century, and steel cables longer ones still. Engineers "
+    "A bridge carries loads across a gap. The first ones were logs that had fallen over streams; later "
+    "people "
+    "laid slabs of stone on piers, and the Romans built arches whose wedges hold each other by their own "
+    "weight. "
+    "Iron made longer spans possible in the eighteenth century, and steel cables longer ones still. "
+    "Engineers "
     "watch wind, heat and rust, because a bridge that stands still is one that is looked after. In 1940 a "
     "suspension bridge in Washington twisted itself apart in a steady wind of only forty miles an hour, and "
     "since then every long span has been tested in a wind tunnel before it was built.";
@@ -39,9 +43,7 @@ class RealModel : public testing::Test {
     return config;
   }
   // The CPU's kernels without integer activations are the weights' own answer.
-  static std::string exact_kernels() {
-    return cat("linear=cpu_panel_", cpu::name(cpu::detect_isa()));
-  }
+  static std::string exact_kernels() { return cat("linear=cpu_panel_", cpu::name(cpu::detect_isa())); }
   std::unique_ptr<Tokenizer> tokenizer() const {
     const TensorFiles files = TensorFiles::open(path_);
     return files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path_);
@@ -92,7 +94,8 @@ TEST_F(RealModel, GreedyTextIsTheCpusWhereMarginsAllow) {
     const Choice &gpu = on_gpu[r].choices[0], &cpu = on_cpu[r].choices[0];
     ASSERT_EQ(gpu.error, "");
     std::printf("%s\n", gpu.text.c_str());
-    const auto parted = std::mismatch(gpu.tokens.begin(), gpu.tokens.end(), cpu.tokens.begin(), cpu.tokens.end());
+    const auto parted =
+        std::mismatch(gpu.tokens.begin(), gpu.tokens.end(), cpu.tokens.begin(), cpu.tokens.end());
     if (parted.first == gpu.tokens.end() || parted.second == cpu.tokens.end()) continue;
     std::vector<int32_t> ids = requests[r].prompt;
     ids.insert(ids.end(), cpu.tokens.begin(), parted.second);

@@ -131,7 +131,8 @@ constexpr int kTokenShift = 21;  // of 24 bits: a vocabulary has less than 2^23 
 __device__ __forceinline__ void penalise(const DeviceSamplingRow& row, float in_reply, float& logit) {
   float x = logit;
   x = x > 0 ? __fdiv_rn(x, row.repetition_penalty) : __fmul_rn(x, row.repetition_penalty);
-  if (in_reply != 0) x = __fsub_rn(__fsub_rn(x, __fmul_rn(row.frequency_penalty, in_reply)), row.presence_penalty);
+  if (in_reply != 0)
+    x = __fsub_rn(__fsub_rn(x, __fmul_rn(row.frequency_penalty, in_reply)), row.presence_penalty);
   logit = x;
 }
 

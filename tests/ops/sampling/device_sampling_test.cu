@@ -1,5 +1,5 @@
-// Sampling on a GPU chooses the token that the CPU's reference chooses, for every combination of settings, and what was
-// chosen reaches the next step.
+// Sampling on a GPU chooses the token that the CPU's reference chooses, for every combination of settings,
+// and what was chosen reaches the next step.
 #include "ops/cuda_test_support.h"
 #include "ops/sampling/feed_back.h"
 #include "ops/sampling/sampling.h"

@@ -103,7 +103,7 @@ TEST(Overlap, PrefixesOfEarlierRequestsAreReused) {
   expect_same(again, expected);
   int cached = 0;
   for (const Completion& each : again) cached += each.cached_tokens;
-  EXPECT_GT(cached, 64 * 10);
+  EXPECT_GE(cached, 64 * 10) << "all full blocks of the prompts";
 }
 
 TEST(Overlap, TheNextStepIsSentBeforeTokensAreGivenOut) {

@@ -26,11 +26,11 @@ Cost cost(const DeviceSamplingArgs& args) {
 
 #if LLAMITA_HAVE_CUDA
 constexpr Variant<DeviceSamplingArgs> kVariants[] = {
-    {.name = "block_select",
+    {.name = "cluster_select",
      .supports = on_cuda,
      .estimate_us = [](const DeviceSamplingArgs& args,
                        const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
-     .run = device_sampling_block_select,
+     .run = device_sampling_cluster_select,
      .scratch_bytes = device_sampling_scratch},
 };
 #else

@@ -54,6 +54,31 @@ void linear_cpu_panel_avx512(const LinearArgs& args, Context& context) {
   run_parts(args, context, linear_panel_avx512, kPanelRows);
 }
 
+void linear_cpu_bf16_avx512(const LinearArgs& args, Context& context) {
+  const Arena::Scope scope(context.arena());
+  const int64_t T = args.x.dim(0), K = args.weight->cols, stride = padded(K);
+  auto* rounded = static_cast<uint16_t*>(context.arena().take(DType::bf16, {T, stride}).data());
+  context.pool().parallel_for(T, grain_for(K / 4), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      bf16_round_row_avx512(args.x.ptr<float>() + t * args.x.stride(0), K, rounded + t * stride);
+    }
+  });
+  for_parts(args, args.x, context, kBf16BlockRows, [&](const LinearJob& job, int64_t begin, int64_t end) {
+    bf16_multiply_avx512({job, rounded, stride}, begin, end);
+  });
+}
+
+int64_t linear_cpu_bf16_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return args.x.dim(0) * padded(args.weight->cols) * 2;
+}
+
+bool linear_is_bf16(const LinearArgs& args) {
+  const std::vector<quant::Part>& parts = args.weight->parts;
+  return args.weight->layout == quant::Layout::rows &&
+         std::all_of(parts.begin(), parts.end(),
+                     [](const quant::Part& part) { return part.format == DType::bf16; });
+}
+
 int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps&) {
   const int64_t T = args.x.dim(0), K = args.weight->cols;
   return padded(K) == K ? 0 : T * padded(K) * static_cast<int64_t>(sizeof(float));

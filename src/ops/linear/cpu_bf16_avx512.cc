@@ -3,7 +3,7 @@
 //
 // Reduction order, the same at any T: lane l of an output's accumulator takes elements 32 i + 2 l and 32 i +
 // 2 l + 1 for ascending i, as the instruction adds them (each product and sum rounded to nearest even,
-// denormals as zero); then the lanes are added in the tree of sum_lanes.
+// denormals as zero); then the lanes are added in the tree of Avx512::sum.
 //
 // Sixteen accumulators live in registers: 4 rows x 4 tokens, of which one step of 16 products-and-sums loads
 // eight vectors. A block of kBf16BlockRows rows stays in L2 while the tokens go by in fours, so that what is
@@ -21,33 +21,13 @@ constexpr int kSums = 16, kRowsAtOnce = 4, kTokensAtOnce = 4;
 
 #define LLAMITA_INLINE [[gnu::always_inline]] static inline
 
-template <int kLow, int kHigh>
-LLAMITA_INLINE __m512 add_quarters(__m512 a, __m512 b) {
-  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, kLow), _mm512_shuffle_f32x4(a, b, kHigh));
-}
-template <int kLow, int kHigh>
-LLAMITA_INLINE __m512 add_within(__m512 a, __m512 b) {
-  return _mm512_add_ps(_mm512_shuffle_ps(a, b, kLow), _mm512_shuffle_ps(a, b, kHigh));
-}
-
-// Lane i: the lanes of sums[i] added, each l to l + 8, then + 4, + 2, + 1. Three instructions a sum.
-LLAMITA_INLINE __m512 sum_lanes(const __m512 (&sums)[kSums]) {
-  __m512 eights[8], fours[4], twos[2];
-  for (int i = 0; i < 4; ++i) {
-    eights[i] = add_quarters<0x44, 0xee>(sums[i], sums[i + 4]);
-    eights[i + 4] = add_quarters<0x44, 0xee>(sums[i + 8], sums[i + 12]);
-  }
-  for (int i = 0; i < 4; ++i) fours[i] = add_quarters<0x88, 0xdd>(eights[i], eights[i + 4]);
-  for (int i = 0; i < 2; ++i) twos[i] = add_within<0x44, 0xee>(fours[2 * i], fours[2 * i + 1]);
-  return add_within<0x88, 0xdd>(twos[0], twos[1]);
-}
-
 LLAMITA_INLINE __m512bh as_pairs(__m512i v) { return reinterpret_cast<__m512bh>(v); }
 LLAMITA_INLINE __m512bh load(const uint8_t* from) { return as_pairs(_mm512_loadu_si512(from)); }
 
 // sums[r * T + u] of four rows and T tokens. Rows past the last one repeat it.
 template <int T>
-LLAMITA_INLINE void multiply_rows(const Bf16Job& job, int64_t n, int64_t end, int64_t t, __m512* sums) {
+LLAMITA_INLINE void multiply_rows(const Bf16Job& job, int64_t n, int64_t end, int64_t t,
+                                  cpu::Avx512::F* sums) {
   const uint8_t* rows[kRowsAtOnce];
   const uint8_t* x[T];
   const int64_t K = job.plain.K;
@@ -56,7 +36,7 @@ LLAMITA_INLINE void multiply_rows(const Bf16Job& job, int64_t n, int64_t end, in
     rows[r] = job.plain.weight + row * job.plain.weight_stride;
   }
   for (int u = 0; u < T; ++u) x[u] = reinterpret_cast<const uint8_t*>(job.x + (t + u) * job.x_stride);
-  for (int i = 0; i < kRowsAtOnce * T; ++i) sums[i] = _mm512_setzero_ps();
+  for (int i = 0; i < kRowsAtOnce * T; ++i) sums[i] = cpu::Avx512::zero();
   // With few tokens each row is read once: the rows after the next ones are fetched in time.
   const int64_t ahead = T < kTokensAtOnce ? kRowsAtOnce * job.plain.weight_stride : 0;
   int64_t at = 0;
@@ -69,7 +49,7 @@ LLAMITA_INLINE void multiply_rows(const Bf16Job& job, int64_t n, int64_t end, in
     for (int u = 0; u < T; ++u) {
       const __m512bh values = load(x[u] + at);
       for (int r = 0; r < kRowsAtOnce; ++r) {
-        sums[r * T + u] = _mm512_dpbf16_ps(sums[r * T + u], w[r], values);
+        sums[r * T + u].v = _mm512_dpbf16_ps(sums[r * T + u].v, w[r], values);
       }
     }
   }
@@ -79,7 +59,7 @@ LLAMITA_INLINE void multiply_rows(const Bf16Job& job, int64_t n, int64_t end, in
     const __m512bh values = load(x[u] + at);  // zeros after K
     for (int r = 0; r < kRowsAtOnce; ++r) {
       const __m512bh w = as_pairs(_mm512_maskz_loadu_epi16(rest, rows[r] + at));
-      sums[r * T + u] = _mm512_dpbf16_ps(sums[r * T + u], w, values);
+      sums[r * T + u].v = _mm512_dpbf16_ps(sums[r * T + u].v, w, values);
     }
   }
 }
@@ -88,14 +68,14 @@ LLAMITA_INLINE void multiply_rows(const Bf16Job& job, int64_t n, int64_t end, in
 template <int T>
 [[gnu::noinline]] void tile(const Bf16Job& job, int64_t n, int64_t end, int64_t t) {
   constexpr int kSteps = kSums / (kRowsAtOnce * T), kUsed = kSteps * kRowsAtOnce * T;
-  __m512 sums[kSums];
+  cpu::Avx512::F sums[kSums];
 #pragma GCC unroll 4
   for (int step = 0; step < kSteps; ++step) {
     multiply_rows<T>(job, n + step * kRowsAtOnce, end, t, sums + step * kRowsAtOnce * T);
   }
-  for (int i = kUsed; i < kSums; ++i) sums[i] = _mm512_setzero_ps();
+  for (int i = kUsed; i < kSums; ++i) sums[i] = cpu::Avx512::zero();
   alignas(64) float values[kSums];
-  _mm512_store_ps(values, sum_lanes(sums));
+  cpu::Avx512::store(values, cpu::Avx512::sums(sums));
   const LinearJob& plain = job.plain;
   for (int r = 0; r < kUsed / T && n + r < end; ++r) {
     for (int u = 0; u < T; ++u) {

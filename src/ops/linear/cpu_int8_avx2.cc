@@ -12,12 +12,15 @@ struct Int8Avx2 {
   using S = cpu::Avx2;
   using I = S::I;
   static constexpr int kRowVectors = 2, kTokens = 4;
-  static constexpr bool kTakesSigned = true;
+  static constexpr bool kTakesSigned = true, kVnni = false;
+  static constexpr int kGroupTokens = 4;  // more go to the panels
 
 #define LLAMITA_INLINE [[gnu::always_inline]] static inline
   LLAMITA_INLINE I load(const void* from) { return {_mm256_load_si256(static_cast<const __m256i*>(from))}; }
   LLAMITA_INLINE I subtract(I a, I b) { return {_mm256_sub_epi32(a.v, b.v)}; }
-  LLAMITA_INLINE I multiply_pairs(I a, I b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+  LLAMITA_INLINE I add_pairs(I sum, I a, I b) {
+    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))};
+  }
   // A sub-block scale stands in both halves of a lane: widening the pairs multiplies by it at no cost.
   LLAMITA_INLINE __m256i low_scales(__m256i v) {
     return _mm256_blend_epi16(v, _mm256_slli_epi32(v, 16), 0xaa);

@@ -11,12 +11,17 @@ struct Int8Avx512 {
   using S = cpu::Avx512;
   using I = S::I;
   static constexpr int kRowVectors = 2, kTokens = 8;
-  static constexpr bool kTakesSigned = false;
+  static constexpr bool kTakesSigned = false, kVnni = true;
+  static constexpr int kGroupTokens = 8;  // more go to the panels
 
 #define LLAMITA_INLINE [[gnu::always_inline]] static inline
   LLAMITA_INLINE I load(const void* from) { return {_mm512_load_si512(from)}; }
   LLAMITA_INLINE I subtract(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
-  LLAMITA_INLINE I multiply_pairs(I a, I b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+  LLAMITA_INLINE I add_pairs(I sum, I a, I b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
+  LLAMITA_INLINE __m256i dot(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sum, w, x); }
+  LLAMITA_INLINE __m256i dot_pairs(__m256i sum, __m256i a, __m256i b) {
+    return _mm256_dpwssd_epi32(sum, a, b);
+  }
   // A sub-block scale as int32.
   LLAMITA_INLINE __m256i low_scales(__m256i v) { return _mm256_srai_epi32(_mm256_slli_epi32(v, 16), 16); }
   LLAMITA_INLINE __m256i scale_lanes(__m256i pairs) { return _mm256_srai_epi32(pairs, 16); }

@@ -210,7 +210,7 @@ struct Panel {
         if constexpr (Format::kSuper && (Format::kMins || kOffset != 0)) {
           for (int i = 0; i < 8; ++i) {
             const I pairs = D::load(sub_pairs[8 * block + i] + r * kLanes);
-            min_sum = S::add(min_sum, D::multiply_pairs(pairs, S::set_int(x_sums[i])));
+            min_sum = D::add_pairs(min_sum, pairs, S::set_int(x_sums[i]));
           }
         }
         if constexpr (Format::kSuper && kOffset != 0) {
@@ -304,7 +304,8 @@ static void run_panels(const Int8Job& job, int64_t begin, int64_t end) {
 template <class D>
 static void multiply(const Int8Job& job, int64_t begin, int64_t end) {
   with_format(job.plain.format, [&]<class Format>() {
-    if (job.plain.interleaved && job.plain.T <= kGroupTokens) return run_groups<D, Format>(job, begin, end);
+    if (job.plain.interleaved && job.plain.T <= D::kGroupTokens)
+      return run_groups<D, Format>(job, begin, end);
     if constexpr (!Format::kSuper) {
       if (!job.plain.interleaved && job.plain.T == 1) return run_tokens<D, Format>(job, begin, end);
     }

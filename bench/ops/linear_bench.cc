@@ -1,10 +1,12 @@
-// linear, every variant and format: GB/s of stored weights and GFLOP/s. The weights rotate over enough copies
-// that they come from DRAM.
+// linear, every variant and format: GB/s of stored weights and GFLOP/s, and the larger of their parts of what
+// the machine can read and multiply (cpu_roofs.h; multiply: in the type the variant multiplies in). The
+// weights rotate over enough copies that they come from DRAM.
 //   bench_ops --benchmark_filter='linear/Q4_1'
 #include <benchmark/benchmark.h>
 
 #include <cstring>
 
+#include "ops/cpu_roofs.h"
 #include "ops/linear/linear.h"
 #include "ops/op_test_support.h"
 #include "quant/interleave.h"
@@ -52,11 +54,17 @@ void run_linear(benchmark::State& state, const Variant<LinearArgs>& variant, DTy
     variant.run(args, machine.context());
     benchmark::ClobberMemory();
   }
-  const auto seconds = static_cast<double>(state.iterations());
-  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(weights[0].bytes()) * 1e-9 * seconds,
-                                              benchmark::Counter::kIsRate);
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(2e-9 * static_cast<double>(T * kN * kK) * seconds, benchmark::Counter::kIsRate);
+  const auto runs = static_cast<double>(state.iterations());
+  const double bytes = static_cast<double>(weights[0].bytes()) * runs;
+  const double flops = 2.0 * static_cast<double>(T * kN * kK) * runs;
+  const bench::CpuRoofs& roofs = bench::cpu_roofs(threads);
+  const double multiply = variant.name.find("int8") != std::string_view::npos   ? roofs.int8_operations
+                          : variant.name.find("bf16") != std::string_view::npos ? roofs.bf16_flops
+                                                                                : roofs.f32_flops;
+  const double least_seconds = std::max(bytes / roofs.read_bytes, multiply > 0 ? flops / multiply : 0.0);
+  state.counters["GB/s"] = benchmark::Counter(1e-9 * bytes, benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(1e-9 * flops, benchmark::Counter::kIsRate);
+  state.counters["%roof"] = benchmark::Counter(100 * least_seconds, benchmark::Counter::kIsRate);
 }
 
 const bool registered = [] {

@@ -31,7 +31,7 @@ Tensor whole_groups(const Tensor& x, Arena& arena) {
 void run_parts(const LinearArgs& args, Context& context, Kernel kernel, int64_t unit) {
   const Arena::Scope scope(context.arena());
   // A unit of an interleaved weight is whole groups.
-  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? 2 * kPanelRows : unit;
+  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? kPanelRows : unit;
   for_parts(
       args, whole_groups(args.x, context.arena()), context, rows,
       [&](const LinearJob& job, int64_t begin, int64_t end) { multiply_rows(job, begin, end, kernel); });

@@ -31,7 +31,7 @@ struct LinearJob {
 
 // Outputs of rows [begin, end) of the part. _rows decodes a row in registers and multiplies it with one to
 // four tokens at a time; _panel decodes kPanelRows rows into L1 and multiplies them with all tokens in tiles.
-inline constexpr int kPanelRows = 12;
+inline constexpr int kPanelRows = 48;
 void linear_rows_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_panel_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_rows_avx512(const LinearJob& job, int64_t begin, int64_t end);

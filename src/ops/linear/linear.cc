@@ -1,5 +1,6 @@
 #include "ops/linear/linear.h"
 
+#include "hw/cpu/bf16_rate.h"
 #include "ops/cpu.h"
 #include "ops/cuda.h"
 #include "ops/linear/variants.h"
@@ -84,13 +85,14 @@ double int8_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
 }
 
-// Rounding the activations is the default for bf16 weights where the processor multiplies bf16: what it costs
-// is below what the weights' own rounding did, and every other variant takes at least twice as long.
+// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what it
+// costs is below what the weights' own rounding did.
 bool bf16_supports(const LinearArgs& args, const Caps& caps) {
   return on_rows_with<cpu::Isa::avx512>(args, caps) && linear_is_bf16(args);
 }
 double bf16_us(const LinearArgs& args, const Caps& caps) {
-  return 0.5 * std::min(rows_us<cpu::Isa::avx512>(args, caps), panel_us<cpu::Isa::avx512>(args, caps));
+  const double factor = cpu::bf16_is_faster_than_f32() ? 0.5 : 2;
+  return factor * std::min(rows_us<cpu::Isa::avx512>(args, caps), panel_us<cpu::Isa::avx512>(args, caps));
 }
 
 #if LLAMITA_HAVE_CUDA

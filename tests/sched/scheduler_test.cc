@@ -179,6 +179,20 @@ TEST(Scheduler, AStepMayBePlannedBeforeTheTokenOfTheOneBeforeIsKnown) {
   EXPECT_EQ(scheduler.check_integrity(), "");
 }
 
+TEST(Scheduler, NoStepIsPlannedPastTheLengthAtWhichItsCallerEndsASequence) {
+  Scheduler scheduler({.batch_tokens = 64, .batch_sequences = 4, .context = 100, .steps_under_way = 2}, 32,
+                      4);
+  const SequenceId a = scheduler.add(prompt(5), {.longest = 7});  // two tokens are wanted
+  EXPECT_EQ(planned(scheduler.plan()), (std::vector{a}));
+  EXPECT_EQ(planned(scheduler.plan()), (std::vector{a}));
+  scheduler.commit();
+  scheduler.append(a, 1);
+  EXPECT_TRUE(scheduler.plan().empty()) << "its last token is expected";
+  scheduler.commit();
+  scheduler.finish(a);
+  EXPECT_EQ(scheduler.check_integrity(), "");
+}
+
 TEST(Scheduler, TokensCanBeTakenBack) {
   Scheduler scheduler({.batch_tokens = 64, .batch_sequences = 4, .context = 100}, 32, 4);
   const SequenceId a = scheduler.add(prompt(10), {});

@@ -1,7 +1,8 @@
-// attention: causal scaled dot-product attention with grouped query heads over a paged cache, for any mix of
-// prefill chunks and decode tokens. Keys and values are read only through the block table.
-//   token t of sequence b stands at position p = kv_len[b] - (q_start[b+1] - t) and sees keys max(0,
-//   p+1-window) .. p
+// attention: scaled dot-product attention with grouped query heads over a paged cache, for any mix of prefill
+// chunks and decode tokens. Keys and values are read only through the block table.
+//   causal: token t of sequence b stands at position p = kv_len[b] - (q_start[b+1] - t) and sees keys max(0,
+//           p+1-window) .. p
+//   full:   it sees all kv_len[b] keys (vision towers)
 // Method: online softmax (Milakov and Gimelshein 2018; FlashAttention, Dao et al. 2022): one pass over the
 // keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order, one query row
 // and head at a time, so the result is the same for prefill, decode, any chunking, any batch and any number
@@ -25,6 +26,7 @@ struct AttentionArgs {
   const AttentionPlan* plan = nullptr;
   float scale = 1;
   int window = 0;  // keys a token sees including itself; 0: all
+  bool causal = true;
   Tensor out;      // (T, H, D) f32, on a GPU also bf16 or f16
 };
 

@@ -106,15 +106,15 @@ struct PagedAttention {
       float* out = job.out + i / job.group * job.out_stride + i % job.group * job.D;
       for (int64_t d = 0; d < job.D; d += kLanes) S::store(out + d, S::zero());
     }
-    const int64_t last_position = job.first_position + job.rows - 1;
-    const int64_t first_key = first_key_of(job, job.first_position);
+    const int64_t last_position = position_of(job, job.rows - 1);
+    const int64_t first_key = first_key_of(job, position_of(job, 0));
     for (int64_t page = first_key / kPage; page <= last_position / kPage; ++page) {
       const int64_t base = page * kPage;
       const int begin = within_page(first_key - base), end = within_page(last_position + 1 - base);
       const float* k = decode(job, job.k_cache, job.pages[page], begin, end, keys);
       const float* v = decode(job, job.v_cache, job.pages[page], begin, end, values);
       for (int64_t row = 0; row < job.rows; ++row) {
-        const int64_t position = job.first_position + row;
+        const int64_t position = position_of(job, row);
         const int from = within_page(first_key_of(job, position) - base),
                   to = within_page(position + 1 - base);
         if (from >= to) continue;
@@ -132,6 +132,10 @@ struct PagedAttention {
     }
   }
 
+  // The last key that a row sees.
+  static int64_t position_of(const AttentionJob& job, int64_t row) {
+    return job.full_keys > 0 ? job.full_keys - 1 : job.first_position + row;
+  }
   static int64_t first_key_of(const AttentionJob& job, int64_t position) {
     return job.window > 0 && position + 1 > job.window ? position + 1 - job.window : 0;
   }

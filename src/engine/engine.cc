@@ -11,6 +11,8 @@ namespace llamita {
 
 namespace {
 
+constexpr size_t kMostImagesAhead = 32;
+
 int32_t choosable(const Model& model, const Tokenizer& tokenizer) {
   return std::min(model.config().vocab, tokenizer.vocab_size());
 }
@@ -77,7 +79,7 @@ int32_t Engine::choosable_tokens() const { return choosable(model_, tokenizer_);
 void Engine::check(const TokenRequest& request) const {
   if (!request.error.empty()) throw Error(request.error);
   validate(request.sampling, choosable_tokens());
-  validate_prompt(request.prompt, model_.config().vocab, context());
+  validate_prompt(request.prompt, request.images, model_.config().vocab, context());
 }
 
 std::vector<Completion> Engine::generate(const std::vector<TokenRequest>& requests, const Stream& stream,
@@ -117,7 +119,7 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   running.request = std::move(request);
   running.options = options;
   running.on_update = std::move(on_update);
-  const auto& [prompt, params, error, embedding, form] = *running.request;
+  const auto& [prompt, params, error, embedding, form, images] = *running.request;
   running.completion.prompt_tokens = static_cast<int>(prompt.size());
   try {
     check(*running.request);
@@ -209,7 +211,7 @@ void Engine::step() {
   const bool embeds = std::any_of(in_step_.begin(), in_step_.end(), [&](sched::SequenceId id) {
     return choosing_.at(id).request->request->embedding;
   });
-  const std::span<const SampledToken> sampled = runner_.step(batch, rows, embeds);
+  const std::span<const SampledToken> sampled = runner_.step(batch, rows, embeds, images_of(batch));
   scheduler_.commit();
   count(batch, watch.seconds());
   size_t row = 0;
@@ -244,6 +246,26 @@ std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) {
     if (chunk.sample) rows.push_back(choosing_.at(chunk.sequence).reply->sampling_row());
   }
   return rows;
+}
+
+// The step's parts of images, and the images of requests that wait, so that a pass through the vision tower
+// serves several requests.
+StepImages Engine::images_of(const sched::Batch& batch) const {
+  StepImages images;
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    for (const ImageSpan& span : choosing_.at(chunk.sequence).request->request->images) {
+      const int begin = std::max(chunk.begin, span.begin), end = std::min(chunk.end, span.end);
+      if (begin < end) images.rows.push_back({span.image, begin - span.begin, end - span.begin});
+    }
+  }
+  if (images.rows.empty()) return images;
+  for (const auto& [id, running] : requests_) {
+    if (running->first_token) continue;
+    for (const ImageSpan& span : running->request->images) {
+      if (images.ahead.size() < kMostImagesAhead) images.ahead.push_back(span.image);
+    }
+  }
+  return images;
 }
 
 void Engine::count(const sched::Batch& batch, double seconds) {

@@ -12,6 +12,7 @@
 #include "engine/gpu_inputs.h"
 #include "engine/gpu_op_timer.h"
 #include "engine/gpu_sampler.h"
+#include "engine/image_rows.h"
 #include "engine/step_runner.h"
 #include "hw/cuda/graph.h"
 #include "hw/cuda/memory.h"
@@ -62,6 +63,8 @@ class GpuRunner : public StepRunner {
   }
   void provide_arena(size_t bytes);
   void grow_arena();
+  void upload(void* to, const void* from, size_t bytes);
+  void see_images(const StepImages& images, ForwardBatch& batch);
   Tensor forward(StepInputs& inputs, bool keep_hidden);
   Tensor launch(const ForwardBatch& batch);
   Tensor decode(StepInputs& inputs);
@@ -84,6 +87,10 @@ class GpuRunner : public StepRunner {
 
   std::vector<OpRecord>* records_ = nullptr;
   GpuOpTimer timer_;
+
+  std::optional<ImageRows> images_;
+  Storage pinned_pixels_;  // on their way to the card
+  cuda::Event pixels_copied_;
 
   GpuSampler sampler_;
   // Of sampling on the host, which reports probabilities, and of logits that are asked for.
@@ -131,6 +138,32 @@ GpuRunner::GpuRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_l
     }
   }
   provide_arena(static_cast<size_t>(plan.arena_bytes));
+  if (!model.config().vision) return;
+  images_.emplace(model, plan,
+                  DeviceMemory{device_, [this](size_t n) { return cuda::allocate_storage(n, device_.index); },
+                               [this](void* to, const void* from, size_t n) { upload(to, from, n); },
+                               [this](void* to, const void* from, size_t n) {
+                                 cuda::copy_async(to, from, n, stream_);
+                               }});
+}
+
+// Through page-locked memory, which waits for the copy before: the host goes on at once.
+void GpuRunner::upload(void* to, const void* from, size_t bytes) {
+  pixels_copied_.synchronize();
+  if (pinned_pixels_.bytes() < bytes) pinned_pixels_ = cuda::allocate_pinned(bytes);
+  std::memcpy(pinned_pixels_.data(), from, bytes);
+  cuda::copy_async(to, pinned_pixels_.data(), bytes, stream_);
+  stream_.record(pixels_copied_);
+}
+
+void GpuRunner::see_images(const StepImages& images, ForwardBatch& batch) {
+  if (images.rows.empty()) return;
+  const size_t begin = records_ == nullptr ? 0 : records_->size();
+  context_->record_to(records_);
+  context_->time_with(records_ == nullptr ? nullptr : &timer_);
+  timer_.queue_on(stream_);
+  batch.input_rows = images_.value().rows_of(images, *context_);
+  if (records_ != nullptr) timer_.write_times(*records_, begin);
 }
 
 void GpuRunner::provide_arena(size_t bytes) {
@@ -156,6 +189,7 @@ Tensor GpuRunner::forward(StepInputs& inputs, bool keep_hidden) {
   const Arena::Scope scope(*arena_);
   if (inputs.is_decode() && !keep_hidden) return decode(inputs);
   ForwardBatch batch = inputs_.upload(inputs, stream_);
+  see_images(inputs.images, batch);
   if (keep_hidden) {
     const auto width = int64_t{model_.config().hidden};
     const auto most = static_cast<size_t>(shape_.batch_tokens * width) * sizeof(float);

@@ -8,8 +8,9 @@ ModelRunner::ModelRunner(const Model& model, const MemoryPlan& plan, int32_t voc
                                                   : make_gpu_runner(model, plan, vocab_limit, pool)) {}
 
 std::span<const SampledToken> ModelRunner::step(const sched::Batch& batch, std::span<const SamplingRow> rows,
-                                                bool keep_hidden) {
+                                                bool keep_hidden, StepImages images) {
   inputs_.read(batch, StepInputs::LogitsOf::sampled_chunks);
+  inputs_.images = std::move(images);
   LLAMITA_CHECK(rows.empty() || static_cast<int>(rows.size()) == inputs_.rows(), rows.size(),
                 " samplings of ", inputs_.rows(), " rows");
   return runner_->step(inputs_, rows, keep_hidden);

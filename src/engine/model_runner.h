@@ -21,9 +21,10 @@ class ModelRunner {
   ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
 
   // Runs one step. `rows`: one for each chunk that samples, in order; so are the results, which live until
-  // the next step. `keep_hidden`: hidden() can be asked for until then.
+  // the next step. `keep_hidden`: hidden() can be asked for until then. `images`: of the batch's image
+  // tokens.
   std::span<const SampledToken> step(const sched::Batch& batch, std::span<const SamplingRow> rows,
-                                     bool keep_hidden = false);
+                                     bool keep_hidden = false, StepImages images = {});
   // (C): the final-norm state of token `token` of the step's tokens.
   std::span<const float> hidden(int token) const;
   // Runs one step and appends the logits (V each) of every token to `out`. At most batch_sequences tokens.

@@ -16,6 +16,7 @@ ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder
   info.context = engine.context();
   info.vocab_size = model.config().vocab;
   info.has_chat_template = encoder.has_chat_template();
+  info.image_tokens = model.config().vision ? model.config().vision->image_rows() : 0;
   info.template_error = encoder.template_error();
   return info;
 }
@@ -23,12 +24,13 @@ ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder
 }  // namespace
 
 ServedModel::ServedModel(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_ptr<Model> model_in,
-                         const EngineConfig& config)
+                         const EngineConfig& config, std::unique_ptr<ImagePreparer> images_in)
     : tokenizer(std::move(tokenizer_in)),
       model(std::move(model_in)),
-      encoder(*tokenizer),
+      images(std::move(images_in)),
+      encoder(*tokenizer, images == nullptr ? std::string() : images->image_text()),
       engine(*model, *tokenizer, config),
-      preparer(*tokenizer, encoder, engine),
+      preparer(*tokenizer, encoder, engine, images.get()),
       info(describe(*model, engine, encoder)) {}
 
 std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const EngineConfig& config,
@@ -38,7 +40,9 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
   require_room(files, config, placement);
   auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
   auto model = load_model(files, progress, placement);
-  return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config);
+  const auto& vision = model->config().vision;
+  auto images = vision ? std::make_unique<ImagePreparer>(path, *vision) : nullptr;
+  return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config, std::move(images));
 }
 
 }  // namespace llamita

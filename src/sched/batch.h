@@ -14,6 +14,10 @@ using SequenceId = uint64_t;  // never used twice by one scheduler
 // In Batch::tokens: what the step before this one chooses for the sequence (Limits::steps_under_way).
 inline constexpr int32_t kTokenOfStepBefore = -1;
 
+// From here on a token is no id of the vocabulary: it stands in an image's place, and its number is the
+// image's, so that prefixes with different images differ. The engine puts the image's rows there.
+inline constexpr int32_t kFirstImageToken = 1 << 30;
+
 struct Batch {
   struct Chunk {
     SequenceId sequence = 0;

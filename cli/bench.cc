@@ -63,7 +63,8 @@ TokenCost cost_of(const Model& loaded, int64_t kv_bytes_per_token) {
   // Prefill looks rows of the embedding up and needs the head for its last token only.
   const double table = static_cast<double>(model.vocab) * model.hidden;
   const double seeing = vision_cost(model).parameters;
-  const double matrices = static_cast<double>(loaded.parameters()) - seeing - table * (model.tied_head ? 1 : 2);
+  const double matrices =
+      static_cast<double>(loaded.parameters()) - seeing - table * (model.tied_head ? 1 : 2);
   const double seeing_bytes =
       seeing / static_cast<double>(loaded.parameters()) * static_cast<double>(loaded.weight_bytes());
   return {2 * matrices,
@@ -294,8 +295,8 @@ class Bench : public Subcommand {
       Row row{cat("first token, image + ", kWordsBesideImage, batch > 1 ? cat(" x ", batch) : std::string())};
       row.device = runner.device_name();
       row.threads = runner.threads(), row.tokens = tokens, row.batch = batch;
-      const double work = tokens * (cost.flops + cost.flops_per_key * device_keys) +
-                          vision_cost(model.config()).flops;
+      const double work =
+          tokens * (cost.flops + cost.flops_per_key * device_keys) + vision_cost(model.config()).flops;
       finish(row, repeat([&] { return runner.see(kWordsBesideImage, batch, room()); }), batch * work,
              roofs.flops_per_second);
       rows.push_back(row);

@@ -46,7 +46,7 @@ class ChatSession {
   SamplingParams sampling_;
   Conversation conversation_;
   std::vector<Picture> attached_;  // to the next question
-  uint64_t attempt_ = 0;  // of the last question
+  uint64_t attempt_ = 0;           // of the last question
   std::optional<Completion> last_;
 };
 

@@ -91,10 +91,11 @@ class Generate : public Subcommand {
                   [this](const std::string& text) { file_ = text; });
     options.value("-s,--system", "TEXT", "what the model is told before the prompt",
                   [this](const std::string& text) { system_ = text; });
-    options.repeated("--image", "FILE",
-                     "a PNG, JPEG or WebP that the prompt is about; may be given several times; with --raw it "
-                     "stands in front",
-                     [this](const std::string& path) { images_.push_back(path); });
+    options.repeated(
+        "--image", "FILE",
+        "a PNG, JPEG or WebP that the prompt is about; may be given several times; with --raw it "
+        "stands in front",
+        [this](const std::string& path) { images_.push_back(path); });
     options.flag("--raw", "continue the prompt as plain text: no chat template", raw_);
     options.flag("--json", "print one JSON object: text, tokens, finish_reason, usage, timings", json_);
     options.value(

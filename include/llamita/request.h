@@ -48,8 +48,8 @@ struct Request {
   // Plain text to continue, a conversation to answer, or token ids to continue as they are.
   std::variant<std::string, Conversation, std::vector<int32_t>> prompt;
   SamplingParams sampling;
-  ChatOptions chat = {};   // for a conversation
-  bool embedding = false;  // no reply: the completion carries the prompt's embedding
+  ChatOptions chat = {};               // for a conversation
+  bool embedding = false;              // no reply: the completion carries the prompt's embedding
   std::vector<Picture> pictures = {};  // of a prompt that is plain text, in order of `at`
 };
 

@@ -97,7 +97,8 @@ Conversation read_messages(Fields& fields, const ParseContext& context, std::vec
     conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, warnings));
     images += conversation.back().pictures.size();
     if (images > static_cast<size_t>(context.limits.images.images)) {
-      throw ApiError(400, cat("messages have more than ", context.limits.images.images, " images"), "messages");
+      throw ApiError(400, cat("messages have more than ", context.limits.images.images, " images"),
+                     "messages");
     }
   }
   return conversation;

@@ -12,8 +12,8 @@
 namespace llamita::server {
 
 struct ImageLimits {
-  int images = 16;                     // of one request
-  size_t bytes = size_t{16} << 20;     // of one image's file
+  int images = 16;                  // of one request
+  size_t bytes = size_t{16} << 20;  // of one image's file
 };
 
 // The body behind a URL, at most `limit` bytes; throws Error. Called on worker threads.

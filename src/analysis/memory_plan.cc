@@ -17,7 +17,8 @@ namespace {
 constexpr int kDefaultContext =
     32768;                          // of models that allow more: the cache of 128k tokens fits few machines
 constexpr int kLeastContext = 512;  // that a context nobody asked for is cut to
-// A CPU gains nothing from seeing several images at once; a GPU's matrix products do up to some thousand rows.
+// A CPU gains nothing from seeing several images at once; a GPU's matrix products do up to some thousand
+// rows.
 constexpr int kImagesPerPass = 8;
 constexpr int kPassesKept = 2;
 constexpr int kCpuImageSlots = 4;
@@ -60,8 +61,8 @@ void plan_images(const ModelConfig& model, MemoryPlan& plan) {
   shape.image_slots = gpu ? kPassesKept * kImagesPerPass : kCpuImageSlots;
   const int64_t rows = int64_t{shape.image_slots} * vision.image_rows() + shape.batch_tokens;
   const int64_t pixels = int64_t{3} * vision.image_size * vision.image_size * shape.images_per_pass;
-  plan.image_bytes =
-      checked_mul<int64_t>(rows, model.hidden, "images") * int64_t{sizeof(float)} + pixels * int64_t{sizeof(float)};
+  plan.image_bytes = checked_mul<int64_t>(rows, model.hidden, "images") * int64_t{sizeof(float)} +
+                     pixels * int64_t{sizeof(float)};
 }
 
 // The most tokens, in whole pages, whose keys and values fit beside the rest.

@@ -71,7 +71,8 @@ double DirectRunner::see(int tokens, int sequences, int more) {
     image->token = next_image_++;
     image->pixels.resize(size_t{3} * static_cast<size_t>(vision.image_size * vision.image_size));
     for (size_t i = 0; i < image->pixels.size(); ++i)
-      image->pixels[i] = static_cast<float>((i * 2654435761u + static_cast<size_t>(image->token)) % 1000) / 500 - 1;
+      image->pixels[i] =
+          static_cast<float>((i * 2654435761u + static_cast<size_t>(image->token)) % 1000) / 500 - 1;
     images.push_back({0, vision.image_rows(), image});
   }
   return fill(vision.image_rows() + tokens, images);

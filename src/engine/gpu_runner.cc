@@ -139,12 +139,11 @@ GpuRunner::GpuRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_l
   }
   provide_arena(static_cast<size_t>(plan.arena_bytes));
   if (!model.config().vision) return;
-  images_.emplace(model, plan,
-                  DeviceMemory{device_, [this](size_t n) { return cuda::allocate_storage(n, device_.index); },
-                               [this](void* to, const void* from, size_t n) { upload(to, from, n); },
-                               [this](void* to, const void* from, size_t n) {
-                                 cuda::copy_async(to, from, n, stream_);
-                               }});
+  images_.emplace(
+      model, plan,
+      DeviceMemory{device_, [this](size_t n) { return cuda::allocate_storage(n, device_.index); },
+                   [this](void* to, const void* from, size_t n) { upload(to, from, n); },
+                   [this](void* to, const void* from, size_t n) { cuda::copy_async(to, from, n, stream_); }});
 }
 
 // Through page-locked memory, which waits for the copy before: the host goes on at once.

@@ -11,9 +11,7 @@
 namespace llamita {
 
 ImagePreparer::ImagePreparer(const std::string& folder, const VisionConfig& vision)
-    : config_(read_llava_processor_config(folder)),
-      vision_(vision),
-      next_token_(sched::kFirstImageToken) {
+    : config_(read_llava_processor_config(folder)), vision_(vision), next_token_(sched::kFirstImageToken) {
   config_.complete(vision.patch, vision.drops_class_token);
   const ImageProcessorConfig& image = config_.image;
   const int side = vision.image_size;
@@ -29,8 +27,7 @@ ImagePreparer::ImagePreparer(const std::string& folder, const VisionConfig& visi
 
 std::vector<ImageSpan> ImagePreparer::place(const std::vector<Picture>& pictures,
                                             std::vector<int32_t>& prompt) const {
-  const auto places =
-      static_cast<size_t>(std::count(prompt.begin(), prompt.end(), vision_.image_token));
+  const auto places = static_cast<size_t>(std::count(prompt.begin(), prompt.end(), vision_.image_token));
   if (places != pictures.size()) {
     throw Error(cat("the prompt has places for ", places, " images, and ", pictures.size(), " were given",
                     places == 0 ? ": the chat template shows no images" : ""));

@@ -1,6 +1,6 @@
-// ImagePreparer: the pictures of requests become what the vision tower reads, and take their places in prompts.
-// Decoding and resizing take milliseconds and may fail; they happen on the caller's thread, never in the step
-// loop.
+// ImagePreparer: the pictures of requests become what the vision tower reads, and take their places in
+// prompts. Decoding and resizing take milliseconds and may fail; they happen on the caller's thread, never in
+// the step loop.
 #pragma once
 
 #include <list>

@@ -20,10 +20,9 @@ class PromptEncoder {
   explicit PromptEncoder(const Tokenizer& tokenizer, std::string image_text = "");
 
   // Plain text gets what the tokenizer adds to every text (a BOS, say); a conversation gets exactly what its
-  // template wrote, which includes a BOS where the model wants one (but where the model takes images, it gets
-  // what the tokenizer adds unless the template wrote a BOS, as transformers' processors do); token ids stay
-  // as they are. An image is
-  // one image token yet. Throws Error. Thread-safe.
+  // template wrote, which includes a BOS where the model wants one. Where a model takes images, the BOS is
+  // added that its template leaves out, as transformers' processors do. Token ids stay as they are. An image
+  // is one image token yet. Throws Error. Thread-safe.
   std::vector<int32_t> encode(const Request& request) const;
   // The prompt of a conversation. Messages go to the template in OpenAI's shape; the arguments of tool calls
   // as objects, as most templates want them, else as text. Throws Error when there is no usable template,

@@ -35,9 +35,7 @@ struct StepInputs {
   int sequences() const { return static_cast<int>(kv_len.size()); }
   int rows() const { return static_cast<int>(logit_rows.size()); }
   int max_blocks() const { return static_cast<int>(block_table.size()) / sequences(); }
-  bool is_decode() const {
-    return tokens() == sequences() && rows() == sequences() && images.rows.empty();
-  }
+  bool is_decode() const { return tokens() == sequences() && rows() == sequences() && images.rows.empty(); }
 
   // Over these arrays, which must stay as they are while it is used.
   ForwardBatch on_host() const;

@@ -46,7 +46,7 @@ ClipTower::ClipTower(const VisionConfig& config, WeightLoader& weights) : config
   patches_ = weights.convolution("vision_tower.embeddings.patch_embedding.weight", C, 3, config.patch);
   class_row_ = weights.vector("vision_tower.embeddings.class_embedding", C);
   positions_ = weights.table("vision_tower.embeddings.position_embedding.weight", config.tokens(), C);
-  weights.skip("vision_tower.embeddings.position_ids");  // 0, 1, 2, …, in old checkpoints
+  weights.skip("vision_tower.embeddings.position_ids");           // 0, 1, 2, …, in old checkpoints
   norm_ = weights.vector("vision_tower.pre_layrnorm.weight", C);  // so it is spelt
   norm_bias_ = weights.vector("vision_tower.pre_layrnorm.bias", C);
   for (int i = 0; i < config.layers; ++i) layers_.push_back(load_layer(i, weights));

@@ -111,7 +111,8 @@ ModelConfig from_config(const ConfigReader& config) {
   vision.drops_class_token = strategy == "default";
   vision.projector_activation = activation_by_name(config.get_string("projector_hidden_act", "gelu"), config);
   vision.projector_bias = config.get_bool("multimodal_projector_bias", true);
-  const char* token_key = config.find("image_token_index") != nullptr ? "image_token_index" : "image_token_id";
+  const char* token_key =
+      config.find("image_token_index") != nullptr ? "image_token_index" : "image_token_id";
   vision.image_token = config.get_int(token_key, 0, model.vocab - 1, std::min(32000, model.vocab - 1));
   model.vision = vision;
   return model;

@@ -266,7 +266,8 @@ quant::Weight WeightLoader::convolution(const std::string& name, int64_t rows, i
   if (!measuring_) {
     storage = Storage::allocate(static_cast<size_t>(rows) * row);
     const Storage made_up = files_.is_made_up() ? made_up_storage(tensor) : Storage();
-    const auto* from = files_.is_made_up() ? static_cast<const std::byte*>(made_up.data()) : tensor.data.data();
+    const auto* from =
+        files_.is_made_up() ? static_cast<const std::byte*>(made_up.data()) : tensor.data.data();
     auto* to = static_cast<std::byte*>(storage.data());
     std::memset(to, 0, storage.bytes());
     for (int64_t n = 0; n < rows; ++n, from += stored_row, to += row) std::memcpy(to, from, stored_row);

@@ -47,7 +47,7 @@ struct VisionConfig {
   int32_t image_token = -1;  // whose places in a prompt an image's rows take
 
   int patches() const { return (image_size / patch) * (image_size / patch); }
-  int tokens() const { return 1 + patches(); }                             // of the tower, class token first
+  int tokens() const { return 1 + patches(); }  // of the tower, class token first
   int image_rows() const { return tokens() - (drops_class_token ? 1 : 0); }  // that an image becomes
 };
 

@@ -116,13 +116,15 @@ TEST(TinyLlava, SeveralPicturesAndLaterTurns) {
   // A text before, between and behind: the template puts images first, whatever their places.
   Message first{"user", all[0].question};
   first.pictures = {picture(all[0].file)};
-  Request request{Conversation{first, {"assistant", all[0].answer}, {"user", "How many shapes are there?"}}, {}};
+  Request request{Conversation{first, {"assistant", all[0].answer}, {"user", "How many shapes are there?"}},
+                  {}};
   request.sampling.temperature = 0;
   request.sampling.max_tokens = 8;
   const Completion done = llm.generate({request}).at(0);
   EXPECT_EQ(done.choices.at(0).error, "");
   EXPECT_FALSE(done.choices.at(0).text.empty());
-  const Completion two = llm.generate({ask(all[1].question, {picture(all[1].file), picture(all[2].file)})}).at(0);
+  const Completion two =
+      llm.generate({ask(all[1].question, {picture(all[1].file), picture(all[2].file)})}).at(0);
   EXPECT_EQ(two.choices.at(0).error, "");
   EXPECT_GT(two.prompt_tokens, 128);
 }

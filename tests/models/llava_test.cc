@@ -135,7 +135,8 @@ TEST_P(LlavaGolden, RowsAndLogitsAreThoseOfTransformers) {
                   Tensor::of(rows.data(), {static_cast<int64_t>(rows.size()) / C, C}));
     EXPECT_LE(nmse(logits, golden.logits), 1e-10) << "prompt " << prompt;
     float worst = 0;
-    for (size_t i = 0; i < logits.size(); ++i) worst = std::max(worst, std::abs(logits[i] - golden.logits[i]));
+    for (size_t i = 0; i < logits.size(); ++i)
+      worst = std::max(worst, std::abs(logits[i] - golden.logits[i]));
     EXPECT_LE(worst, 1e-3f) << "prompt " << prompt;
   }
 }

@@ -108,8 +108,8 @@ struct Scene {
 };
 
 std::string text_of(const Batch& b) {
-  std::string text =
-      cat(b.causal ? "" : "full, ", "H ", b.H, "/", b.Hkv, " D ", b.D, " window ", b.window, " q ", name(b.q), ", rows/keys");
+  std::string text = cat(b.causal ? "" : "full, ", "H ", b.H, "/", b.Hkv, " D ", b.D, " window ", b.window,
+                         " q ", name(b.q), ", rows/keys");
   for (const auto& [rows, keys] : b.sequences) text += cat(" ", rows, "/", keys);
   return text;
 }

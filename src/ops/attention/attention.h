@@ -27,7 +27,7 @@ struct AttentionArgs {
   float scale = 1;
   int window = 0;  // keys a token sees including itself; 0: all
   bool causal = true;
-  Tensor out;      // (T, H, D) f32, on a GPU also bf16 or f16
+  Tensor out;  // (T, H, D) f32, on a GPU also bf16 or f16
 };
 
 const Op<AttentionArgs>& attention_op();

@@ -25,8 +25,8 @@ struct AttentionParams {
   float scale;
   DType q_dtype, cache_dtype, out_dtype;
 
-  // Row j of a sequence of `rows` rows and `keys` keys sees keys [first_key(p), p], p = keys - rows + j; where
-  // attention is not causal every row stands at p = keys - 1.
+  // Row j of a sequence of `rows` rows and `keys` keys sees keys [first_key(p), p], p = keys - rows + j;
+  // where attention is not causal every row stands at p = keys - 1.
   __device__ __forceinline__ int first_key(int position) const {
     return window > 0 ? max(0, position + 1 - window) : 0;
   }

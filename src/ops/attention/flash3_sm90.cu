@@ -1,7 +1,7 @@
 // flash3_sm90: FlashAttention-3's form (Shah et al., arXiv 2407.08608) over the paged cache, for prefill and
 // chunks: any mix of sequence lengths, causal over a cached prefix, sliding window, or full (vision towers),
-// grouped query heads, split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells the idea on dense
-// tensors.
+// grouped query heads, split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells
+// the idea on dense tensors.
 //
 // Work item: kRows rows of one unit of heads against tiles of 128 keys, which are two pages. Where the number
 // of query heads a KV head divides the 64 rows of a consumer, a unit is the whole group and a row is (token,

@@ -1,6 +1,6 @@
-// patch_embed: images cut into patches (Dosovitskiy et al. 2020). A convolution whose stride is its width is a
-// matrix product of one row a patch, so all that is left to do is to lay those rows out, and beside them what
-// the product is added to:
+// patch_embed: images cut into patches (Dosovitskiy et al. 2020). A convolution whose stride is its width is
+// a matrix product of one row a patch, so all that is left to do is to lay those rows out, and beside them
+// what the product is added to:
 //   patches  row i(1+P) is zero (class token), the P rows behind it are image i's patches in reading order,
 //            each (3, p, p) and then zeros up to K
 //   x        the class token's embedding in row i(1+P), zero elsewhere, plus the row's position embedding

@@ -142,8 +142,9 @@ double DirectRunner::decode(int steps) {
   return watch.seconds();
 }
 
-std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens) {
-  validate_prompt(tokens, {}, model_.config().vocab, plan_.shape.context + 1);
+std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens,
+                                           std::span<const ImageSpan> images) {
+  validate_prompt(tokens, images, model_.config().vocab, plan_.shape.context + 1);
   const int length = static_cast<int>(tokens.size());
   open(1, length);
   std::vector<float> logits;
@@ -155,7 +156,12 @@ std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens) {
     sched::Batch batch;
     batch.chunks = {chunk(0, begin, end)};
     batch.tokens.assign(tokens.begin() + begin, tokens.begin() + end);
-    runner_.step_logits(batch, logits);
+    StepImages seen;
+    for (const ImageSpan& span : images) {
+      const int first = std::max(begin, span.begin), last = std::min(end, span.end);
+      if (first < last) seen.rows.push_back({span.image, first - span.begin, last - span.begin});
+    }
+    runner_.step_logits(batch, logits, std::move(seen));
   }
   length_ = length;
   return logits;

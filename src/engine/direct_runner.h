@@ -32,9 +32,9 @@ class DirectRunner {
   // `steps` steps of one token a sequence, after prefill(). Returns seconds.
   double decode(int steps);
 
-  // Logits (T, V), row t those after tokens[0 .. t]: teacher forcing. Throws Error for ids outside the
-  // vocabulary and for more tokens than the context.
-  std::vector<float> logits_of(std::span<const int32_t> tokens);
+  // Logits (T, V), row t those after tokens[0 .. t]: teacher forcing. Tokens inside `images` are the images'.
+  // Throws Error for ids outside the vocabulary and for more tokens than the context.
+  std::vector<float> logits_of(std::span<const int32_t> tokens, std::span<const ImageSpan> images = {});
 
   const MemoryPlan& memory_plan() const { return plan_; }
   int threads() const { return pool_.threads(); }

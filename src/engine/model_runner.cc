@@ -22,8 +22,9 @@ std::span<const float> ModelRunner::hidden(int token) const {
   return runner_->hidden().subspan(begin, width_);
 }
 
-void ModelRunner::step_logits(const sched::Batch& batch, std::vector<float>& out) {
+void ModelRunner::step_logits(const sched::Batch& batch, std::vector<float>& out, StepImages images) {
   inputs_.read(batch, StepInputs::LogitsOf::all_tokens);
+  inputs_.images = std::move(images);
   runner_->step_logits(inputs_, out);
 }
 

@@ -28,7 +28,7 @@ class ModelRunner {
   // (C): the final-norm state of token `token` of the step's tokens.
   std::span<const float> hidden(int token) const;
   // Runs one step and appends the logits (V each) of every token to `out`. At most batch_sequences tokens.
-  void step_logits(const sched::Batch& batch, std::vector<float>& out);
+  void step_logits(const sched::Batch& batch, std::vector<float>& out, StepImages images = {});
   // Waits for steps without samplings: on a GPU step() returns while they run.
   void synchronize() { runner_->synchronize(); }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/direct_runner.h"
 #include "engine/served_model.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
@@ -15,6 +16,7 @@
 #include "llamita/async_engine.h"
 #include "llamita/llm.h"
 #include "support/expect_error.h"
+#include "support/golden_llava.h"
 
 namespace llamita {
 namespace {
@@ -108,6 +110,22 @@ TEST(TinyLlava, PromptsAndPixelsAreThoseOfTransformers) {
       }
     }
   }
+}
+
+TEST(TinyLlava, LogitsAreThoseOfTransformers) {
+  EngineConfig config = on_cpu();
+  config.kv_dtype = "f32";
+  config.context = 512;
+  const auto model = load_model(kFolder);
+  const VisionConfig& vision = *model->config().vision;
+  const test::LlavaGolden golden =
+      test::read_llava_golden("tiny-llava", 0, vision.image_token, vision.image_rows());
+  ASSERT_EQ(golden.images.size(), 1u);
+  const std::vector<float> logits = DirectRunner(*model, config).logits_of(golden.tokens, golden.images);
+  ASSERT_GT(logits.size(), golden.logits.size());
+  const size_t skipped = logits.size() - golden.logits.size();
+  for (size_t i = 0; i < golden.logits.size(); ++i)
+    ASSERT_NEAR(logits[skipped + i], golden.logits[i], 0.02f) << "logit " << i;
 }
 
 TEST(TinyLlava, SeveralPicturesAndLaterTurns) {

@@ -7,6 +7,14 @@
 
 namespace llamita {
 
+namespace {
+
+void take_tokens(std::span<const SampledToken> from, std::vector<int32_t>& to) {
+  for (size_t i = 0; i < from.size(); ++i) to[i] = std::max(from[i].token, 0);
+}
+
+}  // namespace
+
 DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
       pool_(config.threads),
@@ -115,7 +123,9 @@ double DirectRunner::fill(int tokens, std::span<const ImageSpan> images) {
     }
     while (first < tables_.size() && done[first] == end) ++first;
     for (const ImageSpan& image : images) step_images.ahead.push_back(image.image);
-    if (!batch.empty()) runner_.step(batch, rows, false, std::move(step_images));
+    if (batch.empty()) continue;
+    const ModelRunner::Ticket sent = runner_.submit(batch, rows, false, std::move(step_images));
+    if (!rows.empty()) runner_.collect(sent);
   }
   length_ = end;
   runner_.synchronize();
@@ -130,15 +140,44 @@ void DirectRunner::rewind(int length) {
 double DirectRunner::decode(int steps) {
   require_room(steps);
   const Stopwatch watch;
-  for (int step = 0; step < steps; ++step, ++length_) {
-    sched::Batch batch;
-    for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
-      batch.chunks.push_back(chunk(sequence, length_, length_ + 1));
-      batch.tokens.push_back(made_up_token(sequence, length_));
-    }
-    runner_.step(batch, {});
-  }
+  for (int step = 0; step < steps; ++step, ++length_) runner_.submit(decode_batch(), {});
   runner_.synchronize();
+  return watch.seconds();
+}
+
+sched::Batch DirectRunner::decode_batch() const {
+  sched::Batch batch;
+  for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
+    batch.chunks.push_back(chunk(sequence, length_, length_ + 1));
+    batch.tokens.push_back(made_up_token(sequence, length_));
+  }
+  return batch;
+}
+
+double DirectRunner::decode_sampled(int steps, const SamplingRow& row, int steps_under_way) {
+  require_room(steps);
+  LLAMITA_CHECK(steps_under_way == 1 || steps_under_way == 2, steps_under_way, " steps under way");
+  std::vector<SamplingRow> rows(tables_.size(), row);
+  for (size_t sequence = 0; sequence < rows.size(); ++sequence)
+    rows[sequence].choice = static_cast<uint32_t>(sequence);
+  const Stopwatch watch;
+  ModelRunner::Ticket last = 0;
+  for (int step = 0; step < steps; ++step, ++length_) {
+    sched::Batch batch = decode_batch();
+    if (step > 0) {
+      // What the host knows it sends along; what it does not know the device finds where it left it.
+      if (steps_under_way == 1) {
+        take_tokens(runner_.collect(last), batch.tokens);
+      } else {
+        batch.tokens.assign(rows.size(), sched::kTokenOfStepBefore);
+      }
+    }
+    for (SamplingRow& each : rows) each.position = static_cast<uint64_t>(length_) + 1;
+    const ModelRunner::Ticket sent = runner_.submit(batch, rows);
+    if (step > 0 && steps_under_way == 2) runner_.collect(last);
+    last = sent;
+  }
+  if (steps > 0) runner_.collect(last);
   return watch.seconds();
 }
 

@@ -74,7 +74,7 @@ void with_arena(const Work& work, int threads = 1) {
   Arena arena(measuring.peak());
   Context context(pool, arena, caps);
   work(context);
-  EXPECT_EQ(arena.peak(), measuring.peak());
+  EXPECT_LE(arena.peak(), measuring.peak());
 }
 
 // The images' rows in the place of tokens, class tokens dropped where the model drops them.

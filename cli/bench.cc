@@ -202,10 +202,8 @@ class Bench : public Subcommand {
     if (!save_.empty()) return save();
     const Placement placement = choose_placement(config_);
     config_.context = longest();
-    if (!shape_.empty()) {
-      const auto vision = measure_model(TensorFiles::made_up(config_of_shape(shape_), shape_)).config.vision;
-      if (vision) config_.context = std::max(config_.context, image_prompt(*vision) + room());
-    }
+    if (const auto vision = config_of_subject().vision)
+      config_.context = std::max(config_.context, image_prompt(*vision) + room());
     config_.batch_sequences = most(batches_);
     config_.batch_tokens = batch_tokens_ > 0 ? batch_tokens_ : placement.on_gpu() ? 8192 : 512;
     if (!placement.on_gpu()) config_.kv_bytes = cpu_cache_bytes();
@@ -259,13 +257,15 @@ class Bench : public Subcommand {
   int longest() const { return most(depths_) + room(); }
   int room() const { return std::max({most(prompts_), most(generates_), 1}); }
 
+  ModelConfig config_of_subject() const {
+    return shape_.empty() ? read_model_config(resolve_model(model_))
+                          : measure_model(TensorFiles::made_up(config_of_shape(shape_), shape_)).config;
+  }
+
   // Room for as many such sequences as run at once; 0, the default, is room for one.
   int64_t cpu_cache_bytes() const {
     if (config_.batch_sequences == 1) return 0;
-    const ModelConfig model =
-        shape_.empty() ? read_model_config(resolve_model(model_))
-                       : measure_model(TensorFiles::made_up(config_of_shape(shape_), shape_)).config;
-    return plan_memory(model, config_, 0).kv_bytes * config_.batch_sequences;
+    return plan_memory(config_of_subject(), config_, 0).kv_bytes * config_.batch_sequences;
   }
 
   void measure(DirectRunner& runner, const Model& model, const Roofs& roofs, std::vector<Row>& rows) {

@@ -6,7 +6,6 @@
 #include "base/cat.h"
 #include "llamita/error.h"
 #include "server/api/api_error.h"
-#include "server/api/fields.h"
 
 namespace llamita::server {
 
@@ -69,11 +68,9 @@ std::shared_ptr<const std::string> read_image(const Json& value, const std::stri
   if (value.is_string()) {
     url = value.as_string("");
   } else {
-    Fields fields(value, path + ".image_url");
-    const Json* text = fields.take("url");
+    const Json* text = value.find("url");  // beside it "detail": every image is seen in the tower's one size
     if (text == nullptr || !text->is_string()) refuse(url_path, " must be given, as a string");
     url = text->as_string("");
-    fields.ignore({"detail"});  // every image is seen in the tower's one size
   }
   constexpr std::string_view kData = "data:", kHttps = "https://";
   if (url.substr(0, kData.size()) == kData) {

@@ -154,9 +154,9 @@ struct PagedAttention {
       sums[i] = 0;
       for (int64_t d = 0; d < job.D; d += kLanes) S::store(outputs + i * job.D + d, S::zero());
     }
-    const int64_t last_position = job.first_position + job.rows - 1;
+    const int64_t last_position = position_of(job, job.rows - 1);
     const int64_t part_begin = partition * kPartitionKeys, part_end = part_begin + kPartitionKeys;
-    const int64_t seen_from = first_key_of(job, job.first_position);
+    const int64_t seen_from = first_key_of(job, position_of(job, 0));
     const int64_t first_key = seen_from > part_begin ? seen_from : part_begin;
     const int64_t end_key = last_position + 1 < part_end ? last_position + 1 : part_end;
     for (int64_t page = first_key / kPage; page * kPage < end_key; ++page) {
@@ -165,7 +165,7 @@ struct PagedAttention {
       const float* k = decode(job, job.k_cache, job.pages[page], begin, end, keys);
       const float* v = decode(job, job.v_cache, job.pages[page], begin, end, values);
       for (int64_t row = 0; row < job.rows; ++row) {
-        const int64_t position = job.first_position + row;
+        const int64_t position = position_of(job, row);
         const int from = within_page(first_key_of(job, position) - base),
                   to = within_page(position + 1 - base);
         if (from >= to) continue;
@@ -189,7 +189,7 @@ struct PagedAttention {
              const float* part_sums) {
     const int64_t begin = partition * kPartitionKeys, end = begin + kPartitionKeys;
     for (int64_t i = 0; i < job.rows * job.group; ++i) {
-      const int64_t position = job.first_position + i / job.group;
+      const int64_t position = position_of(job, i / job.group);
       if (position < begin || first_key_of(job, position) >= end) continue;
       const float* from = part_outputs + i * job.D;
       float* out = out_of(job, i);
@@ -222,12 +222,16 @@ struct PagedAttention {
   }
 
   static int64_t first_partition(const AttentionJob& job) {
-    return first_key_of(job, job.first_position) / kPartitionKeys;
+    return first_key_of(job, position_of(job, 0)) / kPartitionKeys;
   }
   static int64_t last_partition(const AttentionJob& job) {
-    return (job.first_position + job.rows - 1) / kPartitionKeys;
+    return position_of(job, job.rows - 1) / kPartitionKeys;
   }
 
+  // The last key that a row sees.
+  static int64_t position_of(const AttentionJob& job, int64_t row) {
+    return job.full_keys > 0 ? job.full_keys - 1 : job.first_position + row;
+  }
   static int64_t first_key_of(const AttentionJob& job, int64_t position) {
     return job.window > 0 && position + 1 > job.window ? position + 1 - job.window : 0;
   }

@@ -49,4 +49,10 @@ void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context);
 bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps);
 double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps);
 
+// The same for up to 128 tokens, with any residual of out's type.
+void linear_cuda_skinny_sm90(const LinearArgs& args, Context& context);
+bool linear_skinny_sm90_supports(const LinearArgs& args, const Caps& caps);
+double linear_skinny_sm90_us(const LinearArgs& args, const Caps& caps);
+int64_t linear_skinny_sm90_scratch_bytes(const LinearArgs& args, const Caps& caps);
+
 }  // namespace llamita

@@ -1,12 +1,12 @@
 // The kernel for many tokens, as a template over the vector struct S.
 //
 // A panel is kPanelRows rows by kChunk elements, decoded into f32 once for kBlockTokens tokens: 96 KiB, which
-// stay in L2 while tiles of kTileRows x kTileTokens run over them; those tokens' 8 or 12 KiB stay in L1. A
-// tile keeps one vector a row and token in registers: with AVX2 3 x 4 of 16, with AVX-512 4 x 6 of 32; a step
-// of 12 FMAs loads 7 vectors, 3 of them from L2 (24: 10 and 4), so the FMA ports bind, L2 not far behind.
-// What must come from further away are the activations, 4 T K bytes for every panel: with twelve rows they
-// were 5 bytes a cycle, as much as DRAM gives a core, and half the time. Between chunks the accumulators wait
-// in `partial`, lanes and all, because adding the lanes early would change the order of accumulation that the
+// stay in L2 while tiles of kTileRows x kTileTokens run over them; those tokens' 8 KiB stay in L1. A tile
+// keeps one vector a row and token in registers: with AVX2 3 x 4 of 16, with AVX-512 6 x 4 of 32; a step of
+// 12 FMAs loads 7 vectors, 3 of them from L2 (24: 10 and 6), so the FMA ports bind, and with AVX-512 L2. What
+// must come from further away are the activations, 4 T K bytes for every panel: with twelve rows they were 5
+// bytes a cycle, as much as L3 gives a core, and half the time. Between chunks the accumulators wait in
+// `partial`, lanes and all, because adding the lanes early would change the order of accumulation that the
 // kernel for few tokens has.
 #pragma once
 
@@ -18,8 +18,8 @@ template <class S>
 struct Panel {
   using F = typename S::F;
   static constexpr int kLanes = S::kLanes;
-  static constexpr int kTileRows = kLanes == 16 ? 4 : 3;
-  static constexpr int kTileTokens = kLanes == 16 ? 6 : 4;
+  static constexpr int kTileRows = kLanes == 16 ? 6 : 3;
+  static constexpr int kTileTokens = 4;
   static constexpr int kChunkGroups = 16;
   static constexpr int kChunk = 32 * kChunkGroups;
   static constexpr int kBlockTokens = 16 * kTileTokens;

@@ -1,12 +1,13 @@
 // The kernel for many tokens, as a template over the vector struct S.
 //
 // A panel is kPanelRows rows by kChunk elements, decoded into f32 once for kBlockTokens tokens: 96 KiB, which
-// stay in L2 while tiles of kTileRows x 4 tokens run over them; the four tokens' 8 KiB stay in L1. A tile
+// stay in L2 while tiles of kTileRows x kTileTokens run over them; those tokens' 8 KiB stay in L1. A tile
 // keeps one vector a row and token in registers: with AVX2 3 x 4 of 16, with AVX-512 6 x 4 of 32; a step of
-// 12 FMAs loads 7 vectors (24: 10), so the FMA ports bind. What must come from further away are the
-// activations, 4 T K bytes for every panel: with twelve rows they were 5 bytes a cycle, as much as DRAM gives
-// a core, and half the time. Between chunks the accumulators wait in `partial`, lanes and all, because adding
-// the lanes early would change the order of accumulation that the kernel for few tokens has.
+// 12 FMAs loads 7 vectors, 3 of them from L2 (24: 10 and 6), so the FMA ports bind, and with AVX-512 L2. What
+// must come from further away are the activations, 4 T K bytes for every panel: with twelve rows they were 5
+// bytes a cycle, as much as L3 gives a core, and half the time. Between chunks the accumulators wait in
+// `partial`, lanes and all, because adding the lanes early would change the order of accumulation that the
+// kernel for few tokens has.
 #pragma once
 
 #include "ops/linear/rows_kernel.h"
@@ -21,7 +22,7 @@ struct Panel {
   static constexpr int kTileTokens = 4;
   static constexpr int kChunkGroups = 16;
   static constexpr int kChunk = 32 * kChunkGroups;
-  static constexpr int kBlockTokens = 64;
+  static constexpr int kBlockTokens = 16 * kTileTokens;
   static constexpr int kTileFloats = kTileRows * kTileTokens * kLanes;
 
   alignas(64) float weights[kPanelRows][kChunk];
@@ -30,10 +31,11 @@ struct Panel {
   template <template <class> class Format>
   static void decode_rows(const LinearJob& job, int64_t n, int rows, int64_t g_begin, int groups,
                           float (*weights)[kChunk]) {
-    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded and
-    // multiplied, at the end of the rows that of the next panel.
+    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded
+    // and multiplied, at the end of the rows that of the next panel.
     const int64_t all = (job.K + 31) / 32, group_bytes = job.weight_stride / all;
-    const int64_t next = g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
+    const int64_t next =
+        g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
     for (int r = 0; r < rows; ++r) {
       const uint8_t* row = job.weight + (n + r) * job.weight_stride;
       for (int64_t line = 0; line < groups * group_bytes; line += 64) __builtin_prefetch(row + next + line);
@@ -78,22 +80,26 @@ struct Panel {
   void multiply(const LinearJob& job, int elems, int64_t k, int64_t n, int rows, int64_t t_begin,
                 int64_t t_end) {
     const bool first = k == 0, last = k + elems >= job.K;
-    // What comes from L2 for each tile is its weights or its activations: whichever are fewer vectors. The
-    // other ones stay in L1 through the inner loop.
-    constexpr bool kRowsOutside = kTileTokens < kTileRows;
-    const int row_tiles = (rows + kTileRows - 1) / kTileRows;
-    const auto token_tiles = static_cast<int>((t_end - t_begin + kTileTokens - 1) / kTileTokens);
-    for (int i = 0; i < row_tiles * token_tiles; ++i) {
-      const int r = (kRowsOutside ? i / token_tiles : i % row_tiles) * kTileRows;
-      const int64_t t = t_begin + (kRowsOutside ? i % token_tiles : i / row_tiles) * kTileTokens;
+    float* waiting = partial;
+    for (int64_t t = t_begin; t < t_end; t += kTileTokens) {
+      const int64_t tokens = t_end - t;
       // The rows of x are far apart, so that the processor's own prefetcher starts anew at each.
-      for (int64_t next = t + kTileTokens; r == 0 && next < t + 2 * kTileTokens && next < t_end; ++next) {
+      for (int64_t next = t + kTileTokens; next < t + 2 * kTileTokens && next < t_end; ++next) {
         for (int e = 0; e < elems; e += 16) __builtin_prefetch(job.x + next * job.x_stride + k + e);
       }
-      const int64_t tokens = t_end - t;
-      const auto run = tokens >= 4 ? tile<4> : tokens == 3 ? tile<3> : tokens == 2 ? tile<2> : tile<1>;
-      run(job, weights + r, elems, t, k, n + r, rows - r, first, last, partial + int64_t{i} * kTileFloats);
+      for (int r = 0; r < rows; r += kTileRows, waiting += kTileFloats) {
+        run_tile<kTileTokens>(tokens, job, weights + r, elems, t, k, n + r, rows - r, first, last, waiting);
+      }
     }
+  }
+
+  // The tile of as many tokens as there are, at most T.
+  template <int T, class... Rest>
+  static void run_tile(int64_t tokens, Rest... rest) {
+    if constexpr (T > 1) {
+      if (tokens < T) return run_tile<T - 1>(tokens, rest...);
+    }
+    tile<T>(rest...);
   }
 
   void run(const LinearJob& job, int64_t n, int rows) {

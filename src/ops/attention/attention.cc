@@ -28,7 +28,8 @@ void check(const AttentionArgs& args) {
               {{"B", B}, {"max_blocks", args.block_table.dim(1)}});
   check_shape("attention", "out", args.out, passing_dtype(args.out), {{"T", T}, {"H", H}, {"D", D}});
   LLAMITA_CHECK(args.plan != nullptr, "attention: no plan");
-  LLAMITA_CHECK(args.window >= 0, "attention: window ", args.window);
+  LLAMITA_CHECK(args.window >= 0 && (args.causal || args.window == 0), "attention: window ", args.window,
+                args.causal ? "" : " without causal");
   const int64_t needed = (args.plan->max_kv_len + kPageTokens - 1) / kPageTokens;
   LLAMITA_CHECK(needed <= args.block_table.dim(1), "attention: block_table (B, max_blocks) has max_blocks ",
                 args.block_table.dim(1), ", ", args.plan->max_kv_len, " keys need ", needed);
@@ -47,7 +48,8 @@ double score_count(const AttentionArgs& args) {
   double sum = 0;
   for (const AttentionPlan::Item& item : args.plan->items) {
     for (int32_t row = item.q_begin; row < item.q_end; ++row) {
-      const int32_t keys = item.first_position + (row - item.q_begin) + 1;
+      const int32_t position = item.first_position + (row - item.q_begin);
+      const int32_t keys = args.causal ? position + 1 : args.plan->max_kv_len;
       sum += args.window > 0 ? std::min(keys, args.window) : keys;
     }
   }
@@ -101,6 +103,10 @@ double paged_decode_us(const AttentionArgs& args, const Caps& caps) {
                                           4 * cuda_mma_us(caps, work.flops / std::max(tiles, 1.0)));
 }
 
+double paged_decode_sm90_us(const AttentionArgs& args, const Caps& caps) {
+  return 0.8 * paged_decode_us(args, caps);
+}
+
 // One block walks over all keys of its rows: about 0.5 us a page, however few blocks there are, after 2 us
 // for the first.
 double flash2_us(const AttentionArgs& args, const Caps& caps) {
@@ -131,6 +137,11 @@ constexpr Variant<AttentionArgs> kVariants[] = {
      .estimate_us = paged_decode_us,
      .run = attention_cuda_paged_decode,
      .scratch_bytes = attention_paged_decode_scratch},
+    {.name = "paged_decode_sm90",
+     .supports = attention_decode_sm90_supports,
+     .estimate_us = paged_decode_sm90_us,
+     .run = attention_paged_decode_sm90,
+     .scratch_bytes = attention_decode_sm90_scratch},
     {.name = "flash3_sm90",
      .supports = attention_flash3_supports,
      .estimate_us = flash3_us,

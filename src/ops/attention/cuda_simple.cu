@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(32 * kWarps) warp_a_row(const __grid_constant_
   if (token >= p.q_start[p.sequences]) return;
   const int b = sequence_of(p, token);
   const int position = p.kv_len[b] - (p.q_start[b + 1] - token);
-  const int kv_head = head / p.group;
+  const int kv_head = head / p.group, end = p.end_key(position, p.kv_len[b]);
   float q[kMostPerLane], o[kMostPerLane] = {};
 #pragma unroll
   for (int i = 0; i < kMostPerLane; ++i) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(32 * kWarps) warp_a_row(const __grid_constant_
     q[i] = d < p.head_dim ? device::load_float(p.q, p.q_dtype, at) * p.scale : 0.0f;
   }
   float highest = -INFINITY, total = 0;
-  for (int key = p.first_key(position); key <= position; ++key) {
+  for (int key = p.first_key(position); key < end; ++key) {
     const int64_t page = p.block_table[b * p.table_stride + key / kPageTokens];
     const int64_t row = (int64_t{kv_head} * kPageTokens + key % kPageTokens) * p.head_dim;
     float dot = 0;

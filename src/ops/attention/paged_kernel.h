@@ -106,7 +106,7 @@ struct PagedAttention {
       float* out = job.out + i / job.group * job.out_stride + i % job.group * job.D;
       for (int64_t d = 0; d < job.D; d += kLanes) S::store(out + d, S::zero());
     }
-    const int64_t last_position = job.first_position + job.rows - 1;
+    const int64_t last_position = end_key_of(job, job.first_position + job.rows - 1) - 1;
     const int64_t first_key = first_key_of(job, job.first_position);
     for (int64_t page = first_key / kPage; page <= last_position / kPage; ++page) {
       const int64_t base = page * kPage;
@@ -116,7 +116,7 @@ struct PagedAttention {
       for (int64_t row = 0; row < job.rows; ++row) {
         const int64_t position = job.first_position + row;
         const int from = within_page(first_key_of(job, position) - base),
-                  to = within_page(position + 1 - base);
+                  to = within_page(end_key_of(job, position) - base);
         if (from >= to) continue;
         for (int64_t head = 0; head < job.group; ++head) {
           attend_page(job, job.q + row * job.q_stride + head * job.D,
@@ -134,6 +134,9 @@ struct PagedAttention {
 
   static int64_t first_key_of(const AttentionJob& job, int64_t position) {
     return job.window > 0 && position + 1 > job.window ? position + 1 - job.window : 0;
+  }
+  static int64_t end_key_of(const AttentionJob& job, int64_t position) {
+    return job.keys > 0 ? job.keys : position + 1;
   }
   static int within_page(int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kPage ? kPage : key); }
 };

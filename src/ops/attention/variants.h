@@ -17,6 +17,11 @@ void attention_flash3_sm90(const AttentionArgs& args, Context& context);
 bool attention_flash3_supports(const AttentionArgs& args, const Caps& caps);
 int64_t attention_flash3_scratch_bytes(const AttentionArgs& args, const Caps& caps);
 
+// Few rows a sequence on compute capability 9.0 (paged_decode_sm90.cu).
+void attention_paged_decode_sm90(const AttentionArgs& args, Context& context);
+bool attention_decode_sm90_supports(const AttentionArgs& args, const Caps& caps);
+int64_t attention_decode_sm90_scratch(const AttentionArgs& args, const Caps& caps);
+
 // On a GPU.
 void attention_cuda_simple(const AttentionArgs& args, Context& context);
 bool attention_cuda_simple_supports(const AttentionArgs& args);

@@ -1,0 +1,163 @@
+// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin and
+// end ("stream-K" for keys), so that the last wave is as full as the first.
+//
+// A segment is what one row tile of a sequence reads of one KV head: its pages in order. Pages are counted in
+// units of `unit` pages; segments stand in a row, sequence by sequence, row tile by row tile, head by head;
+// block i of `blocks` takes units U i / blocks .. U (i + 1) / blocks - 1. With few pages (one sequence) a unit
+// is as many pages as give each SM one block, and blocks get one unit each; with many a unit is one page. A
+// segment that several blocks share has as many parts; its last block to finish adds them in ascending order.
+// Everything follows from the lengths on the device: a captured launch serves any step.
+#pragma once
+
+#include "ops/attention/cuda_params.cuh"
+
+namespace llamita::device {
+
+inline constexpr int kDecodeRows = 16;  // packed rows of a tile: row = token * group + head of the group
+
+struct DecodeParams {
+  AttentionParams attention;
+  float* partial_out;    // (2 grid, kDecodeRows, D)
+  float2* partial_state; // (2 grid, kDecodeRows): maximum in powers of two, sum
+  unsigned* tickets;     // (segments), zero; null: no segment is shared
+  int row_tiles;         // a sequence
+  int sm_count;
+};
+
+// Row tile `entry % row_tiles` of sequence `entry / row_tiles`.
+struct DecodeEntry {
+  int sequence;
+  int first_row, rows;  // packed rows of this tile
+  int first_token;      // of the sequence
+  int first_position;   // of the sequence's first row; keys from here on are this step's own
+  int first_page, pages;
+  int end;  // keys
+};
+
+__device__ __forceinline__ DecodeEntry decode_entry(const DecodeParams& d, int entry) {
+  const AttentionParams& p = d.attention;
+  DecodeEntry e;
+  e.sequence = d.row_tiles == 1 ? entry : entry / d.row_tiles;
+  e.first_row = (entry - e.sequence * d.row_tiles) * kDecodeRows;
+  e.first_token = p.q_start[e.sequence];
+  const int q_rows = p.q_start[e.sequence + 1] - e.first_token, keys = p.kv_len[e.sequence];
+  e.rows = min(kDecodeRows, q_rows * p.group - e.first_row);
+  e.first_position = keys - q_rows;
+  const int last = e.first_position + (e.first_row + e.rows - 1) / p.group;
+  e.end = p.end_key(last, keys);
+  e.first_page = p.first_key(e.first_position + e.first_row / p.group) / kPageTokens;
+  e.pages = e.rows > 0 ? (e.end + kPageTokens - 1) / kPageTokens - e.first_page : 0;
+  return e;
+}
+
+// What a block does now: pages page .. end_page - 1 of a segment.
+struct DecodePiece {
+  DecodeEntry entry;
+  int segment;
+  int kv_head;
+  int page, end_page;
+  int parts;         // blocks that share the segment
+  int first_block;   // of them
+};
+
+// Walks over a block's pieces. All lanes of a warp call everything together.
+class DecodeShare {
+ public:
+  __device__ __forceinline__ explicit DecodeShare(const DecodeParams& d) : d_(d) {
+    const int lane = threadIdx.x % 32;
+    entries_ = d.attention.sequences * d.row_tiles;
+    const int mine = lane < entries_ ? decode_entry(d, lane).pages : 0;
+    const auto pages_at = [&](int base) {
+      if (base == 0) return mine;
+      return base + lane < entries_ ? decode_entry(d, base + lane).pages : 0;
+    };
+    const int kv_heads = d.attention.kv_heads;
+    int pages = 0;
+    for (int base = 0; base < entries_; base += 32) pages += pages_at(base);
+    pages = __reduce_add_sync(0xffffffff, pages) * kv_heads;
+    unit_ = d.tickets == nullptr ? INT_MAX / 2 : pages >= 8 * d.sm_count ? 1 : max(1, (pages + d.sm_count - 1) / d.sm_count);
+    units_ = 0;
+    for (int base = 0; base < entries_; base += 32) units_ += units_of(pages_at(base));
+    units_ = __reduce_add_sync(0xffffffff, units_) * kv_heads;
+    blocks_ = min(static_cast<int>(gridDim.x), units_);
+    if (static_cast<int>(blockIdx.x) >= blocks_) return;
+    at_ = border(blockIdx.x);
+    end_ = border(blockIdx.x + 1);
+    find(pages_at);
+  }
+
+  // False when the block has no more.
+  __device__ __forceinline__ bool next(DecodePiece& piece) {
+    if (at_ >= end_) return false;
+    while (at_ >= segment_end_) {
+      if (++head_ == d_.attention.kv_heads) {
+        head_ = 0;
+        do entry_ = decode_entry(d_, ++index_);
+        while (entry_.pages == 0);
+      }
+      segment_begin_ = segment_end_;
+      segment_end_ += units_of(entry_.pages);
+    }
+    const int last_page = entry_.first_page + entry_.pages;
+    piece.entry = entry_;
+    piece.segment = index_ * d_.attention.kv_heads + head_;
+    piece.kv_head = head_;
+    piece.page = entry_.first_page + (at_ - segment_begin_) * unit_;
+    at_ = min(segment_end_, end_);
+    piece.end_page = at_ == segment_end_ ? last_page : entry_.first_page + (at_ - segment_begin_) * unit_;
+    piece.first_block = block_of(segment_begin_);
+    piece.parts = block_of(segment_end_ - 1) - piece.first_block + 1;
+    return true;
+  }
+
+ private:
+  __device__ __forceinline__ int units_of(int pages) const {
+    return unit_ == 1 ? pages : (pages + unit_ - 1) / unit_;
+  }
+  __device__ __forceinline__ int border(unsigned block) const {
+    return static_cast<int>(uint64_t{block} * static_cast<unsigned>(units_) / static_cast<unsigned>(blocks_));
+  }
+  __device__ __forceinline__ int block_of(int unit) const {
+    if (blocks_ == units_) return unit;
+    return static_cast<int>((uint64_t{static_cast<unsigned>(unit) + 1} * static_cast<unsigned>(blocks_) - 1) /
+                            static_cast<unsigned>(units_));
+  }
+  // The segment that unit at_ belongs to.
+  template <class PagesAt>
+  __device__ __forceinline__ void find(const PagesAt& pages_at) {
+    const int lane = threadIdx.x % 32, kv_heads = d_.attention.kv_heads;
+    int before = 0;
+    for (int base = 0;; base += 32) {
+      const int own = units_of(pages_at(base)) * kv_heads;
+      int through = own;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_up_sync(0xffffffff, through, step);
+        if (lane >= step) through += other;
+      }
+      const unsigned past = __ballot_sync(0xffffffff, before + through > at_);
+      if (past == 0) {
+        before += __shfl_sync(0xffffffff, through, 31);
+        continue;
+      }
+      const int owner = __ffs(static_cast<int>(past)) - 1;
+      before += __shfl_sync(0xffffffff, through - own, owner);
+      index_ = base + owner;
+      break;
+    }
+    entry_ = decode_entry(d_, index_);
+    const int units = units_of(entry_.pages);
+    head_ = (at_ - before) / units;
+    segment_begin_ = before + head_ * units;
+    segment_end_ = segment_begin_ + units;
+  }
+
+  const DecodeParams& d_;
+  int entries_, unit_, units_, blocks_;
+  int at_ = 0, end_ = 0;  // units of the block
+  int index_ = 0, head_ = 0;
+  int segment_begin_ = 0, segment_end_ = 0;  // units
+  DecodeEntry entry_;
+};
+
+}  // namespace llamita::device

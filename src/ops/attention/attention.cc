@@ -122,9 +122,13 @@ double flash3_us(const AttentionArgs& args, const Caps& caps) {
   return 8 + 1.2 * cuda_mma_us(caps, work.flops) + 2 * cuda_memory_us(caps, work.bytes_read);
 }
 
-double cuda_simple_us(const AttentionArgs& args, const Caps& caps) {
+// Steps of the ladder that are never the best choice; LLAMITA_KERNEL=attention=... takes them.
+double flash1_us(const AttentionArgs& args, const Caps& caps) { return 10 * flash2_us(args, caps); }
+double online_us(const AttentionArgs& args, const Caps& caps) {
   return 2 * kCudaLaunchUs + 40 * cuda_mma_us(caps, cost(args).flops) + 0.1 * most_keys(args);
 }
+
+double naive_us(const AttentionArgs& args, const Caps& caps) { return 10 * online_us(args, caps); }
 #endif
 
 constexpr Variant<AttentionArgs> kVariants[] = {
@@ -152,11 +156,22 @@ constexpr Variant<AttentionArgs> kVariants[] = {
                     const Caps& caps) { return on_cuda(args, caps) && attention_flash2_supports(args); },
      .estimate_us = flash2_us,
      .run = attention_cuda_flash2},
-    {.name = "cuda_simple",
+    {.name = "flash1_sm80",
      .supports = [](const AttentionArgs& args,
-                    const Caps& caps) { return on_cuda(args, caps) && attention_cuda_simple_supports(args); },
-     .estimate_us = cuda_simple_us,
-     .run = attention_cuda_simple},
+                    const Caps& caps) { return on_cuda(args, caps) && attention_flash1_supports(args); },
+     .estimate_us = flash1_us,
+     .run = attention_cuda_flash1,
+     .scratch_bytes = attention_flash1_scratch},
+    {.name = "online_softmax",
+     .supports = [](const AttentionArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attention_cuda_online_supports(args); },
+     .estimate_us = online_us,
+     .run = attention_cuda_online},
+    {.name = "naive",
+     .supports = [](const AttentionArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attention_naive_supports(args); },
+     .estimate_us = naive_us,
+     .run = attention_cuda_naive},
 #endif
     {.name = "cpu_paged_avx512",
      .supports = has_kernel<cpu::Isa::avx512>,

@@ -31,6 +31,10 @@ struct AttentionParams {
   __device__ __forceinline__ int first_key(int position) const {
     return window > 0 ? max(0, position + 1 - window) : 0;
   }
+  // Rows of q can be copied as they are, 16 bytes at a time.
+  __device__ __forceinline__ bool q_is_like_cache() const {
+    return q_dtype == cache_dtype && q_stride % 8 == 0 && reinterpret_cast<uintptr_t>(q) % 16 == 0;
+  }
   __device__ __forceinline__ int end_key(int position, int keys) const {
     return causal ? position + 1 : keys;
   }

@@ -127,8 +127,7 @@ template <class C>
 __device__ __forceinline__ void stage_q(Storage<C>& s, const AttentionParams& p, const DecodePiece& piece) {
   using Element = typename C::Element;
   constexpr int kPieces = C::kPanels * 8;  // of 16 bytes a row
-  const bool same_type = p.q_dtype == p.cache_dtype && p.q_stride % 8 == 0 &&
-                         reinterpret_cast<uintptr_t>(p.q) % 16 == 0;
+  const bool same_type = p.q_is_like_cache();
   for (int i = threadIdx.x; i < kRows * kPieces; i += 32 * kWarps) {
     const int row = i / kPieces, at = i % kPieces;
     uint4 bits = {0, 0, 0, 0};

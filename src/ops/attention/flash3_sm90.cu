@@ -177,6 +177,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       if (ends) state = device::RowState{};
       mask_tile(next, next_j);
       device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
+      ptx::wgmma_pin(scores);  // or the compiler moves the exponentials behind the wait, where they are used
       ptx::wgmma_wait<0>();
       ptx::wgmma_pin(out);
       if (lane == 0) s.v_ring.release(at_v.stage());

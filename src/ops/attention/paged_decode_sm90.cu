@@ -17,6 +17,7 @@
 // Shared memory at D = 128: K and V 2 x 16 KB each, Q 4 KB, states 34 KB. Bound by the stream of the cache.
 #include "hw/cuda/device/mma.cuh"
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/atomic.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/shared_storage.cuh"
 #include "hw/cuda/stream.h"
@@ -37,7 +38,6 @@ constexpr int kWarps = 4;  // that multiply
 constexpr int kThreads = 32 * (kWarps + 1);
 constexpr int kRows = device::kDecodeRows;
 constexpr int kKeys = kPageTokens / kWarps;  // of a page, a warp's
-constexpr int kMaxParts = 288;               // two blocks on each of 144 SMs
 constexpr int kGroup = 1;                    // named barrier of the warps that multiply
 
 template <class ElementType, int kDimension>
@@ -63,10 +63,7 @@ struct Storage {
   uint8_t k[C::kStages][C::kPageBytes];
   uint8_t v[C::kStages][C::kPageBytes];
   uint8_t q[C::kPanels][kRows * device::kSwizzleRowBytes];
-  union {
-    float out[kWarps][kRows][C::kOutStride];
-    float weight[kRows][kMaxParts];  // of the parts
-  };
+  float out[kWarps][kRows][C::kOutStride];
   float highest[kWarps][kRows];
   float total[kWarps][kRows];
   device::Ring<C::kStages> k_ring;
@@ -309,68 +306,94 @@ __device__ __forceinline__ void merge_warps(const Storage<C>& s, const DecodePar
   }
 }
 
-// By the last block of a segment: all parts in ascending order.
+// By the last block of a segment: all parts in ascending order. The loads of kAhead parts are under way at
+// once, which is most of them where time is short.
 template <class C>
-__device__ __forceinline__ void merge_parts(Storage<C>& s, const DecodeParams& d, const DecodePiece& piece) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const auto slot_of = [&](int part) {
-    return int64_t{part_slot(piece.first_block + part, piece.first_block)} * kRows;
-  };
-  for (int row = warp; row < piece.entry.rows; row += kWarps) {
-    float highest = -INFINITY, total = 0;
-    for (int part = lane; part < piece.parts; part += 32)
-      highest = fmaxf(highest, __ldcg(&d.partial_state[slot_of(part) + row]).x);
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2)
-      highest = fmaxf(highest, __shfl_xor_sync(0xffffffff, highest, step));
-    for (int part = lane; part < piece.parts; part += 32) {
-      const float2 state = __ldcg(&d.partial_state[slot_of(part) + row]);
-      s.weight[row][part] = device::weight_of(state.x, highest);
-      total += s.weight[row][part] * state.y;
-    }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(0xffffffff, total, step);
-    for (int part = lane; part < piece.parts; part += 32) s.weight[row][part] /= total;
-  }
-  ptx::named_barrier_sync(kGroup, 32 * kWarps);
-  constexpr int kFours = C::kDim / 4;
+__device__ __forceinline__ void merge_parts(const DecodeParams& d, const DecodePiece& piece) {
+  constexpr int kFours = C::kDim / 4, kAhead = 16;
   for (int i = threadIdx.x; i < piece.entry.rows * kFours; i += 32 * kWarps) {
     const int row = i / kFours, column = i % kFours * 4;
+    float highest = -INFINITY, total = 0;
     float4 sum = {0, 0, 0, 0};
-#pragma unroll 16
-    for (int part = 0; part < piece.parts; ++part)
-      add(sum, s.weight[row][part],
-          __ldcg(reinterpret_cast<const float4*>(d.partial_out + (slot_of(part) + row) * C::kDim + column)));
-    store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, sum);
+    for (int base = 0; base < piece.parts; base += kAhead) {
+      float2 state[kAhead];
+      float4 part[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const int at = min(base + j, piece.parts - 1);
+        const int64_t slot = int64_t{part_slot(piece.first_block + at, piece.first_block)} * kRows + row;
+        state[j] = __ldcg(&d.partial_state[slot]);
+        part[j] = __ldcg(reinterpret_cast<const float4*>(d.partial_out + slot * C::kDim + column));
+      }
+      float now = highest;
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) now = fmaxf(now, state[j].x);
+      const float correction = device::weight_of(highest, now);
+      highest = now;
+      total *= correction;
+      sum = {sum.x * correction, sum.y * correction, sum.z * correction, sum.w * correction};
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const float weight = base + j < piece.parts ? device::weight_of(state[j].x, highest) : 0;
+        total += weight * state[j].y;
+        add(sum, weight, part[j]);
+      }
+    }
+    float4 mean = {0, 0, 0, 0};
+    add(mean, 1 / total, sum);
+    store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
   }
 }
 
 // The warps that multiply.
+#ifdef DECODE_TRACE
+__device__ long long decode_trace[16];
+#define TRACE(i) clocks[i] = clock64()
+#else
+#define TRACE(i)
+#endif
 template <class C>
 __device__ __forceinline__ void consume(const DecodeParams& d, Storage<C>& s) {
+#ifdef DECODE_TRACE
+  long long clocks[16];
+#endif
+  TRACE(0);
   device::DecodeShare share(d);
   device::RingCursor<C::kStages> at;
+  DecodePiece piece;
+  bool more = share.next(piece);
+  TRACE(1);
   device::wait_for_predecessor();
   device::start_successor();
-  for (DecodePiece piece; share.next(piece);) {
+  TRACE(2);
+  for (; more; more = share.next(piece)) {
     stage_q(s, d.attention, piece);
     ptx::named_barrier_sync(kGroup, 32 * kWarps);
+    TRACE(3);
     device::RowState state;
     float out[C::kDim / 8][4] = {};
     walk_pages<C>(d.attention, s, piece, at, state, out);
+    TRACE(4);
     leave_state<C>(s, piece.entry.rows, state, out, d.attention.scale * device::kLog2e);
     ptx::named_barrier_sync(kGroup, 32 * kWarps);
+    TRACE(5);
     merge_warps(s, d, piece);
+    TRACE(6);
     if (piece.parts > 1) {
-      __threadfence();  // the part, before the ticket
       ptx::named_barrier_sync(kGroup, 32 * kWarps);
       if (threadIdx.x == 0) {
+        // Releases the parts of all warps, which the barrier put before it, and acquires the others'.
         const auto last_ticket = static_cast<unsigned>(piece.parts - 1);
-        s.last = atomicInc(&d.tickets[piece.segment], last_ticket) == last_ticket;
-        __threadfence();
+        s.last = ptx::atomic_inc_acq_rel(&d.tickets[piece.segment], last_ticket) == last_ticket;
       }
       ptx::named_barrier_sync(kGroup, 32 * kWarps);
-      if (s.last) merge_parts(s, d, piece);
+      TRACE(7);
+      if (s.last) merge_parts<C>(d, piece);
+      TRACE(8);
+#ifdef DECODE_TRACE
+      if (s.last && threadIdx.x == 0 && piece.kv_head == 3)
+        for (int i = 0; i < 9; ++i) decode_trace[i] = clocks[i] - clocks[0];
+#endif
     }
     ptx::named_barrier_sync(kGroup, 32 * kWarps);  // the states have been read, and q by all
   }
@@ -380,6 +403,8 @@ template <class C>
 __global__ void __launch_bounds__(kThreads, C::kBlocksPerSm) paged_decode(const __grid_constant__ Params params) {
   auto& s = device::shared_storage<Storage<C>>();
   if (threadIdx.x == 0) {
+    ptx::tma_prefetch_map(&params.k);
+    ptx::tma_prefetch_map(&params.v);
     s.k_ring.init(kWarps);
     s.v_ring.init(kWarps);
   }
@@ -401,7 +426,7 @@ Shape shape_of(const AttentionArgs& args, const Caps& caps) {
   shape.row_tiles = std::max<int64_t>(ceil_div(args.plan->max_q_len * group, kRows), 1);
   shape.segments = B * shape.row_tiles * Hkv;
   const int64_t pages = shape.segments * ceil_div(args.plan->max_kv_len, kPageTokens);
-  const int64_t most = std::min<int64_t>((args.q.dim(2) > 128 ? 1 : 2) * caps.sm_count, kMaxParts);
+  const int64_t most = (args.q.dim(2) > 128 ? 1 : 2) * caps.sm_count;
   shape.blocks = std::clamp<int64_t>(pages, 1, most);
   return shape;
 }
@@ -444,7 +469,20 @@ int64_t attention_decode_sm90_scratch(const AttentionArgs& args, const Caps& cap
   return may_share(shape) ? 2 * shape.blocks * kRows * (args.q.dim(2) + 2) * 4 : 0;
 }
 
+#ifdef DECODE_TRACE
+struct TraceAtExit {
+  ~TraceAtExit() {
+    long long t[16];
+    cudaMemcpyFromSymbol(t, decode_trace, sizeof t);
+    printf("clocks: share %lld wait %lld q %lld walk %lld state %lld merge %lld ticket %lld parts %lld\n", t[1], t[2]-t[1], t[3]-t[2], t[4]-t[3], t[5]-t[4], t[6]-t[5], t[7]-t[6], t[8]-t[7]);
+  }
+};
+#endif
+
 void attention_paged_decode_sm90(const AttentionArgs& args, Context& context) {
+#ifdef DECODE_TRACE
+  static TraceAtExit trace_at_exit;
+#endif
   if (args.kv_len.dim(0) == 0 || args.q.dim(0) == 0) return;
   const Arena::Scope scope(context.arena());
   with_head_dim(args.k_cache.dtype(), args.q.dim(2), [&]<class Element, int kDim>() {

@@ -1,7 +1,7 @@
-// bench_attention [WORD]: the op `attention` on a GPU over a shuffled paged cache, whatever variant its table
-// chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64. The first rows
-// are the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense
-// tensors.
+// bench_attention [WORD] [--json FILE]: the op `attention` on a GPU over a shuffled paged cache, whatever
+// variant its table chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64.
+// WORD: rows whose name contains it. --json: one object a row and line, besides the table. The first rows are
+// the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense tensors.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -12,6 +12,7 @@
 
 #include "bench/kernels/paged_check.h"
 #include "hw/cuda/device_properties.h"
+#include "hw/cuda/measure.h"
 #include "lessons/attention_check.h"
 #include "lessons/bench.h"
 #include "llamita/error.h"
@@ -194,14 +195,23 @@ class Problem {
   AttentionPlan plan_;
 };
 
-bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::Stream& stream,
-              uint64_t seed) {
+struct Machine {
+  cuda::DeviceProperties device = cuda::device_properties(0);
+  cuda::Stream stream;
+  double read_bytes_per_second = cuda::measure_read_bandwidth(0);
+  std::FILE* json = nullptr;
+};
+
+bool run_case(const Case& c, const Machine& machine, uint64_t seed) {
+  const auto& [device, stream, roof, json] = machine;
   // In turn, as many as L2 cannot hold together: each finds its keys cold, as a layer of a model does.
   std::vector<std::unique_ptr<Problem>> problems;
   problems.push_back(std::make_unique<Problem>(c, seed, stream));
   const Problem& first = *problems[0];
-  const auto sets = std::clamp(static_cast<int>(3.0 * static_cast<double>(device.l2_bytes) / first.kv_bytes()), 2, 64);
-  for (int i = 1; i < sets; ++i) problems.push_back(std::make_unique<Problem>(c, seed + 7 * uint64_t(i), stream));
+  const auto sets =
+      std::clamp(static_cast<int>(3.0 * static_cast<double>(device.l2_bytes) / first.kv_bytes()), 2, 64);
+  for (int i = 1; i < sets; ++i)
+    problems.push_back(std::make_unique<Problem>(c, seed + 7 * uint64_t(i), stream));
   Arena arena(cuda::allocate_storage(size_t{512} << 20, 0), {DeviceKind::cuda, 0});
   Context context(stream, arena,
                   {.device = DeviceKind::cuda,
@@ -228,27 +238,39 @@ bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::S
   }
   const double error = first.error(), time = median(us);
   const bool right = error < 1.2e-5;
+  const int longest = *std::max_element(c.kv_len.begin(), c.kv_len.end());
+  const double tflops = first.flop() / time * 1e-6, gbs = first.kv_bytes() / time * 1e-3;
   std::printf(
-      "%-18s q %5d kv %6d heads %2d/%d D %3d  %-16s %9.1f us %7.1f TFLOP/s %6.0f GB/s of KV  NMSE %.1e%s\n",
-      c.what, first.tokens(), *std::max_element(c.kv_len.begin(), c.kv_len.end()), c.heads, c.kv_heads, c.dim,
-      variant.c_str(), time, first.flop() / time * 1e-6, first.kv_bytes() / time * 1e-3, error,
-      right ? "" : "   WRONG");
+      "%-18s q %5d kv %6d heads %2d/%d D %3d  %-17s %9.1f us %7.1f TFLOP/s %6.0f GB/s of KV %5.1f %% of "
+      "reads  "
+      "NMSE %.1e%s\n",
+      c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops, gbs,
+      gbs * 1e11 / roof, error, right ? "" : "   WRONG");
   std::fflush(stdout);
+  if (json != nullptr) {
+    std::fprintf(json,
+                 "{\"what\": \"%s\", \"tokens\": %d, \"kv\": %d, \"heads\": %d, \"kv_heads\": %d, "
+                 "\"dim\": %d, \"variant\": \"%s\", \"us\": %.3f, \"tflops\": %.2f, \"kv_gbs\": %.1f, "
+                 "\"read_roof_gbs\": %.1f, \"nmse\": %.3e, \"right\": %s}\n",
+                 c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops,
+                 gbs, roof * 1e-9, error, right ? "true" : "false");
+    std::fflush(json);
+  }
   return right;
 }
 
-int run(const std::string& word) {
+int run(const std::string& word, std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_attention: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
-  const cuda::DeviceProperties device = cuda::device_properties(0);
-  const cuda::Stream stream;
+  Machine machine;
+  machine.json = json;
+  std::printf("read roof %.0f GB/s\n", machine.read_bytes_per_second * 1e-9);
   uint64_t seed = std::random_device{}();
   int bad = 0;
   for (const Case& c : cases())
-    if (std::string(c.what).find(word) != std::string::npos)
-      bad += run_case(c, device, stream, seed += 101) ? 0 : 1;
+    if (std::string(c.what).find(word) != std::string::npos) bad += run_case(c, machine, seed += 101) ? 0 : 1;
   return bad == 0 ? 0 : 1;
 }
 
@@ -256,8 +278,26 @@ int run(const std::string& word) {
 }  // namespace llamita::bench
 
 int main(int argc, char** argv) {
+  std::string word, json_path;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) != "--json") {
+      word = argv[i];
+    } else if (++i < argc) {
+      json_path = argv[i];
+    } else {
+      std::fprintf(stderr, "bench_attention [WORD] [--json FILE]\n");
+      return 2;
+    }
+  }
+  const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
+  const std::unique_ptr<std::FILE, decltype(close)> json(
+      json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w"), close);
+  if (!json_path.empty() && json == nullptr) {
+    std::fprintf(stderr, "bench_attention: cannot write %s\n", json_path.c_str());
+    return 1;
+  }
   try {
-    return llamita::bench::run(argc > 1 ? argv[1] : "");
+    return llamita::bench::run(word, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_attention: %s\n", error.what());
     return 1;

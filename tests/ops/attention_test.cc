@@ -169,7 +169,9 @@ TEST(Attention, EveryVariantAgreesWithDouble) {
       if (!variant.supports(args, machine.context().caps())) continue;
       attention_op().check(args);
       variant.run(args, machine.context());
-      test::expect_nmse(scene.errors(), 1e-10, cat(variant.name, " D ", shape.D, " window ", shape.window, shape.causal ? "" : " full"));
+      test::expect_nmse(
+          scene.errors(), 1e-10,
+          cat(variant.name, " D ", shape.D, " window ", shape.window, shape.causal ? "" : " full"));
     }
   }
 }

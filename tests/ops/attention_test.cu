@@ -118,8 +118,8 @@ struct Scene {
 };
 
 std::string text_of(const Batch& b) {
-  std::string text =
-      cat("H ", b.H, "/", b.Hkv, " D ", b.D, " window ", b.window, b.causal ? "" : " full", " q ", name(b.q), ", rows/keys");
+  std::string text = cat("H ", b.H, "/", b.Hkv, " D ", b.D, " window ", b.window, b.causal ? "" : " full",
+                         " q ", name(b.q), ", rows/keys");
   for (const auto& [rows, keys] : b.sequences) text += cat(" ", rows, "/", keys);
   return text;
 }

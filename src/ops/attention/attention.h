@@ -26,9 +26,9 @@ struct AttentionArgs {
   Tensor block_table;  // (B, max_blocks) i32: page of each kPageTokens keys
   const AttentionPlan* plan = nullptr;
   float scale = 1;
-  int window = 0;  // keys a token sees including itself; 0: all
+  int window = 0;      // keys a token sees including itself; 0: all
   bool causal = true;  // false: every token sees every key of its sequence, and there is no window
-  Tensor out;      // (T, H, D) f32, on a GPU also bf16 or f16
+  Tensor out;          // (T, H, D) f32, on a GPU also bf16 or f16
 };
 
 const Op<AttentionArgs>& attention_op();

@@ -1,7 +1,7 @@
 // flash1_sm80: FlashAttention as first published (Dao et al., arXiv 2205.14135, algorithm 1) over the paged
-// cache: the outer loop takes a page of keys and values, the inner loop all tiles of rows that see it; output,
-// row maximum and row sum live in global memory and each inner step corrects them. It is here to be compared
-// with flash2_sm80, which turns the loops inside out, in the live engine.
+// cache: the outer loop takes a page of keys and values, the inner loop all tiles of rows that see it;
+// output, row maximum and row sum live in global memory and each inner step corrects them. It is here to be
+// compared with flash2_sm80, which turns the loops inside out, in the live engine.
 //
 // Block: one head of one sequence, 4 warps of 16 rows; tiles of 64 rows and 64 keys; mma.sync. A thread
 // corrects the elements of O that its fragments hold, the same ones each time, so no two threads meet. State:
@@ -29,9 +29,9 @@ struct Shared {
   uint8_t v[kPanels * kKeys * device::kSwizzleRowBytes];
 };
 
-// Merges a page's output (weights relative to `highest`, not divided) into a row of O, m and l, and writes the
-// result when the page is the row's last. `fresh`: there is nothing to merge with. All lanes of the warp come
-// here; those of rows past the end store nothing.
+// Merges a page's output (weights relative to `highest`, not divided) into a row of O, m and l, and writes
+// the result when the page is the row's last. `fresh`: there is nothing to merge with. All lanes of the warp
+// come here; those of rows past the end store nothing.
 template <int kDim>
 __device__ __forceinline__ void merge(const AttentionParams& p, float* row_state, int64_t out_at,
                                       const float (&o)[kDim / 8][4], int half, float highest, float total,
@@ -107,8 +107,8 @@ __global__ void __launch_bounds__(kThreads) flash1(const __grid_constant__ Atten
         const bool valid = row < rows;
         const int64_t token = first_token + (valid ? row : 0);
         merge<kDim>(p, states + (token * p.heads + head) * (kDim + 2),
-                    token * p.out_stride + int64_t{head} * kDim, o[0], half, highest[half], total[half], valid,
-                    page == first_page(row0) || !valid, page == last_page(tile_end - 1), lane);
+                    token * p.out_stride + int64_t{head} * kDim, o[0], half, highest[half], total[half],
+                    valid, page == first_page(row0) || !valid, page == last_page(tile_end - 1), lane);
       }
     }
   }

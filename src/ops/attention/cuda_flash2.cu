@@ -79,45 +79,6 @@ __device__ __forceinline__ Work find_work(const AttentionParams& p, int index) {
   return w;
 }
 
-// Of the rows that a thread holds; the sum is the thread's own part until the end.
-template <int kBlocks>
-struct RowState {
-  float highest[kBlocks][2];
-  float total[kBlocks][2];
-};
-
-// Scores to weights; corrects what was summed before.
-template <int kDim>
-__device__ __forceinline__ void online_softmax(float (&s)[Tile<kDim>::kBlocks][kKeys / 8][4],
-                                               float (&o)[Tile<kDim>::kBlocks][kDim / 8][4],
-                                               RowState<Tile<kDim>::kBlocks>& state, float scale_log2) {
-#pragma unroll
-  for (int m = 0; m < Tile<kDim>::kBlocks; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float highest = -INFINITY;
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-        highest = fmaxf(highest, fmaxf(s[m][j][2 * half], s[m][j][2 * half + 1]));
-      highest = fmaxf(state.highest[m][half], device::quad_max(highest) * scale_log2);
-      const float base = highest == -INFINITY ? 0 : highest;  // a row that has seen no key yet
-      const float correction = ptx::exp2_approx(state.highest[m][half] - base);
-      state.highest[m][half] = highest;
-      float total = state.total[m][half] * correction;
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 2; ++e)
-          total += s[m][j][2 * half + e] = ptx::exp2_approx(s[m][j][2 * half + e] * scale_log2 - base);
-      state.total[m][half] = total;
-#pragma unroll
-      for (int j = 0; j < kDim / 8; ++j) {
-        o[m][j][2 * half] *= correction;
-        o[m][j][2 * half + 1] *= correction;
-      }
-    }
-}
-
 template <class Element, int kDim>
 __global__ void __launch_bounds__(kThreads) flash2(const __grid_constant__ AttentionParams p) {
   constexpr int kBlocks = Tile<kDim>::kBlocks, kRows = Tile<kDim>::kRows;
@@ -148,21 +109,15 @@ __global__ void __launch_bounds__(kThreads) flash2(const __grid_constant__ Atten
   const int64_t q_first = (w.first_token + w.row0) * p.q_stride + int64_t{head} * kDim;
   const bool same_type = p.q_is_like_cache();
   if (same_type)
-    device::load_rows<kThreads, kRows, kDim>(s.q, static_cast<const Element*>(p.q) + q_first, p.q_stride, w.rows - w.row0);
+    device::load_rows<kThreads, kRows, kDim>(s.q, static_cast<const Element*>(p.q) + q_first, p.q_stride,
+                                             w.rows - w.row0);
   else
     device::convert_rows<kThreads, kRows, kDim, Element>(s.q, p, q_first, w.rows - w.row0);
   load_stage(first_tile);
   ptx::cp_async_commit();
 
   float o[kBlocks][kDim / 8][4] = {};
-  RowState<kBlocks> state;
-#pragma unroll
-  for (int m = 0; m < kBlocks; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      state.highest[m][half] = -INFINITY;
-      state.total[m][half] = 0;
-    }
+  device::RowState state[kBlocks];
   const float scale_log2 = p.scale * device::kLog2e;
   for (int tile = first_tile; tile < end_tile; ++tile) {
     if (tile + 1 < end_tile) load_stage(tile + 1);
@@ -179,7 +134,7 @@ __global__ void __launch_bounds__(kThreads) flash2(const __grid_constant__ Atten
 #pragma unroll
       for (int m = 0; m < kBlocks; ++m) device::mask_paged(scores[m], p, position + 16 * m, keys, key0, lane);
     }
-    online_softmax<kDim>(scores, o, state, scale_log2);
+    device::online_softmax_fragments(scores, o, state, scale_log2);
     device::warp_values<Element, kBlocks, kKeys, kDim>(o, scores, s.v[tile % 2], lane);
     __syncthreads();  // before the stage is loaded again
   }
@@ -190,13 +145,13 @@ __global__ void __launch_bounds__(kThreads) flash2(const __grid_constant__ Atten
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int at_row = row + 16 * m + 8 * half + lane / 4;
-      const float inverse = 1 / device::quad_sum(state.total[m][half]);
+      const float inverse = 1 / device::quad_sum(state[m].total[half]);
       if (at_row >= w.rows) continue;
       const int64_t to = (w.first_token + at_row) * p.out_stride + int64_t{head} * kDim + lane % 4 * 2;
 #pragma unroll
       for (int j = 0; j < kDim / 8; ++j)
         device::store_pair(p.out, p.out_dtype, to + 8 * j, o[m][j][2 * half] * inverse,
-                   o[m][j][2 * half + 1] * inverse);
+                           o[m][j][2 * half + 1] * inverse);
     }
 }
 

@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(kThreads) naive(const __grid_constant__ Attent
     const int64_t row = row_of(key, p.k_page_stride);
     float dot = 0;
     for (int d = 0; d < p.head_dim; ++d)
-      dot += device::load_float(p.q, p.q_dtype, q_at + d) * device::load_float(p.k_cache, p.cache_dtype, row + d);
+      dot += device::load_float(p.q, p.q_dtype, q_at + d) *
+             device::load_float(p.k_cache, p.cache_dtype, row + d);
     scores[key - first] = dot * p.scale;
     highest = fmaxf(highest, dot * p.scale);
   }
@@ -62,8 +63,10 @@ __global__ void __launch_bounds__(kThreads) naive(const __grid_constant__ Attent
   for (int d = threadIdx.x; d < p.head_dim; d += kThreads) {
     float sum = 0;
     for (int key = first; key < end; ++key)
-      sum += scores[key - first] * device::load_float(p.v_cache, p.cache_dtype, row_of(key, p.v_page_stride) + d);
-    device::store_float(p.out, p.out_dtype, token * p.out_stride + int64_t{head} * p.head_dim + d, sum / total);
+      sum += scores[key - first] *
+             device::load_float(p.v_cache, p.cache_dtype, row_of(key, p.v_page_stride) + d);
+    device::store_float(p.out, p.out_dtype, token * p.out_stride + int64_t{head} * p.head_dim + d,
+                        sum / total);
   }
 }
 
@@ -74,9 +77,8 @@ bool attention_naive_supports(const AttentionArgs& args) {
 }
 
 void attention_cuda_naive(const AttentionArgs& args, Context& context) {
-  launch(context, naive,
-         dim3(static_cast<unsigned>(args.q.dim(0)), static_cast<unsigned>(args.q.dim(1))), kThreads,
-         static_cast<size_t>(args.plan->max_kv_len) * sizeof(float), attention_params(args));
+  launch(context, naive, dim3(static_cast<unsigned>(args.q.dim(0)), static_cast<unsigned>(args.q.dim(1))),
+         kThreads, static_cast<size_t>(args.plan->max_kv_len) * sizeof(float), attention_params(args));
 }
 
 }  // namespace llamita

@@ -1,5 +1,5 @@
-// online_softmax: one pass (Milakov and Gimelshein, arXiv 1805.02867), a warp a query row and head, one key at a
-// time: any head dim up to 512, any type. The second step of the ladder; it serves what the tensor-core
+// online_softmax: one pass (Milakov and Gimelshein, arXiv 1805.02867), a warp a query row and head, one key
+// at a time: any head dim up to 512, any type. The second step of the ladder; it serves what the tensor-core
 // kernels leave, and checks them. Bound by latency: five shuffles and an exponential a key.
 #include "ops/attention/cuda_params.cuh"
 #include "ops/attention/variants.h"

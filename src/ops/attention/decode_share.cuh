@@ -1,12 +1,12 @@
-// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin and
-// end ("stream-K" for keys), so that the last wave is as full as the first.
+// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin
+// and end ("stream-K" for keys), so that the last wave is as full as the first.
 //
 // A segment is what one row tile of a sequence reads of one KV head: its pages in order. Pages are counted in
 // units of `unit` pages; segments stand in a row, sequence by sequence, row tile by row tile, head by head;
-// block i of `blocks` takes units U i / blocks .. U (i + 1) / blocks - 1. With few pages (one sequence) a unit
-// is as many pages as give each SM one block, and blocks get one unit each; with many a unit is one page. A
-// segment that several blocks share has as many parts; its last block to finish adds them in ascending order.
-// Everything follows from the lengths on the device: a captured launch serves any step.
+// block i of `blocks` takes units U i / blocks .. U (i + 1) / blocks - 1. With few pages (one sequence) a
+// unit is as many pages as give each SM one block, and blocks get one unit each; with many a unit is one
+// page. A segment that several blocks share has as many parts; its last block to finish adds them in
+// ascending order. Everything follows from the lengths on the device: a captured launch serves any step.
 #pragma once
 
 #include "ops/attention/cuda_params.cuh"
@@ -17,10 +17,10 @@ inline constexpr int kDecodeRows = 16;  // packed rows of a tile: row = token * 
 
 struct DecodeParams {
   AttentionParams attention;
-  float* partial_out;    // (2 grid, kDecodeRows, D)
-  float2* partial_state; // (2 grid, kDecodeRows): maximum in powers of two, sum
-  unsigned* tickets;     // (segments), zero; null: no segment is shared
-  int row_tiles;         // a sequence
+  float* partial_out;     // (2 grid, kDecodeRows, D)
+  float2* partial_state;  // (2 grid, kDecodeRows): maximum in powers of two, sum
+  unsigned* tickets;      // (segments), zero; null: no segment is shared
+  int row_tiles;          // a sequence
   int sm_count;
 };
 
@@ -56,8 +56,8 @@ struct DecodePiece {
   int segment;
   int kv_head;
   int page, end_page;
-  int parts;         // blocks that share the segment
-  int first_block;   // of them
+  int parts;        // blocks that share the segment
+  int first_block;  // of them
 };
 
 // Walks over a block's pieces. All lanes of a warp call everything together.
@@ -75,7 +75,9 @@ class DecodeShare {
     int pages = 0;
     for (int base = 0; base < entries_; base += 32) pages += pages_at(base);
     pages = __reduce_add_sync(0xffffffff, pages) * kv_heads;
-    unit_ = d.tickets == nullptr ? INT_MAX / 2 : pages >= 8 * d.sm_count ? 1 : max(1, (pages + d.sm_count - 1) / d.sm_count);
+    unit_ = d.tickets == nullptr      ? INT_MAX / 2
+            : pages >= 8 * d.sm_count ? 1
+                                      : max(1, (pages + d.sm_count - 1) / d.sm_count);
     units_ = 0;
     for (int base = 0; base < entries_; base += 32) units_ += units_of(pages_at(base));
     units_ = __reduce_add_sync(0xffffffff, units_) * kv_heads;

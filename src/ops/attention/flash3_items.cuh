@@ -53,8 +53,8 @@ struct Flash3Params {
   int sequences;
   int tokens;  // T
   float scale_log2;
-  int kv_fit;       // keys of one KV head whose K and V fill half of L2
-  void* out_data;   // element type of q
+  int kv_fit;      // keys of one KV head whose K and V fill half of L2
+  void* out_data;  // element type of q
   int64_t out_stride;
   float* partial;  // (splits, T, H, D), with splits > 1
   float2* states;  // (splits, T, H): highest score, sum

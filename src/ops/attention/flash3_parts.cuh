@@ -51,8 +51,8 @@ struct Flash3Storage {
 
 // `row`: of the item, the warp's first.
 template <int kKeys>
-__device__ __forceinline__ void flash3_mask(float (&s)[kKeys / 2], const Flash3Cut& cut, const Flash3Item& item,
-                                            int row, int key0, int lane) {
+__device__ __forceinline__ void flash3_mask(float (&s)[kKeys / 2], const Flash3Cut& cut,
+                                            const Flash3Item& item, int row, int key0, int lane) {
   int begin[2], end[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -64,10 +64,10 @@ __device__ __forceinline__ void flash3_mask(float (&s)[kKeys / 2], const Flash3C
   mask_scores(s, begin, end);
 }
 
-// scores = Q K^T, queued.
+// scores = Q K^T queued.
 template <class C>
-__device__ __forceinline__ void queue_scores(float (&scores)[C::kKeys / 2], Flash3Storage<C>& s, uint32_t item,
-                                             uint32_t stage, int consumer) {
+__device__ __forceinline__ void queue_scores(float (&scores)[C::kKeys / 2], Flash3Storage<C>& s,
+                                             uint32_t item, uint32_t stage, int consumer) {
 #pragma unroll
   for (int k16 = 0; k16 < C::kDim / 16; ++k16) {
     const int panel = k16 / 4;
@@ -78,16 +78,21 @@ __device__ __forceinline__ void queue_scores(float (&scores)[C::kKeys / 2], Flas
   }
 }
 
-// out (+)= weights V, queued.
+// out (+)= weights V, queued; without `whole` of the first half of the keys.
 template <class C>
 __device__ __forceinline__ void queue_values(float (&out)[C::kDim / 2],
                                              const uint32_t (&weights)[C::kKeys / 16][4], Flash3Storage<C>& s,
-                                             uint32_t stage, bool accumulate) {
+                                             uint32_t stage, bool accumulate, bool whole) {
   const uint64_t v = wgmma_descriptor_transposed<C::kKeys>(s.v[stage]);
 #pragma unroll
-  for (int k16 = 0; k16 < C::kKeys / 16; ++k16)
+  for (int k16 = 0; k16 < C::kKeys / 32; ++k16)
     ptx::Wgmma<typename C::Element, C::kDim>::template rs<1>(
         out, weights[k16], v + k16 * kDescriptorK16Transposed, accumulate || k16 > 0);
+  if (!whole) return;
+#pragma unroll
+  for (int k16 = C::kKeys / 32; k16 < C::kKeys / 16; ++k16)
+    ptx::Wgmma<typename C::Element, C::kDim>::template rs<1>(out, weights[k16],
+                                                             v + k16 * kDescriptorK16Transposed, true);
 }
 
 // Zeroes the tile's rows from `first` on. Every consumer does it for itself before it multiplies: the others
@@ -98,7 +103,8 @@ __device__ __forceinline__ void clear_rows(Flash3Storage<C>& s, uint32_t stage, 
   for (int i = thread; i < (C::kKeys - first) * 8; i += 128)
 #pragma unroll
     for (int panel = 0; panel < C::kPanels; ++panel)
-      *reinterpret_cast<uint4*>(s.v[stage][panel] + first * kSwizzleRowBytes + i * 16) = make_uint4(0, 0, 0, 0);
+      *reinterpret_cast<uint4*>(s.v[stage][panel] + first * kSwizzleRowBytes + i * 16) =
+          make_uint4(0, 0, 0, 0);
   ptx::fence_proxy_async_smem();
   ptx::named_barrier_sync(kFlash3Store + consumer, 128);
 }
@@ -114,16 +120,15 @@ __device__ __forceinline__ void store_ragged_panel(const Flash3Params& p, const 
     auto* to = static_cast<typename C::Element*>(p.out_data) +
                (token0 + (row >> p.cut.pack_log2)) * p.out_stride +
                (head + (row & ((1 << p.cut.pack_log2) - 1))) * C::kDim + column;
-    *reinterpret_cast<uint4*>(to) =
-        *reinterpret_cast<const uint4*>(tile + swizzled_piece(row, i % kPieces));
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(tile + swizzled_piece(row, i % kPieces));
   }
 }
 
 // 64 rows of O: divided by the sums, to shared memory, from there by the copy engine.
 template <class C>
-__device__ __forceinline__ void store_rows(const Flash3Params& p, Flash3Storage<C>& s, float (&out)[C::kDim / 2],
-                                           const RowState& state, const Flash3Item& item, int consumer,
-                                           int thread) {
+__device__ __forceinline__ void store_rows(const Flash3Params& p, Flash3Storage<C>& s,
+                                           float (&out)[C::kDim / 2], const RowState& state,
+                                           const Flash3Item& item, int consumer, int thread) {
   const int pack_log2 = p.cut.pack_log2;
   const float inverse[2] = {1 / quad_sum(state.total[0]), 1 / quad_sum(state.total[1])};
 #pragma unroll
@@ -147,8 +152,7 @@ __device__ __forceinline__ void store_rows(const Flash3Params& p, Flash3Storage<
     } else if (thread == 0) {
 #pragma unroll
       for (int i = 0; i < C::kOutPanels; ++i)
-        ptx::tma_store_3d(&p.out, s.out[consumer][i],
-                          make_int3(item.token0 + token, head, (first + i) * 64));
+        ptx::tma_store_3d(&p.out, s.out[consumer][i], make_int3(item.token0 + token, head, (first + i) * 64));
       ptx::tma_store_commit();
     }
   }
@@ -157,7 +161,8 @@ __device__ __forceinline__ void store_rows(const Flash3Params& p, Flash3Storage<
 // 64 rows of sums that are only a part's, for combine.
 template <class C>
 __device__ __forceinline__ void store_partial(const Flash3Params& p, const float (&out)[C::kDim / 2],
-                                              const RowState& state, const Flash3Item& item, int row, int lane) {
+                                              const RowState& state, const Flash3Item& item, int row,
+                                              int lane) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = quad_sum(state.total[half]);

@@ -1,10 +1,10 @@
 // flash3_sm90: FlashAttention-3's form (Shah et al., arXiv 2407.08608) over the paged cache, for prefill and
-// chunks: any mix of sequence lengths, causal over a cached prefix or full, sliding window, grouped query heads,
-// split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells the idea on dense
-// tensors; flash3_items.cuh has the work items, flash3_parts.cuh what is done with a tile.
+// chunks: any mix of sequence lengths, causal over a cached prefix or full, sliding window, grouped query
+// heads, split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells the idea on
+// dense tensors; flash3_items.cuh has the work items, flash3_parts.cuh what is done with a tile.
 //
-// A producer warpgroup loads, consumers of 64 rows multiply. Two overlaps: inside a consumer the scores of the
-// next tile are queued before the values of this one, so that its softmax runs under those multiplies;
+// A producer warpgroup loads, consumers of 64 rows multiply. Two overlaps: inside a consumer the scores of
+// the next tile are queued before the values of this one, so that its softmax runs under those multiplies;
 // between consumers, turns (device/turns.cuh). The next tile may be the first of the next item: the pipeline
 // never drains between items, and the rows of a finished item are stored under the other consumer's
 // multiplies. Only the producer looks for items; it publishes them in shared memory with Q.
@@ -94,15 +94,6 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
   if (atomicInc(&p.tickets[1], gridDim.x - 1) == gridDim.x - 1) p.tickets[0] = 0;
 }
 
-template <class Element, int kKeys>
-__device__ __forceinline__ void pack(uint32_t (&weights)[kKeys / 16][4], const float (&s)[kKeys / 2]) {
-#pragma unroll
-  for (int k16 = 0; k16 < kKeys / 16; ++k16)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      weights[k16][i] = device::pack_pair<Element>(s[8 * k16 + 2 * i], s[8 * k16 + 2 * i + 1]);
-}
-
 template <class C>
 __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C>& s, int consumer) {
   constexpr int kKeys = C::kKeys;
@@ -120,6 +111,12 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     if ((j + 1) * kKeys > seen || (window > 0 && j * kKeys < last + 1 - window))
       device::flash3_mask<kKeys>(scores, p.cut, item, row, j * kKeys, lane);
   };
+#ifdef FLASH3_NARROW
+  const auto narrow = [&](const Item& of, int tile) {
+    return kKeys == 128 && p.cut.causal &&
+           of.position0 + ((consumer * 64 + 63) >> pack_log2) < tile * kKeys + 64;
+  };
+#endif
   const auto store = [&](const device::RowState& finished, const Item& of) {
     if (p.cut.splits > 1)
       device::store_partial<C>(p, out, finished, of, row, lane);
@@ -142,7 +139,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     at_k.advance();
     mask_tile(item, j);
     device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
-    pack<typename C::Element, kKeys>(weights, scores);
+    device::pack_fragments<typename C::Element>(weights, scores);
     for (;;) {
       const bool begins = j == item.tiles.end - 1, ends = j == item.tiles.begin;  // the item, with this turn
       if (begins && (j + 1) * kKeys > item.kv_len) {
@@ -166,7 +163,11 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       ptx::wgmma_commit();
       s.v_ring.wait_full(at_v);
       ptx::wgmma_fence();
-      device::queue_values<C>(out, weights, s, at_v.stage(), !begins);
+#ifdef FLASH3_NARROW
+      device::queue_values<C>(out, weights, s, at_v.stage(), !begins, !begins || !narrow(item, j));
+#else
+      device::queue_values<C>(out, weights, s, at_v.stage(), !begins, true);
+#endif
       ptx::wgmma_commit();
       turns.pass_on();
       ptx::wgmma_wait<1>();
@@ -188,13 +189,13 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
 #pragma unroll
         for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
       }
-      pack<typename C::Element, kKeys>(weights, scores);
+      device::pack_fragments<typename C::Element>(weights, scores);
       item = next;
       j = next_j;
     }
     s.v_ring.wait_full(at_v);
     ptx::wgmma_fence();
-    device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1);
+    device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1, true);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(out);
@@ -243,7 +244,8 @@ __global__ void __launch_bounds__(128) combine(const __grid_constant__ Params p)
   const int q_begin = p.q_start[low], q_len = p.q_start[low + 1] - q_begin, tokens = p.cut.tokens();
   if (token >= q_begin + q_len) return;  // padding behind the last sequence
   const int first = (token - q_begin) / tokens * tokens, position0 = p.kv_len[low] - q_len + first;
-  const device::KeyTiles tiles = device::key_tiles(p.cut, position0, position0 + min(tokens, q_len - first) - 1, p.kv_len[low]);
+  const device::KeyTiles tiles =
+      device::key_tiles(p.cut, position0, position0 + min(tokens, q_len - first) - 1, p.kv_len[low]);
   const int parts = min(p.cut.splits, tiles.end - tiles.begin);
 
   const int64_t stride = int64_t{p.tokens} * p.cut.heads;
@@ -318,7 +320,8 @@ Cut cut_for(const AttentionArgs& args, const Caps& caps) {
 
 template <class C>
 void launch(const AttentionArgs& args, Context& context) {
-  static_assert(device::smem_bytes<device::Flash3Storage<C>>() <= 232448, "the shared memory of a block on sm_90");
+  static_assert(device::smem_bytes<device::Flash3Storage<C>>() <= 232448,
+                "the shared memory of a block on sm_90");
   const int64_t T = args.q.dim(0), H = args.q.dim(1);
   Params p{};
   p.cut = cut_for<C>(args, context.caps());
@@ -366,7 +369,8 @@ void launch(const AttentionArgs& args, Context& context) {
 bool attention_flash3_supports(const AttentionArgs& args, const Caps& caps) {
   const int64_t dim = args.q.dim(2);
   const DType dtype = args.q.dtype();
-  return caps.device == DeviceKind::cuda && caps.arch == 90 && (dim == 64 || dim == 96 || dim == 128 || dim == 256) &&
+  return caps.device == DeviceKind::cuda && caps.arch == 90 &&
+         (dim == 64 || dim == 96 || dim == 128 || dim == 256) &&
          (dtype == DType::bf16 || dtype == DType::f16) && args.k_cache.dtype() == dtype &&
          args.out.dtype() == dtype && args.q.stride(0) % 8 == 0 && args.out.stride(0) % 8 == 0;
 }

@@ -176,8 +176,8 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
   for (int j = 0; j < C::kDim / 16; ++j) {
     uint32_t b[4];
     const int piece = 2 * (j % 4) + (lane >> 4);
-    ptx::ldmatrix_x4_trans(b, s.v[stage] + j / 4 * C::kPanelBytes +
-                                  device::swizzled_piece(warp * kKeys + (lane & 15), piece));
+    ptx::ldmatrix_x4_trans(
+        b, s.v[stage] + j / 4 * C::kPanelBytes + device::swizzled_piece(warp * kKeys + (lane & 15), piece));
     if (end < kKeys) {
       b[0] &= low;
       b[1] &= high;
@@ -400,7 +400,8 @@ __device__ __forceinline__ void consume(const DecodeParams& d, Storage<C>& s) {
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, C::kBlocksPerSm) paged_decode(const __grid_constant__ Params params) {
+__global__ void __launch_bounds__(kThreads, C::kBlocksPerSm)
+    paged_decode(const __grid_constant__ Params params) {
   auto& s = device::shared_storage<Storage<C>>();
   if (threadIdx.x == 0) {
     ptx::tma_prefetch_map(&params.k);
@@ -446,7 +447,8 @@ void launch_decode(const AttentionArgs& args, Context& context) {
   params.decode.sm_count = context.caps().sm_count;
   if (may_share(shape)) {
     const int64_t rows = 2 * shape.blocks * kRows;
-    params.decode.partial_out = context.arena().take(DType::f32, {rows * (C::kDim + 2)}).template ptr<float>();
+    params.decode.partial_out =
+        context.arena().take(DType::f32, {rows * (C::kDim + 2)}).template ptr<float>();
     params.decode.partial_state = reinterpret_cast<float2*>(params.decode.partial_out + rows * C::kDim);
     params.decode.tickets = context.stream().counters();
   }
@@ -474,7 +476,8 @@ struct TraceAtExit {
   ~TraceAtExit() {
     long long t[16];
     cudaMemcpyFromSymbol(t, decode_trace, sizeof t);
-    printf("clocks: share %lld wait %lld q %lld walk %lld state %lld merge %lld ticket %lld parts %lld\n", t[1], t[2]-t[1], t[3]-t[2], t[4]-t[3], t[5]-t[4], t[6]-t[5], t[7]-t[6], t[8]-t[7]);
+    printf("clocks: share %lld wait %lld q %lld walk %lld state %lld merge %lld ticket %lld parts %lld\n",
+           t[1], t[2] - t[1], t[3] - t[2], t[4] - t[3], t[5] - t[4], t[6] - t[5], t[7] - t[6], t[8] - t[7]);
   }
 };
 #endif
@@ -485,9 +488,8 @@ void attention_paged_decode_sm90(const AttentionArgs& args, Context& context) {
 #endif
   if (args.kv_len.dim(0) == 0 || args.q.dim(0) == 0) return;
   const Arena::Scope scope(context.arena());
-  with_head_dim(args.k_cache.dtype(), args.q.dim(2), [&]<class Element, int kDim>() {
-    launch_decode<Config<Element, kDim>>(args, context);
-  });
+  with_head_dim(args.k_cache.dtype(), args.q.dim(2),
+                [&]<class Element, int kDim>() { launch_decode<Config<Element, kDim>>(args, context); });
 }
 
 }  // namespace llamita

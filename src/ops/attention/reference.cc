@@ -68,8 +68,8 @@ void attend_all(const AttentionArgs& args, Context& context) {
         for (int64_t head = 0; head < H; ++head) {
           attend<Element>(args, args.q.ptr<float>() + t * args.q.stride(0) + head * D,
                           paged_rows<Element>(args, args.k_cache, item.sequence, head / group),
-                          paged_rows<Element>(args, args.v_cache, item.sequence, head / group),
-                          position, end_key, args.out.ptr<float>() + t * args.out.stride(0) + head * D);
+                          paged_rows<Element>(args, args.v_cache, item.sequence, head / group), position,
+                          end_key, args.out.ptr<float>() + t * args.out.stride(0) + head * D);
         }
       }
     }

@@ -1,6 +1,7 @@
-// A warp's two products of attention by mma.sync, from tiles in shared memory: FlashAttention-1 and -2, in the
-// engine and in the lessons. A tile of rows x D is ceil(D / 64) panels of rows of 128 bytes in the 128-byte
-// swizzle. Scores and sums are fragments of 16 rows x 8 columns: s[m][j] of rows 16 m.. and columns 8 j...
+// A warp's two products of attention by mma.sync, from tiles in shared memory: FlashAttention-1 and -2, in
+// the engine and in the lessons. A tile of rows x D is ceil(D / 64) panels of rows of 128 bytes in the
+// 128-byte swizzle. Scores and sums are fragments of 16 rows x 8 columns: s[m][j] of rows 16 m.. and columns
+// 8 j...
 #pragma once
 
 #include "hw/cuda/device/mma.cuh"
@@ -69,10 +70,27 @@ __device__ __forceinline__ void warp_values(float (&o)[kBlocks][kDim / 8][4],
   }
 }
 
+// FlashAttention-2's step between the two: scores become weights, and what was summed before is corrected.
+template <int kBlocks, int kTiles, int kOut>
+__device__ __forceinline__ void online_softmax_fragments(float (&s)[kBlocks][kTiles][4],
+                                                         float (&o)[kBlocks][kOut][4],
+                                                         RowState (&state)[kBlocks], float scale_log2) {
+#pragma unroll
+  for (int m = 0; m < kBlocks; ++m) {
+    float correction[2];
+    online_softmax<0>(reinterpret_cast<float(&)[4 * kTiles]>(s[m]), state[m], correction, scale_log2);
+#pragma unroll
+    for (int j = 0; j < kOut; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) o[m][j][e] *= correction[e / 2];
+  }
+}
+
 // The maximum of a thread's row (half 0 or 1) of a tile of scores, over the row's four lanes, in powers of
 // two; the scores become 2^(s - maximum) and `total` gets their sum. A row with no key to see: -inf, 0.
 template <int kTiles>
-__device__ __forceinline__ float tile_softmax(float (&s)[kTiles][4], int half, float scale_log2, float& total) {
+__device__ __forceinline__ float tile_softmax(float (&s)[kTiles][4], int half, float scale_log2,
+                                              float& total) {
   float highest = -INFINITY, sum = 0;
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) highest = fmaxf(highest, fmaxf(s[j][2 * half], s[j][2 * half + 1]));

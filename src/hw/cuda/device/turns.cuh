@@ -1,6 +1,6 @@
 // Turns of the consumer warpgroups of a block: one queues its multiplies while the others are in their
-// softmax (FlashAttention-3's ping-pong). Group c waits at named barrier kFirst + c, which the group before it
-// completes by arriving after each queueing of its own. All groups must take the same number of turns. The
+// softmax (FlashAttention-3's ping-pong). Group c waits at named barrier kFirst + c, which the group before
+// it completes by arriving after each queueing of its own. All groups must take the same number of turns. The
 // last group arrives once before all and the first one waits once after all, so that no barrier is left half
 // full.
 #pragma once

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <random>
 
+#include "base/cat.h"
 #include "bench/kernels/paged_check.h"
 #include "hw/cuda/device_properties.h"
 #include "hw/cuda/measure.h"
@@ -121,9 +122,15 @@ class Problem {
               context);
   }
 
-  // NMSE of about 256 rows: the first and last of every sequence and some between.
-  double error() const {
-    const Storage sums = cuda::allocate_storage(2 * sizeof(double), 0);
+  struct Error {
+    double nmse = 0;
+    std::string worst;  // row
+  };
+  // Of about 256 rows: the first and last of every sequence and some between.
+  Error error() const {
+    constexpr size_t kMostRows = 4096;
+    const Storage sums = cuda::allocate_storage(2 * kMostRows * sizeof(double), 0);
+    std::vector<std::string> rows;
     cuda::fill_async(sums.data(), 0, sums.bytes(), stream_);
     const auto longest = static_cast<size_t>(plan_.max_kv_len);
     const Storage weights = cuda::allocate_storage(longest * sizeof(double), 0);
@@ -131,7 +138,7 @@ class Problem {
     for (size_t b = 0; b < case_.q_len.size(); ++b) {
       const int step = std::max(1, case_.q_len[b] * static_cast<int>(case_.q_len.size()) / 128);
       for (int i = 0, n = 0; i < case_.q_len[b]; ++n) {
-        const int head = n * 7 % case_.heads;
+        const int head = static_cast<int>((size_t(n) * 7 + b) % size_t(case_.heads));
         const auto [begin, end] = keys_of(b, i);
         const int64_t row = (int64_t{q_start_[b] + i} * case_.heads + head) * case_.dim;
         judge_row({.q = at(q_) + row,
@@ -146,15 +153,28 @@ class Problem {
                    .end = end,
                    .scale = 1 / std::sqrt(static_cast<float>(case_.dim)),
                    .weights = static_cast<double*>(weights.data())},
-                  static_cast<double*>(sums.data()), stream_.get());
+                  static_cast<double*>(sums.data()) + 2 * rows.size(), stream_.get());
+        rows.push_back(cat("sequence ", b, ", token ", i, ", head ", head));
+        if (rows.size() == kMostRows) break;
         if (i == case_.q_len[b] - 1) break;
         i = std::min(i + step, case_.q_len[b] - 1);
       }
     }
-    double host[2] = {};
-    cuda::copy_async(host, sums.data(), sizeof host, stream_);
+    std::vector<double> host(2 * rows.size());
+    cuda::copy_async(host.data(), sums.data(), host.size() * sizeof(double), stream_);
     stream_.synchronize();
-    return host[0] / host[1];
+    double difference = 0, size = 0, worst = -1;
+    Error error;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      difference += host[2 * i];
+      size += host[2 * i + 1];
+      if (const double one = host[2 * i] / host[2 * i + 1]; one > worst) {
+        worst = one;
+        error.worst = cat(rows[i], ": ", one);
+      }
+    }
+    error.nmse = difference / size;
+    return error;
   }
 
  private:
@@ -236,7 +256,8 @@ bool run_case(const Case& c, const Machine& machine, uint64_t seed) {
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (seconds > 0.15) us.push_back(x);
   }
-  const double error = first.error(), time = median(us);
+  const Problem::Error checked = first.error();
+  const double error = checked.nmse, time = median(us);
   const bool right = error < 1.2e-5;
   const int longest = *std::max_element(c.kv_len.begin(), c.kv_len.end());
   const double tflops = first.flop() / time * 1e-6, gbs = first.kv_bytes() / time * 1e-3;
@@ -245,7 +266,7 @@ bool run_case(const Case& c, const Machine& machine, uint64_t seed) {
       "reads  "
       "NMSE %.1e%s\n",
       c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops, gbs,
-      gbs * 1e11 / roof, error, right ? "" : "   WRONG");
+      gbs * 1e11 / roof, error, right ? "" : cat("   WRONG, worst ", checked.worst).c_str());
   std::fflush(stdout);
   if (json != nullptr) {
     std::fprintf(json,

@@ -1,12 +1,12 @@
-// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin
-// and end ("stream-K" for keys), so that the last wave is as full as the first.
+// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin and
+// end ("stream-K" for keys), so that the last wave is as full as the first.
 //
-// A segment is what one row tile of a sequence reads of one KV head: its pages in order. Pages are counted in
-// units of `unit` pages; segments stand in a row, sequence by sequence, row tile by row tile, head by head;
-// block i of `blocks` takes units U i / blocks .. U (i + 1) / blocks - 1. With few pages (one sequence) a
-// unit is as many pages as give each SM one block, and blocks get one unit each; with many a unit is one
-// page. A segment that several blocks share has as many parts; its last block to finish adds them in
-// ascending order. Everything follows from the lengths on the device: a captured launch serves any step.
+// A segment is what one row tile of a sequence reads of one KV head: its pages in order, counted in units of
+// `unit` pages. Segments stand in a row, sequence by sequence, row tile by row tile, head by head, and blocks
+// take equal runs of units. With few pages (one sequence) a unit is as many pages as give each SM one block,
+// and blocks get one unit each; with many a unit is one page. A segment that several blocks share has as many
+// parts; its last block to finish adds them in ascending order. Everything follows from the lengths on the
+// device: a captured launch serves any step.
 #pragma once
 
 #include "ops/attention/cuda_params.cuh"
@@ -34,7 +34,8 @@ struct DecodeEntry {
   int end;  // keys
 };
 
-__device__ __forceinline__ DecodeEntry decode_entry(const DecodeParams& d, int entry) {
+// Not inlined: it is called in many places, and a kernel of some microseconds pays for every line of code.
+__device__ __noinline__ DecodeEntry decode_entry(const DecodeParams& d, int entry) {
   const AttentionParams& p = d.attention;
   DecodeEntry e;
   e.sequence = d.row_tiles == 1 ? entry : entry / d.row_tiles;
@@ -83,8 +84,10 @@ class DecodeShare {
     units_ = __reduce_add_sync(0xffffffff, units_) * kv_heads;
     blocks_ = min(static_cast<int>(gridDim.x), units_);
     if (static_cast<int>(blockIdx.x) >= blocks_) return;
-    at_ = border(blockIdx.x);
-    end_ = border(blockIdx.x + 1);
+    each_ = units_ / blocks_;
+    longer_ = units_ - each_ * blocks_;
+    at_ = border(static_cast<int>(blockIdx.x));
+    end_ = border(static_cast<int>(blockIdx.x) + 1);
     find(pages_at);
   }
 
@@ -116,13 +119,11 @@ class DecodeShare {
   __device__ __forceinline__ int units_of(int pages) const {
     return unit_ == 1 ? pages : (pages + unit_ - 1) / unit_;
   }
-  __device__ __forceinline__ int border(unsigned block) const {
-    return static_cast<int>(uint64_t{block} * static_cast<unsigned>(units_) / static_cast<unsigned>(blocks_));
-  }
+  // The first `longer_` blocks have a unit more than the others' `each_`.
+  __device__ __forceinline__ int border(int block) const { return each_ * block + min(block, longer_); }
   __device__ __forceinline__ int block_of(int unit) const {
-    if (blocks_ == units_) return unit;
-    return static_cast<int>((uint64_t{static_cast<unsigned>(unit) + 1} * static_cast<unsigned>(blocks_) - 1) /
-                            static_cast<unsigned>(units_));
+    const int shorter = longer_ * (each_ + 1);  // the first unit of the blocks without one more
+    return unit < shorter ? unit / (each_ + 1) : longer_ + (unit - shorter) / each_;
   }
   // The segment that unit at_ belongs to.
   template <class PagesAt>
@@ -156,6 +157,7 @@ class DecodeShare {
 
   const DecodeParams& d_;
   int entries_, unit_, units_, blocks_;
+  int each_ = 0, longer_ = 0;
   int at_ = 0, end_ = 0;  // units of the block
   int index_ = 0, head_ = 0;
   int segment_begin_ = 0, segment_end_ = 0;  // units

@@ -178,16 +178,24 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       if (ends) state = device::RowState{};
       mask_tile(next, next_j);
       device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
-      ptx::wgmma_pin(scores);  // or the compiler moves the exponentials behind the wait, where they are used
-      ptx::wgmma_wait<0>();
-      ptx::wgmma_pin(out);
-      if (lane == 0) s.v_ring.release(at_v.stage());
-      at_v.advance();
+      // The wait stands in branches of its own: the compiler moves it up to the beginning of its block, and
+      // before the softmax it would undo the overlap.
+      ptx::wgmma_pin(scores);
+      const auto values_done = [&] {
+        ptx::wgmma_wait<0>();
+        ptx::wgmma_pin(out);
+        if (lane == 0) s.v_ring.release(at_v.stage());
+        at_v.advance();
+      };
       if (ends) {
+        values_done();
         store(before, item);
       } else if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
+        values_done();
 #pragma unroll
         for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
+      } else {
+        values_done();
       }
       device::pack_fragments<typename C::Element>(weights, scores);
       item = next;

@@ -380,6 +380,9 @@ __device__ __forceinline__ void consume(const DecodeParams& d, Storage<C>& s) {
     merge_warps(s, d, piece);
     TRACE(6);
     if (piece.parts > 1) {
+#ifdef DECODE_FENCE
+      __threadfence();
+#endif
       ptx::named_barrier_sync(kGroup, 32 * kWarps);
       if (threadIdx.x == 0) {
         // Releases the parts of all warps, which the barrier put before it, and acquires the others'.

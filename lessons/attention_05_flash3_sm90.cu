@@ -241,13 +241,22 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
       at_k.advance();
       mask_tile(scores, j);
       device::online_softmax<0>(scores, state, correction, p.scale_log2);
-      ptx::wgmma_pin(scores);  // the exponentials stay before the wait
-      ptx::wgmma_wait<0>();
-      ptx::wgmma_pin(out);
-      if (lane == 0) s.v_ring.release(at_v.stage());
-      at_v.advance();
+      ptx::wgmma_pin(scores);
+      // The compiler moves a wait up to the beginning of its basic block, which before the softmax undoes the
+      // overlap: so it stands in branches, which the correction needs anyway.
+      const auto values_done = [&] {
+        ptx::wgmma_wait<0>();
+        ptx::wgmma_pin(out);
+        if (lane == 0) s.v_ring.release(at_v.stage());
+        at_v.advance();
+      };
+      if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
+        values_done();
 #pragma unroll
-      for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
+        for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
+      } else {
+        values_done();
+      }
       device::pack_fragments<__nv_bfloat16>(weights, scores);
     }
     if (lane == 0) s.q_ring.release(0);  // the tile's number has been read, its last scores are made

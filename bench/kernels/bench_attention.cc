@@ -29,6 +29,7 @@ struct Case {
   const char* what;
   std::vector<int> q_len, kv_len;
   int heads, kv_heads, dim, window;
+  bool causal = true;
 };
 
 std::vector<Case> cases() {
@@ -38,6 +39,8 @@ std::vector<Case> cases() {
       const std::vector<int> lengths(size_t(16384 / tokens), tokens);
       list.push_back({"prefill", lengths, lengths, 16, 16, dim, 0});
     }
+  for (const int dim : {64, 128}) list.push_back({"full", {8192, 8192}, {8192, 8192}, 16, 16, dim, 0, false});
+  for (const int dim : {96, 256}) list.push_back({"head dim", {8192, 8192}, {8192, 8192}, 16, 16, dim, 0});
   list.push_back({"prefill GQA 24/8", {4096}, {4096}, 24, 8, 128, 0});
   list.push_back({"prefill GQA 32/8", {2048, 2048, 2048, 2048}, {2048, 2048, 2048, 2048}, 32, 8, 64, 0});
   list.push_back({"ragged", {1, 77, 1500, 513, 2000, 64}, {900, 77, 4100, 513, 2000, 4096}, 32, 8, 128, 0});
@@ -118,6 +121,7 @@ class Problem {
                .plan = &plan_,
                .scale = 1 / std::sqrt(static_cast<float>(case_.dim)),
                .window = case_.window,
+               .causal = case_.causal,
                .out = Tensor(out_.data(), DType::bf16, {tokens(), case_.heads, case_.dim}, device)},
               context);
   }
@@ -179,7 +183,7 @@ class Problem {
 
  private:
   std::pair<int, int> keys_of(size_t b, int i) const {
-    const int end = case_.kv_len[b] - case_.q_len[b] + i + 1;
+    const int end = case_.causal ? case_.kv_len[b] - case_.q_len[b] + i + 1 : case_.kv_len[b];
     return {case_.window > 0 ? std::max(0, end - case_.window) : 0, end};
   }
   Storage filled(size_t elements, uint64_t seed) const {

@@ -145,21 +145,30 @@ __device__ __forceinline__ void stage_q(Storage<C>& s, const AttentionParams& p,
   }
 }
 
+// Scores of the warp's 16 keys. Fragments of kAhead steps along D are loaded before the first multiply, and
+// even and odd steps have sums of their own: what counts is the latency of the chain.
 template <class C>
 __device__ __forceinline__ void scores_of(float (&scores)[8], const Storage<C>& s, uint32_t stage, int warp,
                                           int lane) {
+  constexpr int kSteps = C::kDim / 16, kAhead = kSteps < 8 ? kSteps : 8;
+  float sum[2][2][4] = {};
 #pragma unroll
-  for (float& x : scores) x = 0;
-  float(&low)[4] = *reinterpret_cast<float(*)[4]>(&scores[0]);
-  float(&high)[4] = *reinterpret_cast<float(*)[4]>(&scores[4]);
+  for (int base = 0; base < kSteps; base += kAhead) {
+    uint32_t a[kAhead][4], b[kAhead][4];
 #pragma unroll
-  for (int k16 = 0; k16 < C::kDim / 16; ++k16) {
-    uint32_t a[4], b[4];
-    device::load_a_fragment(a, s.q[k16 / 4], 0, k16 % 4, lane);
-    device::load_b_fragments(b, s.k[stage] + k16 / 4 * C::kPanelBytes, warp * kKeys, k16 % 4, lane);
-    ptx::mma_m16n8k16<typename C::Element>(low, a, b[0], b[1]);
-    ptx::mma_m16n8k16<typename C::Element>(high, a, b[2], b[3]);
+    for (int i = 0; i < kAhead; ++i) {
+      const int k16 = base + i;
+      device::load_a_fragment(a[i], s.q[k16 / 4], 0, k16 % 4, lane);
+      device::load_b_fragments(b[i], s.k[stage] + k16 / 4 * C::kPanelBytes, warp * kKeys, k16 % 4, lane);
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      ptx::mma_m16n8k16<typename C::Element>(sum[i % 2][0], a[i], b[i][0], b[i][1]);
+      ptx::mma_m16n8k16<typename C::Element>(sum[i % 2][1], a[i], b[i][2], b[i][3]);
+    }
   }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) scores[i] = sum[0][i / 4][i % 4] + sum[1][i / 4][i % 4];
 }
 
 // out += weights V. `end`: keys of the warp's 16 that exist; behind them the page may hold anything, even
@@ -172,20 +181,27 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
     return (first < end ? 0xFFFFu : 0u) | (first + 1 < end ? 0xFFFF0000u : 0u);
   };
   const uint32_t low = keep(key), high = keep(key + 8);
+  constexpr int kSteps = C::kDim / 16, kAhead = kSteps < 8 ? kSteps : 8;
 #pragma unroll
-  for (int j = 0; j < C::kDim / 16; ++j) {
-    uint32_t b[4];
-    const int piece = 2 * (j % 4) + (lane >> 4);
-    ptx::ldmatrix_x4_trans(
-        b, s.v[stage] + j / 4 * C::kPanelBytes + device::swizzled_piece(warp * kKeys + (lane & 15), piece));
-    if (end < kKeys) {
-      b[0] &= low;
-      b[1] &= high;
-      b[2] &= low;
-      b[3] &= high;
+  for (int base = 0; base < kSteps; base += kAhead) {
+    uint32_t b[kAhead][4];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int j = base + i, piece = 2 * (j % 4) + (lane >> 4);
+      ptx::ldmatrix_x4_trans(b[i], s.v[stage] + j / 4 * C::kPanelBytes +
+                                       device::swizzled_piece(warp * kKeys + (lane & 15), piece));
     }
-    ptx::mma_m16n8k16<typename C::Element>(out[2 * j], weights, b[0], b[1]);
-    ptx::mma_m16n8k16<typename C::Element>(out[2 * j + 1], weights, b[2], b[3]);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (end < kKeys) {
+        b[i][0] &= low;
+        b[i][1] &= high;
+        b[i][2] &= low;
+        b[i][3] &= high;
+      }
+      ptx::mma_m16n8k16<typename C::Element>(out[2 * (base + i)], weights, b[i][0], b[i][1]);
+      ptx::mma_m16n8k16<typename C::Element>(out[2 * (base + i) + 1], weights, b[i][2], b[i][3]);
+    }
   }
 }
 
@@ -306,46 +322,60 @@ __device__ __forceinline__ void merge_warps(const Storage<C>& s, const DecodePar
   }
 }
 
-// By the last block of a segment: all parts in ascending order. The loads of kAhead parts are under way at
-// once, which is most of them where time is short.
+// By the last block of a segment: all parts in ascending order, a warp a row. The loads of kAhead parts are
+// under way at once, which is all of them where time is short.
 template <class C>
 __device__ __forceinline__ void merge_parts(const DecodeParams& d, const DecodePiece& piece) {
-  constexpr int kFours = C::kDim / 4, kAhead = 16;
-  for (int i = threadIdx.x; i < piece.entry.rows * kFours; i += 32 * kWarps) {
-    const int row = i / kFours, column = i % kFours * 4;
+  constexpr int kFours = C::kDim / 4, kOwn = (kFours + 31) / 32, kAhead = 16;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const auto slot_of = [&](int part, int row) {
+    return part_slot(piece.first_block + min(part, piece.parts - 1), piece.first_block) * kRows + row;
+  };
+  for (int row = warp; row < piece.entry.rows; row += kWarps) {
     float highest = -INFINITY, total = 0;
-    float4 sum = {0, 0, 0, 0};
+    float4 sum[kOwn] = {};
     for (int base = 0; base < piece.parts; base += kAhead) {
-      float2 state[kAhead];
-      float4 part[kAhead];
+      const float2 state = __ldcg(&d.partial_state[slot_of(base + lane % kAhead, row)]);  // of one part a lane
+      float4 part[kOwn][kAhead];
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        const int at = min(base + j, piece.parts - 1);
-        const int64_t slot = int64_t{part_slot(piece.first_block + at, piece.first_block)} * kRows + row;
-        state[j] = __ldcg(&d.partial_state[slot]);
-        part[j] = __ldcg(reinterpret_cast<const float4*>(d.partial_out + slot * C::kDim + column));
-      }
-      float now = highest;
+      for (int own = 0; own < kOwn; ++own)
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) now = fmaxf(now, state[j].x);
+        for (int j = 0; j < kAhead; ++j) {
+          const int64_t at = int64_t{slot_of(base + j, row)} * C::kDim + (lane + 32 * own) % kFours * 4;
+          part[own][j] = __ldcg(reinterpret_cast<const float4*>(d.partial_out + at));
+        }
+      float now = state.x;
+#pragma unroll
+      for (int step = kAhead / 2; step > 0; step /= 2)
+        now = fmaxf(now, __shfl_xor_sync(0xffffffff, now, step));
+      now = fmaxf(now, highest);
       const float correction = device::weight_of(highest, now);
       highest = now;
+      const float own_weight = base + lane % kAhead < piece.parts ? device::weight_of(state.x, now) : 0.0f;
+      const float own_total = own_weight * state.y;
       total *= correction;
-      sum = {sum.x * correction, sum.y * correction, sum.z * correction, sum.w * correction};
+#pragma unroll
+      for (int own = 0; own < kOwn; ++own)
+        sum[own] = {sum[own].x * correction, sum[own].y * correction, sum[own].z * correction,
+                    sum[own].w * correction};
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {
-        const float weight = base + j < piece.parts ? device::weight_of(state[j].x, highest) : 0;
-        total += weight * state[j].y;
-        add(sum, weight, part[j]);
+        total += __shfl_sync(0xffffffff, own_total, j);
+        const float weight = __shfl_sync(0xffffffff, own_weight, j);
+#pragma unroll
+        for (int own = 0; own < kOwn; ++own) add(sum[own], weight, part[own][j]);
       }
     }
-    float4 mean = {0, 0, 0, 0};
-    add(mean, 1 / total, sum);
-    store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
+    const int64_t to = row_offset(d.attention, piece, row, d.attention.out_stride);
+#pragma unroll
+    for (int own = 0; own < kOwn; ++own) {
+      float4 mean = {0, 0, 0, 0};
+      add(mean, 1 / total, sum[own]);
+      if (lane + 32 * own < kFours) store_four(d.attention, to + (lane + 32 * own) * 4, mean);
+    }
   }
 }
 
-// The warps that multiply.
 #ifdef DECODE_TRACE
 __device__ long long decode_trace[16];
 #define TRACE(i) clocks[i] = clock64()

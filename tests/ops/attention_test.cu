@@ -214,6 +214,33 @@ TEST_F(CudaAttention, ManySequencesFillTheCard) {
   check(large, DType::bf16);
 }
 
+// Launches that follow each other closely share scratch and counters; parts of a sum must have arrived before
+// they are added. Any race shows as bits that differ from a run alone.
+TEST_F(CudaAttention, EveryRunOfAChainGivesTheSameBits) {
+  Batch many{{}, 24, 8, 128}, other{{{16, 4000}, {1, 2000}}, 8, 1, 128};
+  for (int32_t i = 0; i < 48; ++i) many.sequences.push_back({1, 1500 + 37 * i % 600});
+  for (const Batch& batch : {many, other}) {
+    CudaMachine gpu(DType::bf16);
+    Scene one(batch, DType::bf16), two(batch, DType::bf16);
+    two.q->fill_normal(9);
+    const AttentionArgs first = one.args(batch), second = two.args(batch);
+    for (const Variant<AttentionArgs>& variant : attention_op().variants) {
+      if (variant.name == "naive" || !variant.supports(first, gpu.context().caps())) continue;
+      variant.run(first, gpu.context());
+      gpu.stream().synchronize();
+      const std::vector<float> alone = one.out->read();
+      const cuda::Graph graph = cuda::Graph::capture(gpu.stream(), [&] {
+        for (int i = 0; i < 16; ++i) variant.run(i % 2 == 0 ? second : first, gpu.context());
+      });
+      for (int round = 0; round < 20; ++round) {
+        graph.launch(gpu.stream());
+        gpu.stream().synchronize();
+        ASSERT_EQ(one.out->read(), alone) << variant.name << " round " << round << " " << text_of(batch);
+      }
+    }
+  }
+}
+
 // A plan of bounds serves shorter steps, so that one captured graph does.
 TEST_F(CudaAttention, ACapturedLaunchReadsItsLengthsFromTheDevice) {
   const Batch batch{{{1, 700}, {1, 3}}, 8, 2, 64};

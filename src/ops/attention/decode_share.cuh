@@ -1,5 +1,5 @@
-// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin and
-// end ("stream-K" for keys), so that the last wave is as full as the first.
+// How paged_decode_sm90 shares a step out: every block gets an equal run of pages, wherever sequences begin
+// and end ("stream-K" for keys), so that the last wave is as full as the first.
 //
 // A segment is what one row tile of a sequence reads of one KV head: its pages in order, counted in units of
 // `unit` pages. Segments stand in a row, sequence by sequence, row tile by row tile, head by head, and blocks
@@ -8,6 +8,8 @@
 // parts; its last block to finish adds them in ascending order. Everything follows from the lengths on the
 // device: a captured launch serves any step.
 #pragma once
+
+#include <climits>
 
 #include "ops/attention/cuda_params.cuh"
 
@@ -44,9 +46,11 @@ __device__ __noinline__ DecodeEntry decode_entry(const DecodeParams& d, int entr
   const int q_rows = p.q_start[e.sequence + 1] - e.first_token, keys = p.kv_len[e.sequence];
   e.rows = min(kDecodeRows, q_rows * p.group - e.first_row);
   e.first_position = keys - q_rows;
-  const int last = e.first_position + (e.first_row + e.rows - 1) / p.group;
-  e.end = p.end_key(last, keys);
-  e.first_page = p.first_key(e.first_position + e.first_row / p.group) / kPageTokens;
+  const bool alone = d.row_tiles == 1;  // then the tile is all rows of the sequence
+  const int first = alone ? 0 : e.first_row / p.group;
+  const int last = alone ? q_rows - 1 : (e.first_row + e.rows - 1) / p.group;
+  e.end = p.end_key(e.first_position + last, keys);
+  e.first_page = p.first_key(e.first_position + first) / kPageTokens;
   e.pages = e.rows > 0 ? (e.end + kPageTokens - 1) / kPageTokens - e.first_page : 0;
   return e;
 }
@@ -67,6 +71,10 @@ class DecodeShare {
   __device__ __forceinline__ explicit DecodeShare(const DecodeParams& d) : d_(d) {
     const int lane = threadIdx.x % 32;
     entries_ = d.attention.sequences * d.row_tiles;
+    if (entries_ == 1) {
+      share_one();
+      return;
+    }
     const int mine = lane < entries_ ? decode_entry(d, lane).pages : 0;
     const auto pages_at = [&](int base) {
       if (base == 0) return mine;
@@ -76,19 +84,11 @@ class DecodeShare {
     int pages = 0;
     for (int base = 0; base < entries_; base += 32) pages += pages_at(base);
     pages = __reduce_add_sync(0xffffffff, pages) * kv_heads;
-    unit_ = d.tickets == nullptr      ? INT_MAX / 2
-            : pages >= 8 * d.sm_count ? 1
-                                      : max(1, (pages + d.sm_count - 1) / d.sm_count);
+    set_unit(pages);
     units_ = 0;
     for (int base = 0; base < entries_; base += 32) units_ += units_of(pages_at(base));
     units_ = __reduce_add_sync(0xffffffff, units_) * kv_heads;
-    blocks_ = min(static_cast<int>(gridDim.x), units_);
-    if (static_cast<int>(blockIdx.x) >= blocks_) return;
-    each_ = units_ / blocks_;
-    longer_ = units_ - each_ * blocks_;
-    at_ = border(static_cast<int>(blockIdx.x));
-    end_ = border(static_cast<int>(blockIdx.x) + 1);
-    find(pages_at);
+    if (take_run()) find(pages_at);
   }
 
   // False when the block has no more.
@@ -116,12 +116,42 @@ class DecodeShare {
   }
 
  private:
+  // The one entry of a single sequence, without a search: the shortest way to the first page.
+  __device__ __forceinline__ void share_one() {
+    entry_ = decode_entry(d_, 0);
+    const int kv_heads = d_.attention.kv_heads;
+    set_unit(entry_.pages * kv_heads);
+    const int units = units_of(entry_.pages);
+    units_ = units * kv_heads;
+    if (!take_run()) return;
+    head_ = at_ / units;
+    segment_begin_ = head_ * units;
+    segment_end_ = segment_begin_ + units;
+  }
+  __device__ __forceinline__ void set_unit(int pages) {
+    unit_ = 1;
+    if (d_.tickets == nullptr)
+      unit_ = INT_MAX / 2;
+    else if (pages < 8 * d_.sm_count)
+      unit_ = max(1, (pages + d_.sm_count - 1) / d_.sm_count);
+  }
+  // The block's run of units; false when there is none.
+  __device__ __forceinline__ bool take_run() {
+    blocks_ = min(static_cast<int>(gridDim.x), units_);
+    if (static_cast<int>(blockIdx.x) >= blocks_) return false;
+    each_ = blocks_ == units_ ? 1 : units_ / blocks_;
+    longer_ = units_ - each_ * blocks_;
+    at_ = border(static_cast<int>(blockIdx.x));
+    end_ = border(static_cast<int>(blockIdx.x) + 1);
+    return true;
+  }
   __device__ __forceinline__ int units_of(int pages) const {
     return unit_ == 1 ? pages : (pages + unit_ - 1) / unit_;
   }
   // The first `longer_` blocks have a unit more than the others' `each_`.
   __device__ __forceinline__ int border(int block) const { return each_ * block + min(block, longer_); }
   __device__ __forceinline__ int block_of(int unit) const {
+    if (blocks_ == units_) return unit;
     const int shorter = longer_ * (each_ + 1);  // the first unit of the blocks without one more
     return unit < shorter ? unit / (each_ + 1) : longer_ + (unit - shorter) / each_;
   }

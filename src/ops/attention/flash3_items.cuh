@@ -4,7 +4,7 @@
 // Item: kRows rows of one unit of heads against tiles of C::kKeys keys. Where the number of query heads a KV
 // head divides the 64 rows of a consumer, a unit is the whole group and a row is (token, head of the group);
 // else a unit is one head. Items come from a ticket counter: the sequences in order, inside one its rows from
-// the last to the first (longest first), heads in sets whose keys and values fit in half of L2.
+// the last to the first (longest first), heads in equal sets whose keys and values fit in half of L2.
 // Split keys: the key tiles of an item are cut into `splits` parts at borders that follow from lengths alone.
 #pragma once
 
@@ -88,13 +88,14 @@ class Flash3Items {
     int inside = index - base_;
     item.split = inside % cut.splits;
     inside /= cut.splits;
-    const int set = set_of(kv_len_);
-    const int group = inside / (set * row_tiles_);
-    const int width = min(set, cut.units() - group * set);
-    inside -= group * set * row_tiles_;
+    // Unit `inside / row_tiles_` lies in the set of units first .. first + width - 1.
+    const int units = cut.units(), sets = sets_of(kv_len_);
+    const int set = ((inside / row_tiles_ + 1) * sets - 1) / units;
+    const int first = set * units / sets, width = (set + 1) * units / sets - first;
+    inside -= first * row_tiles_;
     const int first_token = (row_tiles_ - 1 - inside / width) * cut.tokens();
     item.sequence = sequence_;
-    item.unit = group * set + inside % width;
+    item.unit = first + inside % width;
     item.token0 = q_begin_ + first_token;
     item.valid_tokens = min(cut.tokens(), q_len_ - first_token);
     item.position0 = kv_len_ - q_len_ + first_token;
@@ -108,9 +109,10 @@ class Flash3Items {
   }
 
  private:
-  __device__ __forceinline__ int set_of(int kv_len) const {
-    const int fit = p_.kv_fit / max(kv_len, 1) * p_.cut.units_per_kv;
-    return min(max(fit, 1), p_.cut.units());
+  // Equal to one: what is left for the last set must still give every SM some items, long ones first.
+  __device__ __forceinline__ int sets_of(int kv_len) const {
+    const int fit = max(p_.kv_fit / max(kv_len, 1) * p_.cut.units_per_kv, 1), units = p_.cut.units();
+    return (units + fit - 1) / fit;
   }
 
   __device__ __forceinline__ void enter() {

@@ -78,21 +78,16 @@ __device__ __forceinline__ void queue_scores(float (&scores)[C::kKeys / 2], Flas
   }
 }
 
-// out (+)= weights V, queued; without `whole` of the first half of the keys.
+// out (+)= weights V, queued.
 template <class C>
 __device__ __forceinline__ void queue_values(float (&out)[C::kDim / 2],
                                              const uint32_t (&weights)[C::kKeys / 16][4], Flash3Storage<C>& s,
-                                             uint32_t stage, bool accumulate, bool whole) {
+                                             uint32_t stage, bool accumulate) {
   const uint64_t v = wgmma_descriptor_transposed<C::kKeys>(s.v[stage]);
 #pragma unroll
-  for (int k16 = 0; k16 < C::kKeys / 32; ++k16)
+  for (int k16 = 0; k16 < C::kKeys / 16; ++k16)
     ptx::Wgmma<typename C::Element, C::kDim>::template rs<1>(
         out, weights[k16], v + k16 * kDescriptorK16Transposed, accumulate || k16 > 0);
-  if (!whole) return;
-#pragma unroll
-  for (int k16 = C::kKeys / 32; k16 < C::kKeys / 16; ++k16)
-    ptx::Wgmma<typename C::Element, C::kDim>::template rs<1>(out, weights[k16],
-                                                             v + k16 * kDescriptorK16Transposed, true);
 }
 
 // Zeroes the tile's rows from `first` on. Every consumer does it for itself before it multiplies: the others

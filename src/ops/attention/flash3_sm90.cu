@@ -38,10 +38,7 @@ using Params = device::Flash3Params;
 constexpr int kHalfOfL2 = 24 << 20;  // bytes, H100 and H200
 constexpr int kMaxSplits = 16;
 // Powers of two that a score may outgrow its row's maximum by before sums are corrected.
-#ifndef FLASH3_SLACK
-#define FLASH3_SLACK 8
-#endif
-constexpr int kSlack = FLASH3_SLACK;
+constexpr int kSlack = 8;
 
 // One thread. The order of loads is the order in which consumers want them: K(j - 1) before V(j).
 template <class C>
@@ -111,12 +108,6 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     if ((j + 1) * kKeys > seen || (window > 0 && j * kKeys < last + 1 - window))
       device::flash3_mask<kKeys>(scores, p.cut, item, row, j * kKeys, lane);
   };
-#ifdef FLASH3_NARROW
-  const auto narrow = [&](const Item& of, int tile) {
-    return kKeys == 128 && p.cut.causal &&
-           of.position0 + ((consumer * 64 + 63) >> pack_log2) < tile * kKeys + 64;
-  };
-#endif
   const auto store = [&](const device::RowState& finished, const Item& of) {
     if (p.cut.splits > 1)
       device::store_partial<C>(p, out, finished, of, row, lane);
@@ -163,11 +154,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       ptx::wgmma_commit();
       s.v_ring.wait_full(at_v);
       ptx::wgmma_fence();
-#ifdef FLASH3_NARROW
-      device::queue_values<C>(out, weights, s, at_v.stage(), !begins, !begins || !narrow(item, j));
-#else
-      device::queue_values<C>(out, weights, s, at_v.stage(), !begins, true);
-#endif
+      device::queue_values<C>(out, weights, s, at_v.stage(), !begins);
       ptx::wgmma_commit();
       turns.pass_on();
       ptx::wgmma_wait<1>();
@@ -203,7 +190,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     }
     s.v_ring.wait_full(at_v);
     ptx::wgmma_fence();
-    device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1, true);
+    device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(out);

@@ -1,6 +1,7 @@
 // paged_decode_sm90: attention for few rows a sequence on Hopper. The rows of a sequence and the query heads
 // of a KV head are packed as the 16 rows of an mma fragment, so each key and value is read once for all of
-// them; decode_share.cuh gives every block an equal run of pages.
+// them; decode_share.cuh gives every block an equal run of pages, decode_merge.cuh sums
+// what they leave.
 //
 // Block: one warp that loads and four that multiply, 16 keys of each page a warp, with an online softmax of
 // its own; their states meet in shared memory at the end of a segment. The copy engine brings whole pages of
@@ -17,12 +18,11 @@
 // Shared memory at D = 128: K and V 2 x 16 KB each, Q 4 KB, states 34 KB. Bound by the stream of the cache.
 #include "hw/cuda/device/mma.cuh"
 #include "hw/cuda/device/pipeline.cuh"
-#include "hw/cuda/device/ptx/atomic.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/shared_storage.cuh"
 #include "hw/cuda/stream.h"
 #include "hw/cuda/tensor_map.h"
-#include "ops/attention/decode_share.cuh"
+#include "ops/attention/decode_merge.cuh"
 #include "ops/attention/variants.h"
 #include "ops/cuda.h"
 
@@ -34,46 +34,15 @@ using device::AttentionParams;
 using device::DecodeParams;
 using device::DecodePiece;
 
-constexpr int kWarps = 4;  // that multiply
-constexpr int kThreads = 32 * (kWarps + 1);
-constexpr int kRows = device::kDecodeRows;
-constexpr int kKeys = kPageTokens / kWarps;  // of a page, a warp's
-constexpr int kGroup = 1;                    // named barrier of the warps that multiply
-
-template <class ElementType, int kDimension>
-struct Config {
-  using Element = ElementType;
-  static constexpr int kDim = kDimension;
-  static constexpr int kPanels = (kDim + 63) / 64;
-  static constexpr int kStages = kDim == 64 ? 4 : 2;
-  static constexpr int kPanelBytes = kPageTokens * device::kSwizzleRowBytes;
-  static constexpr int kPageBytes = kPanels * kPanelBytes;
-  static constexpr int kBlocksPerSm = kDim == 256 ? 1 : 2;
-  static constexpr int kOutStride = kDim + 8;  // floats: fragments' pairs of four rows lie in different banks
-};
-
 struct Params {
   CUtensorMap k;  // (pages, Hkv, 64, D), box (1, 1, 64, 64)
   CUtensorMap v;  // as k
   DecodeParams decode;
 };
 
-template <class C>
-struct Storage {
-  uint8_t k[C::kStages][C::kPageBytes];
-  uint8_t v[C::kStages][C::kPageBytes];
-  uint8_t q[C::kPanels][kRows * device::kSwizzleRowBytes];
-  float out[kWarps][kRows][C::kOutStride];
-  float highest[kWarps][kRows];
-  float total[kWarps][kRows];
-  device::Ring<C::kStages> k_ring;
-  device::Ring<C::kStages> v_ring;
-  bool last;
-};
-
 // The loading warp; lane 0 talks to the copy engine.
 template <class C>
-__device__ __forceinline__ void produce(const Params& params, Storage<C>& s) {
+__device__ __forceinline__ void produce(const Params& params, device::DecodeStorage<C>& s) {
   const AttentionParams& p = params.decode.attention;
   const int lane = threadIdx.x % 32;
   device::RingCursor<C::kStages> at;
@@ -111,25 +80,18 @@ __device__ __forceinline__ void produce(const Params& params, Storage<C>& s) {
   }
 }
 
-// Packed row -> where it lies in q or out.
-__device__ __forceinline__ int64_t row_offset(const AttentionParams& p, const DecodePiece& piece, int row,
-                                              int64_t stride) {
-  const int packed = piece.entry.first_row + row, token = packed / p.group;
-  return (piece.entry.first_token + token) * stride +
-         (int64_t{piece.kv_head} * p.group + packed - token * p.group) * p.head_dim;
-}
-
 // The rows as an A tile; rows and columns that are not there become zero.
 template <class C>
-__device__ __forceinline__ void stage_q(Storage<C>& s, const AttentionParams& p, const DecodePiece& piece) {
+__device__ __forceinline__ void stage_q(device::DecodeStorage<C>& s, const AttentionParams& p,
+                                        const DecodePiece& piece) {
   using Element = typename C::Element;
   constexpr int kPieces = C::kPanels * 8;  // of 16 bytes a row
   const bool same_type = p.q_is_like_cache();
-  for (int i = threadIdx.x; i < kRows * kPieces; i += 32 * kWarps) {
+  for (int i = threadIdx.x; i < device::kDecodeRows * kPieces; i += 32 * device::kDecodeWarps) {
     const int row = i / kPieces, at = i % kPieces;
     uint4 bits = {0, 0, 0, 0};
     if (row < piece.entry.rows && at * 8 < C::kDim) {
-      const int64_t from = row_offset(p, piece, row, p.q_stride) + at * 8;
+      const int64_t from = device::row_offset(p, piece, row, p.q_stride) + at * 8;
       if (same_type) {
         bits = *reinterpret_cast<const uint4*>(static_cast<const Element*>(p.q) + from);
       } else {
@@ -148,8 +110,8 @@ __device__ __forceinline__ void stage_q(Storage<C>& s, const AttentionParams& p,
 // Scores of the warp's 16 keys. Fragments of kAhead steps along D are loaded before the first multiply, and
 // even and odd steps have sums of their own: what counts is the latency of the chain.
 template <class C>
-__device__ __forceinline__ void scores_of(float (&scores)[8], const Storage<C>& s, uint32_t stage, int warp,
-                                          int lane) {
+__device__ __forceinline__ void scores_of(float (&scores)[8], const device::DecodeStorage<C>& s,
+                                          uint32_t stage, int warp, int lane) {
   constexpr int kSteps = C::kDim / 16, kAhead = kSteps < 8 ? kSteps : 8;
   float sum[2][2][4] = {};
 #pragma unroll
@@ -159,7 +121,8 @@ __device__ __forceinline__ void scores_of(float (&scores)[8], const Storage<C>& 
     for (int i = 0; i < kAhead; ++i) {
       const int k16 = base + i;
       device::load_a_fragment(a[i], s.q[k16 / 4], 0, k16 % 4, lane);
-      device::load_b_fragments(b[i], s.k[stage] + k16 / 4 * C::kPanelBytes, warp * kKeys, k16 % 4, lane);
+      device::load_b_fragments(b[i], s.k[stage] + k16 / 4 * C::kPanelBytes, warp * device::kWarpKeys, k16 % 4,
+                               lane);
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
@@ -175,7 +138,8 @@ __device__ __forceinline__ void scores_of(float (&scores)[8], const Storage<C>& 
 // NaN, and 0 * NaN is NaN.
 template <class C>
 __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const uint32_t (&weights)[4],
-                                           const Storage<C>& s, uint32_t stage, int end, int warp, int lane) {
+                                           const device::DecodeStorage<C>& s, uint32_t stage, int end,
+                                           int warp, int lane) {
   const int key = 2 * (lane % 4);
   const auto keep = [&](int first) {
     return (first < end ? 0xFFFFu : 0u) | (first + 1 < end ? 0xFFFF0000u : 0u);
@@ -189,11 +153,11 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
     for (int i = 0; i < kAhead; ++i) {
       const int j = base + i, piece = 2 * (j % 4) + (lane >> 4);
       ptx::ldmatrix_x4_trans(b[i], s.v[stage] + j / 4 * C::kPanelBytes +
-                                       device::swizzled_piece(warp * kKeys + (lane & 15), piece));
+                                       device::swizzled_piece(warp * device::kWarpKeys + (lane & 15), piece));
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      if (end < kKeys) {
+      if (end < device::kWarpKeys) {
         b[i][0] &= low;
         b[i][1] &= high;
         b[i][2] &= low;
@@ -207,9 +171,9 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
 
 // The piece's pages, one after the other.
 template <class C>
-__device__ __forceinline__ void walk_pages(const AttentionParams& p, Storage<C>& s, const DecodePiece& piece,
-                                           device::RingCursor<C::kStages>& at, device::RowState& state,
-                                           float (&out)[C::kDim / 8][4]) {
+__device__ __forceinline__ void walk_pages(const AttentionParams& p, device::DecodeStorage<C>& s,
+                                           const DecodePiece& piece, device::RingCursor<C::kStages>& at,
+                                           device::RowState& state, float (&out)[C::kDim / 8][4]) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int first[2], end[2];  // keys that the thread's rows see
 #pragma unroll
@@ -221,7 +185,7 @@ __device__ __forceinline__ void walk_pages(const AttentionParams& p, Storage<C>&
   }
   const float scale_log2 = p.scale * device::kLog2e;
   for (int page = piece.page; page < piece.end_page; ++page, at.advance()) {
-    const int key0 = page * kPageTokens + warp * kKeys;
+    const int key0 = page * kPageTokens + warp * device::kWarpKeys;
     float scores[8], correction[2];
     s.k_ring.wait_full(at);
     scores_of<C>(scores, s, at.stage(), warp, lane);
@@ -248,202 +212,52 @@ __device__ __forceinline__ void walk_pages(const AttentionParams& p, Storage<C>&
   }
 }
 
+// The warps that multiply.
 template <class C>
-__device__ __forceinline__ void leave_state(Storage<C>& s, int rows, const device::RowState& state,
-                                            const float (&out)[C::kDim / 8][4], float scale_log2) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = lane / 4 + 8 * half;
-    const float total = device::quad_sum(state.total[half]);
-    if (row >= rows) continue;
-    if (lane % 4 == 0) {
-      s.highest[warp][row] = state.highest[half] * scale_log2;
-      s.total[warp][row] = total;
-    }
-#pragma unroll
-    for (int j = 0; j < C::kDim / 8; ++j)
-      *reinterpret_cast<float2*>(&s.out[warp][row][8 * j + lane % 4 * 2]) = {out[j][2 * half],
-                                                                             out[j][2 * half + 1]};
-  }
-}
-
-__device__ __forceinline__ void store_four(const AttentionParams& p, int64_t at, float4 x) {
-  if (p.out_dtype == DType::f32)
-    *reinterpret_cast<float4*>(static_cast<float*>(p.out) + at) = x;
-  else if (p.out_dtype == DType::bf16)
-    *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(p.out) + at) = {
-        device::pack2<__nv_bfloat16>(x.x, x.y), device::pack2<__nv_bfloat16>(x.z, x.w)};
-  else
-    *reinterpret_cast<uint2*>(static_cast<__half*>(p.out) + at) = {device::pack2<__half>(x.x, x.y),
-                                                                   device::pack2<__half>(x.z, x.w)};
-}
-
-__device__ __forceinline__ void add(float4& sum, float weight, float4 x) {
-  sum.x += weight * x.x;
-  sum.y += weight * x.y;
-  sum.z += weight * x.z;
-  sum.w += weight * x.w;
-}
-
-// Where block `block` leaves its part of a segment: the first one of a segment in its second place, since
-// another segment may have ended in the block before.
-__device__ __forceinline__ int part_slot(int block, int first_block) {
-  return 2 * block + (block == first_block ? 1 : 0);
-}
-
-// The warps' results, in ascending order, to out or to scratch.
-template <class C>
-__device__ __forceinline__ void merge_warps(const Storage<C>& s, const DecodeParams& d,
-                                            const DecodePiece& piece) {
-  constexpr int kFours = C::kDim / 4;
-  const int slot = part_slot(blockIdx.x, piece.first_block);
-  for (int i = threadIdx.x; i < piece.entry.rows * kFours; i += 32 * kWarps) {
-    const int row = i / kFours, column = i % kFours * 4;
-    float highest = -INFINITY, total = 0;
-#pragma unroll
-    for (int warp = 0; warp < kWarps; ++warp) highest = fmaxf(highest, s.highest[warp][row]);
-    float4 sum = {0, 0, 0, 0};
-#pragma unroll
-    for (int warp = 0; warp < kWarps; ++warp) {
-      const float weight = device::weight_of(s.highest[warp][row], highest);
-      total += weight * s.total[warp][row];
-      add(sum, weight, *reinterpret_cast<const float4*>(&s.out[warp][row][column]));
-    }
-    if (piece.parts == 1) {
-      float4 mean = {0, 0, 0, 0};
-      add(mean, 1 / total, sum);
-      store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
-    } else {
-      const int64_t at = int64_t{slot} * kRows + row;
-      *reinterpret_cast<float4*>(d.partial_out + at * C::kDim + column) = sum;
-      if (column == 0) d.partial_state[at] = {highest, total};
-    }
-  }
-}
-
-// By the last block of a segment: all parts in ascending order, a warp a row. The loads of kAhead parts are
-// under way at once, which is all of them where time is short.
-template <class C>
-__device__ __forceinline__ void merge_parts(const DecodeParams& d, const DecodePiece& piece) {
-  constexpr int kFours = C::kDim / 4, kOwn = (kFours + 31) / 32, kAhead = 16;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const auto slot_of = [&](int part, int row) {
-    return part_slot(piece.first_block + min(part, piece.parts - 1), piece.first_block) * kRows + row;
-  };
-  for (int row = warp; row < piece.entry.rows; row += kWarps) {
-    float highest = -INFINITY, total = 0;
-    float4 sum[kOwn] = {};
-    for (int base = 0; base < piece.parts; base += kAhead) {
-      const float2 state = __ldcg(&d.partial_state[slot_of(base + lane % kAhead, row)]);  // of one part a lane
-      float4 part[kOwn][kAhead];
-#pragma unroll
-      for (int own = 0; own < kOwn; ++own)
-#pragma unroll
-        for (int j = 0; j < kAhead; ++j) {
-          const int64_t at = int64_t{slot_of(base + j, row)} * C::kDim + (lane + 32 * own) % kFours * 4;
-          part[own][j] = __ldcg(reinterpret_cast<const float4*>(d.partial_out + at));
-        }
-      float now = state.x;
-#pragma unroll
-      for (int step = kAhead / 2; step > 0; step /= 2)
-        now = fmaxf(now, __shfl_xor_sync(0xffffffff, now, step));
-      now = fmaxf(now, highest);
-      const float correction = device::weight_of(highest, now);
-      highest = now;
-      const float own_weight = base + lane % kAhead < piece.parts ? device::weight_of(state.x, now) : 0.0f;
-      const float own_total = own_weight * state.y;
-      total *= correction;
-#pragma unroll
-      for (int own = 0; own < kOwn; ++own)
-        sum[own] = {sum[own].x * correction, sum[own].y * correction, sum[own].z * correction,
-                    sum[own].w * correction};
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        total += __shfl_sync(0xffffffff, own_total, j);
-        const float weight = __shfl_sync(0xffffffff, own_weight, j);
-#pragma unroll
-        for (int own = 0; own < kOwn; ++own) add(sum[own], weight, part[own][j]);
-      }
-    }
-    const int64_t to = row_offset(d.attention, piece, row, d.attention.out_stride);
-#pragma unroll
-    for (int own = 0; own < kOwn; ++own) {
-      float4 mean = {0, 0, 0, 0};
-      add(mean, 1 / total, sum[own]);
-      if (lane + 32 * own < kFours) store_four(d.attention, to + (lane + 32 * own) * 4, mean);
-    }
-  }
-}
-
-#ifdef DECODE_TRACE
-__device__ long long decode_trace[16];
-#define TRACE(i) clocks[i] = clock64()
-#else
-#define TRACE(i)
-#endif
-template <class C>
-__device__ __forceinline__ void consume(const DecodeParams& d, Storage<C>& s) {
-#ifdef DECODE_TRACE
-  long long clocks[16];
-#endif
-  TRACE(0);
+__device__ __forceinline__ void consume(const DecodeParams& d, device::DecodeStorage<C>& s) {
   device::DecodeShare share(d);
   device::RingCursor<C::kStages> at;
   DecodePiece piece;
   bool more = share.next(piece);
-  TRACE(1);
   device::wait_for_predecessor();
   device::start_successor();
-  TRACE(2);
   for (; more; more = share.next(piece)) {
     stage_q(s, d.attention, piece);
-    ptx::named_barrier_sync(kGroup, 32 * kWarps);
-    TRACE(3);
+    ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
     device::RowState state;
     float out[C::kDim / 8][4] = {};
     walk_pages<C>(d.attention, s, piece, at, state, out);
-    TRACE(4);
-    leave_state<C>(s, piece.entry.rows, state, out, d.attention.scale * device::kLog2e);
-    ptx::named_barrier_sync(kGroup, 32 * kWarps);
-    TRACE(5);
-    merge_warps(s, d, piece);
-    TRACE(6);
+    device::leave_state<C>(s, piece.entry.rows, state, out, d.attention.scale * device::kLog2e);
+    ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
+    device::merge_warps(s, d, piece);
     if (piece.parts > 1) {
-#ifdef DECODE_FENCE
-      __threadfence();
-#endif
-      ptx::named_barrier_sync(kGroup, 32 * kWarps);
+      __threadfence();  // each thread's share of the part, before the ticket
+      ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
       if (threadIdx.x == 0) {
-        // Releases the parts of all warps, which the barrier put before it, and acquires the others'.
         const auto last_ticket = static_cast<unsigned>(piece.parts - 1);
-        s.last = ptx::atomic_inc_acq_rel(&d.tickets[piece.segment], last_ticket) == last_ticket;
+        s.last = atomicInc(&d.tickets[piece.segment], last_ticket) == last_ticket;
+        __threadfence();
       }
-      ptx::named_barrier_sync(kGroup, 32 * kWarps);
-      TRACE(7);
-      if (s.last) merge_parts<C>(d, piece);
-      TRACE(8);
-#ifdef DECODE_TRACE
-      if (s.last && threadIdx.x == 0 && piece.kv_head == 3)
-        for (int i = 0; i < 9; ++i) decode_trace[i] = clocks[i] - clocks[0];
-#endif
+      ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
+      if (s.last) device::merge_parts<C>(d, piece);
     }
-    ptx::named_barrier_sync(kGroup, 32 * kWarps);  // the states have been read, and q by all
+    ptx::named_barrier_sync(device::kDecodeGroup,
+                            32 * device::kDecodeWarps);  // the states have been read, and q by all
   }
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, C::kBlocksPerSm)
+__global__ void __launch_bounds__(device::kDecodeThreads, C::kBlocksPerSm)
     paged_decode(const __grid_constant__ Params params) {
-  auto& s = device::shared_storage<Storage<C>>();
+  auto& s = device::shared_storage<device::DecodeStorage<C>>();
   if (threadIdx.x == 0) {
     ptx::tma_prefetch_map(&params.k);
     ptx::tma_prefetch_map(&params.v);
-    s.k_ring.init(kWarps);
-    s.v_ring.init(kWarps);
+    s.k_ring.init(device::kDecodeWarps);
+    s.v_ring.init(device::kDecodeWarps);
   }
   __syncthreads();
-  if (threadIdx.x >= 32 * kWarps)
+  if (threadIdx.x >= 32 * device::kDecodeWarps)
     produce<C>(params, s);
   else
     consume<C>(params.decode, s);
@@ -457,7 +271,7 @@ struct Shape {
 Shape shape_of(const AttentionArgs& args, const Caps& caps) {
   const int64_t B = args.kv_len.dim(0), Hkv = args.k_cache.dim(1), group = args.q.dim(1) / Hkv;
   Shape shape;
-  shape.row_tiles = std::max<int64_t>(ceil_div(args.plan->max_q_len * group, kRows), 1);
+  shape.row_tiles = std::max<int64_t>(ceil_div(args.plan->max_q_len * group, device::kDecodeRows), 1);
   shape.segments = B * shape.row_tiles * Hkv;
   const int64_t pages = shape.segments * ceil_div(args.plan->max_kv_len, kPageTokens);
   const int64_t most = (args.q.dim(2) > 128 ? 1 : 2) * caps.sm_count;
@@ -469,7 +283,7 @@ bool may_share(const Shape& shape) { return shape.segments <= cuda::Stream::kCou
 
 template <class C>
 void launch_decode(const AttentionArgs& args, Context& context) {
-  static_assert(C::kBlocksPerSm * (device::smem_bytes<Storage<C>>() + 1024) <= 233472,
+  static_assert(C::kBlocksPerSm * (device::smem_bytes<device::DecodeStorage<C>>() + 1024) <= 233472,
                 "the shared memory of an SM of sm_90");
   const Shape shape = shape_of(args, context.caps());
   Params params{};
@@ -479,14 +293,14 @@ void launch_decode(const AttentionArgs& args, Context& context) {
   params.decode.row_tiles = static_cast<int>(shape.row_tiles);
   params.decode.sm_count = context.caps().sm_count;
   if (may_share(shape)) {
-    const int64_t rows = 2 * shape.blocks * kRows;
+    const int64_t rows = 2 * shape.blocks * device::kDecodeRows;
     params.decode.partial_out =
         context.arena().take(DType::f32, {rows * (C::kDim + 2)}).template ptr<float>();
     params.decode.partial_state = reinterpret_cast<float2*>(params.decode.partial_out + rows * C::kDim);
     params.decode.tickets = context.stream().counters();
   }
-  launch(context, paged_decode<C>, dim3(static_cast<unsigned>(shape.blocks)), kThreads,
-         device::smem_bytes<Storage<C>>(), params);
+  launch(context, paged_decode<C>, dim3(static_cast<unsigned>(shape.blocks)), device::kDecodeThreads,
+         device::smem_bytes<device::DecodeStorage<C>>(), params);
 }
 
 }  // namespace
@@ -501,28 +315,15 @@ bool attention_decode_sm90_supports(const AttentionArgs& args, const Caps& caps)
 
 int64_t attention_decode_sm90_scratch(const AttentionArgs& args, const Caps& caps) {
   const Shape shape = shape_of(args, caps);
-  return may_share(shape) ? 2 * shape.blocks * kRows * (args.q.dim(2) + 2) * 4 : 0;
+  return may_share(shape) ? 2 * shape.blocks * device::kDecodeRows * (args.q.dim(2) + 2) * 4 : 0;
 }
 
-#ifdef DECODE_TRACE
-struct TraceAtExit {
-  ~TraceAtExit() {
-    long long t[16];
-    cudaMemcpyFromSymbol(t, decode_trace, sizeof t);
-    printf("clocks: share %lld wait %lld q %lld walk %lld state %lld merge %lld ticket %lld parts %lld\n",
-           t[1], t[2] - t[1], t[3] - t[2], t[4] - t[3], t[5] - t[4], t[6] - t[5], t[7] - t[6], t[8] - t[7]);
-  }
-};
-#endif
-
 void attention_paged_decode_sm90(const AttentionArgs& args, Context& context) {
-#ifdef DECODE_TRACE
-  static TraceAtExit trace_at_exit;
-#endif
   if (args.kv_len.dim(0) == 0 || args.q.dim(0) == 0) return;
   const Arena::Scope scope(context.arena());
-  with_head_dim(args.k_cache.dtype(), args.q.dim(2),
-                [&]<class Element, int kDim>() { launch_decode<Config<Element, kDim>>(args, context); });
+  with_head_dim(args.k_cache.dtype(), args.q.dim(2), [&]<class Element, int kDim>() {
+    launch_decode<device::DecodeConfig<Element, kDim>>(args, context);
+  });
 }
 
 }  // namespace llamita

@@ -121,58 +121,43 @@ __device__ __forceinline__ void merge_warps(const DecodeStorage<C>& s, const Dec
   }
 }
 
-// By the last block of a segment: all parts in ascending order, a warp a row. The loads of kAhead parts are
-// under way at once, which is all of them where time is short.
+// By the last block of a segment: all parts in ascending order. The loads of kAhead parts are under way at
+// once, which is most of them where time is short.
 template <class C>
 __device__ __forceinline__ void merge_parts(const DecodeParams& d, const DecodePiece& piece) {
-  constexpr int kFours = C::kDim / 4, kOwn = (kFours + 31) / 32, kAhead = 16;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const auto slot_of = [&](int part, int row) {
-    return part_slot(piece.first_block + min(part, piece.parts - 1), piece.first_block) * kDecodeRows + row;
-  };
-  for (int row = warp; row < piece.entry.rows; row += kDecodeWarps) {
+  constexpr int kFours = C::kDim / 4, kAhead = 16;
+  for (int i = threadIdx.x; i < piece.entry.rows * kFours; i += 32 * kDecodeWarps) {
+    const int row = i / kFours, column = i % kFours * 4;
     float highest = -INFINITY, total = 0;
-    float4 sum[kOwn] = {};
+    float4 sum = {0, 0, 0, 0};
     for (int base = 0; base < piece.parts; base += kAhead) {
-      const float2 state =
-          __ldcg(&d.partial_state[slot_of(base + lane % kAhead, row)]);  // of one part a lane
-      float4 part[kOwn][kAhead];
-#pragma unroll
-      for (int own = 0; own < kOwn; ++own)
-#pragma unroll
-        for (int j = 0; j < kAhead; ++j) {
-          const int64_t at = int64_t{slot_of(base + j, row)} * C::kDim + (lane + 32 * own) % kFours * 4;
-          part[own][j] = __ldcg(reinterpret_cast<const float4*>(d.partial_out + at));
-        }
-      float now = state.x;
-#pragma unroll
-      for (int step = kAhead / 2; step > 0; step /= 2)
-        now = fmaxf(now, __shfl_xor_sync(0xffffffff, now, step));
-      now = fmaxf(now, highest);
-      const float correction = weight_of(highest, now);
-      highest = now;
-      const float own_weight = base + lane % kAhead < piece.parts ? weight_of(state.x, now) : 0.0f;
-      const float own_total = own_weight * state.y;
-      total *= correction;
-#pragma unroll
-      for (int own = 0; own < kOwn; ++own)
-        sum[own] = {sum[own].x * correction, sum[own].y * correction, sum[own].z * correction,
-                    sum[own].w * correction};
+      float2 state[kAhead];
+      float4 part[kAhead];
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {
-        total += __shfl_sync(0xffffffff, own_total, j);
-        const float weight = __shfl_sync(0xffffffff, own_weight, j);
+        const int at = min(base + j, piece.parts - 1);
+        const int64_t slot =
+            int64_t{part_slot(piece.first_block + at, piece.first_block)} * kDecodeRows + row;
+        state[j] = __ldcg(&d.partial_state[slot]);
+        part[j] = __ldcg(reinterpret_cast<const float4*>(d.partial_out + slot * C::kDim + column));
+      }
+      float now = highest;
 #pragma unroll
-        for (int own = 0; own < kOwn; ++own) add(sum[own], weight, part[own][j]);
+      for (int j = 0; j < kAhead; ++j) now = fmaxf(now, state[j].x);
+      const float correction = weight_of(highest, now);
+      highest = now;
+      total *= correction;
+      sum = {sum.x * correction, sum.y * correction, sum.z * correction, sum.w * correction};
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const float weight = base + j < piece.parts ? weight_of(state[j].x, highest) : 0;
+        total += weight * state[j].y;
+        add(sum, weight, part[j]);
       }
     }
-    const int64_t to = row_offset(d.attention, piece, row, d.attention.out_stride);
-#pragma unroll
-    for (int own = 0; own < kOwn; ++own) {
-      float4 mean = {0, 0, 0, 0};
-      add(mean, 1 / total, sum[own]);
-      if (lane + 32 * own < kFours) store_four(d.attention, to + (lane + 32 * own) * 4, mean);
-    }
+    float4 mean = {0, 0, 0, 0};
+    add(mean, 1 / total, sum);
+    store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
   }
 }
 

@@ -37,7 +37,7 @@ struct DecodeEntry {
 };
 
 // Not inlined: it is called in many places, and a kernel of some microseconds pays for every line of code.
-__device__ __noinline__ DecodeEntry decode_entry(const DecodeParams& d, int entry) {
+inline __device__ __noinline__ DecodeEntry decode_entry(const DecodeParams& d, int entry) {
   const AttentionParams& p = d.attention;
   DecodeEntry e;
   e.sequence = d.row_tiles == 1 ? entry : entry / d.row_tiles;
@@ -71,10 +71,6 @@ class DecodeShare {
   __device__ __forceinline__ explicit DecodeShare(const DecodeParams& d) : d_(d) {
     const int lane = threadIdx.x % 32;
     entries_ = d.attention.sequences * d.row_tiles;
-    if (entries_ == 1) {
-      share_one();
-      return;
-    }
     const int mine = lane < entries_ ? decode_entry(d, lane).pages : 0;
     const auto pages_at = [&](int base) {
       if (base == 0) return mine;
@@ -116,18 +112,6 @@ class DecodeShare {
   }
 
  private:
-  // The one entry of a single sequence, without a search: the shortest way to the first page.
-  __device__ __forceinline__ void share_one() {
-    entry_ = decode_entry(d_, 0);
-    const int kv_heads = d_.attention.kv_heads;
-    set_unit(entry_.pages * kv_heads);
-    const int units = units_of(entry_.pages);
-    units_ = units * kv_heads;
-    if (!take_run()) return;
-    head_ = at_ / units;
-    segment_begin_ = head_ * units;
-    segment_end_ = segment_begin_ + units;
-  }
   __device__ __forceinline__ void set_unit(int pages) {
     unit_ = 1;
     if (d_.tickets == nullptr)

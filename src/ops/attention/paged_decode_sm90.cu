@@ -18,6 +18,7 @@
 // Shared memory at D = 128: K and V 2 x 16 KB each, Q 4 KB, states 34 KB. Bound by the stream of the cache.
 #include "hw/cuda/device/mma.cuh"
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/atomic.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/shared_storage.cuh"
 #include "hw/cuda/stream.h"
@@ -107,31 +108,22 @@ __device__ __forceinline__ void stage_q(device::DecodeStorage<C>& s, const Atten
   }
 }
 
-// Scores of the warp's 16 keys. Fragments of kAhead steps along D are loaded before the first multiply, and
-// even and odd steps have sums of their own: what counts is the latency of the chain.
 template <class C>
 __device__ __forceinline__ void scores_of(float (&scores)[8], const device::DecodeStorage<C>& s,
                                           uint32_t stage, int warp, int lane) {
-  constexpr int kSteps = C::kDim / 16, kAhead = kSteps < 8 ? kSteps : 8;
-  float sum[2][2][4] = {};
 #pragma unroll
-  for (int base = 0; base < kSteps; base += kAhead) {
-    uint32_t a[kAhead][4], b[kAhead][4];
+  for (float& x : scores) x = 0;
+  float(&low)[4] = *reinterpret_cast<float(*)[4]>(&scores[0]);
+  float(&high)[4] = *reinterpret_cast<float(*)[4]>(&scores[4]);
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int k16 = base + i;
-      device::load_a_fragment(a[i], s.q[k16 / 4], 0, k16 % 4, lane);
-      device::load_b_fragments(b[i], s.k[stage] + k16 / 4 * C::kPanelBytes, warp * device::kWarpKeys, k16 % 4,
-                               lane);
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      ptx::mma_m16n8k16<typename C::Element>(sum[i % 2][0], a[i], b[i][0], b[i][1]);
-      ptx::mma_m16n8k16<typename C::Element>(sum[i % 2][1], a[i], b[i][2], b[i][3]);
-    }
+  for (int k16 = 0; k16 < C::kDim / 16; ++k16) {
+    uint32_t a[4], b[4];
+    device::load_a_fragment(a, s.q[k16 / 4], 0, k16 % 4, lane);
+    device::load_b_fragments(b, s.k[stage] + k16 / 4 * C::kPanelBytes, warp * device::kWarpKeys, k16 % 4,
+                             lane);
+    ptx::mma_m16n8k16<typename C::Element>(low, a, b[0], b[1]);
+    ptx::mma_m16n8k16<typename C::Element>(high, a, b[2], b[3]);
   }
-#pragma unroll
-  for (int i = 0; i < 8; ++i) scores[i] = sum[0][i / 4][i % 4] + sum[1][i / 4][i % 4];
 }
 
 // out += weights V. `end`: keys of the warp's 16 that exist; behind them the page may hold anything, even
@@ -145,27 +137,20 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
     return (first < end ? 0xFFFFu : 0u) | (first + 1 < end ? 0xFFFF0000u : 0u);
   };
   const uint32_t low = keep(key), high = keep(key + 8);
-  constexpr int kSteps = C::kDim / 16, kAhead = kSteps < 8 ? kSteps : 8;
 #pragma unroll
-  for (int base = 0; base < kSteps; base += kAhead) {
-    uint32_t b[kAhead][4];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int j = base + i, piece = 2 * (j % 4) + (lane >> 4);
-      ptx::ldmatrix_x4_trans(b[i], s.v[stage] + j / 4 * C::kPanelBytes +
-                                       device::swizzled_piece(warp * device::kWarpKeys + (lane & 15), piece));
+  for (int j = 0; j < C::kDim / 16; ++j) {
+    uint32_t b[4];
+    const int piece = 2 * (j % 4) + (lane >> 4);
+    ptx::ldmatrix_x4_trans(b, s.v[stage] + j / 4 * C::kPanelBytes +
+                                  device::swizzled_piece(warp * device::kWarpKeys + (lane & 15), piece));
+    if (end < device::kWarpKeys) {
+      b[0] &= low;
+      b[1] &= high;
+      b[2] &= low;
+      b[3] &= high;
     }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (end < device::kWarpKeys) {
-        b[i][0] &= low;
-        b[i][1] &= high;
-        b[i][2] &= low;
-        b[i][3] &= high;
-      }
-      ptx::mma_m16n8k16<typename C::Element>(out[2 * (base + i)], weights, b[i][0], b[i][1]);
-      ptx::mma_m16n8k16<typename C::Element>(out[2 * (base + i) + 1], weights, b[i][2], b[i][3]);
-    }
+    ptx::mma_m16n8k16<typename C::Element>(out[2 * j], weights, b[0], b[1]);
+    ptx::mma_m16n8k16<typename C::Element>(out[2 * j + 1], weights, b[2], b[3]);
   }
 }
 
@@ -231,12 +216,13 @@ __device__ __forceinline__ void consume(const DecodeParams& d, device::DecodeSto
     ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
     device::merge_warps(s, d, piece);
     if (piece.parts > 1) {
-      __threadfence();  // each thread's share of the part, before the ticket
+      // Each thread's share of the part, before the ticket. The ticket's own release, by one thread behind
+      // the barrier, was not enough: one row in thousands was summed from a state that had not arrived.
+      __threadfence();
       ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
       if (threadIdx.x == 0) {
         const auto last_ticket = static_cast<unsigned>(piece.parts - 1);
-        s.last = atomicInc(&d.tickets[piece.segment], last_ticket) == last_ticket;
-        __threadfence();
+        s.last = ptx::atomic_inc_acq_rel(&d.tickets[piece.segment], last_ticket) == last_ticket;
       }
       ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
       if (s.last) device::merge_parts<C>(d, piece);

@@ -26,26 +26,6 @@ struct Storage {
   uint8_t v[kKeys * kDim * 2];
 };
 
-// m and l of a tile's 64 scores a row: s becomes e^(s - m), in units of 2^.
-__device__ __forceinline__ void tile_softmax(float (&s)[kKeys / 8][4], float scale_log2, float (&highest)[2],
-                                             float (&total)[2]) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float m = -INFINITY, l = 0;
-#pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j) m = fmaxf(m, fmaxf(s[j][2 * half], s[j][2 * half + 1]));
-    m = quad_max(m) * scale_log2;
-    const float base = m == -INFINITY ? 0 : m;
-#pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 2; ++e)
-        l += s[j][2 * half + e] = ptx::exp2_approx(s[j][2 * half + e] * scale_log2 - base);
-    highest[half] = m;
-    total[half] = quad_sum(l);
-  }
-}
-
 // Merges the tile's output (weights relative to `highest`, not divided) into a row of O, m and l. `fresh`:
 // there is nothing to merge with. All lanes of the warp come here; those of rows past the end store nothing.
 template <int kDim>
@@ -94,10 +74,12 @@ __global__ void __launch_bounds__(kThreads, 1) flash1(const Attention p, float* 
       __syncthreads();
       const int row = i * kRows + warp * 16;
       float scores[1][kKeys / 8][4], o[1][kDim / 8][4] = {}, highest[2], total[2];
-      warp_scores<1, kRows, kKeys, kDim>(scores, s.q, s.k, warp * 16, lane);
+      device::warp_scores<__nv_bfloat16, 1, kRows, kKeys, kDim>(scores, s.q, s.k, warp * 16, lane);
       mask_scores<kKeys>(scores[0], row, j * kKeys, p.tokens, p.causal, lane);
-      tile_softmax(scores[0], p.scale * kLog2e, highest, total);
-      warp_values<1, kKeys, kDim>(o, scores, s.v, lane);
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        highest[half] = device::tile_softmax(scores[0], half, p.scale * device::kLog2e, total[half]);
+      device::warp_values<__nv_bfloat16, 1, kKeys, kDim>(o, scores, s.v, lane);
       const bool last = j == (p.causal ? i : key_tiles - 1);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {

@@ -29,54 +29,16 @@ struct Storage {
   uint8_t v[2][kKeys * kDim * 2];
 };
 
-// Of the rows that a thread holds; the sum is the thread's own part until the end.
-struct RowState {
-  float highest[kBlocks][2];
-  float total[kBlocks][2];
-};
-
-// Scores to weights; corrects what was summed before.
-template <int kDim>
-__device__ __forceinline__ void online_softmax(float (&s)[kBlocks][kKeys / 8][4],
-                                               float (&o)[kBlocks][kDim / 8][4], RowState& state,
-                                               float scale_log2) {
-#pragma unroll
-  for (int m = 0; m < kBlocks; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float highest = -INFINITY;
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-        highest = fmaxf(highest, fmaxf(s[m][j][2 * half], s[m][j][2 * half + 1]));
-      highest = fmaxf(state.highest[m][half], quad_max(highest) * scale_log2);
-      const float base = highest == -INFINITY ? 0 : highest;  // a row that has seen no key yet
-      const float correction = ptx::exp2_approx(state.highest[m][half] - base);
-      state.highest[m][half] = highest;
-      float total = state.total[m][half] * correction;
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 2; ++e)
-          total += s[m][j][2 * half + e] = ptx::exp2_approx(s[m][j][2 * half + e] * scale_log2 - base);
-      state.total[m][half] = total;
-#pragma unroll
-      for (int j = 0; j < kDim / 8; ++j) {
-        o[m][j][2 * half] *= correction;
-        o[m][j][2 * half + 1] *= correction;
-      }
-    }
-}
-
 template <int kDim>
 __device__ __forceinline__ void store_rows(__nv_bfloat16* head, const float (&o)[kBlocks][kDim / 8][4],
-                                           const RowState& state, int row, int tokens, size_t stride,
-                                           int lane) {
+                                           const device::RowState (&state)[kBlocks], int row, int tokens,
+                                           size_t stride, int lane) {
 #pragma unroll
   for (int m = 0; m < kBlocks; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int t = row + 16 * m + 8 * half + lane / 4;
-      const float inverse = 1 / quad_sum(state.total[m][half]);
+      const float inverse = 1 / device::quad_sum(state[m].total[half]);
       if (t >= tokens) continue;
 #pragma unroll
       for (int j = 0; j < kDim / 8; ++j)
@@ -105,23 +67,24 @@ __global__ void __launch_bounds__(kThreads) flash2(const Attention p) {
   ptx::cp_async_commit();
 
   float o[kBlocks][kDim / 8][4] = {};
-  RowState state{{{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}}, {}};
-  const float scale_log2 = p.scale * kLog2e;
+  device::RowState state[kBlocks];
+  const float scale_log2 = p.scale * device::kLog2e;
   for (int tile = 0; tile < tiles; ++tile) {
     if (tile + 1 < tiles) load_stage(tile + 1);
     ptx::cp_async_commit();
     ptx::cp_async_wait<1>();
     __syncthreads();
     float scores[kBlocks][kKeys / 8][4];
-    warp_scores<kBlocks, kRows, kKeys, kDim>(scores, s.q, s.k[tile % 2], warp * 16 * kBlocks, lane);
+    device::warp_scores<__nv_bfloat16, kBlocks, kRows, kKeys, kDim>(scores, s.q, s.k[tile % 2],
+                                                                    warp * 16 * kBlocks, lane);
     const int end = (tile + 1) * kKeys;
     if (end > p.tokens || (p.causal && end > row + 1)) {
 #pragma unroll
       for (int m = 0; m < kBlocks; ++m)
         mask_scores<kKeys>(scores[m], row + 16 * m, tile * kKeys, p.tokens, p.causal, lane);
     }
-    online_softmax<kDim>(scores, o, state, scale_log2);
-    warp_values<kBlocks, kKeys, kDim>(o, scores, s.v[tile % 2], lane);
+    device::online_softmax_fragments(scores, o, state, scale_log2);
+    device::warp_values<__nv_bfloat16, kBlocks, kKeys, kDim>(o, scores, s.v[tile % 2], lane);
     __syncthreads();  // before the stage is loaded again
   }
   store_rows<kDim>(p.out + q_first, o, state, row, p.tokens, q_stride, lane);

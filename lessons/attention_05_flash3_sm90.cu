@@ -11,16 +11,15 @@
 // Shared memory: Q 64 C x D, O the same, K and V in rings of kStages x 128 x D each, bf16: 192 KB at D = 128.
 // Bound by: exponentials (16 a clock an SM) next to wgmma at D = 64, wgmma and the power limit at D = 128.
 //
-// Invariants. Rings: every consumer meets every round. Turns: consumer c waits at barrier kTurn + c, which
-// the consumer before it completes by arriving after each queueing of its own; all consumers of a block make
-// the same number of turns, for they walk over the same tiles, masked or not; the last one arrives once
-// before all and the first one waits once after all, so that no barrier is left half full. The Q barrier's
-// phase also publishes the tile's number.
+// Invariants. Rings: every consumer meets every round. Turns (device/turns.cuh): all consumers of a block
+// make the same number of turns, for they walk over the same tiles, masked or not. The Q barrier's phase also
+// publishes the tile's number.
+#include <climits>
+
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
-#include "hw/cuda/device/ptx/math.cuh"
-#include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
+#include "hw/cuda/device/turns.cuh"
 #include "hw/cuda/device/wgmma.cuh"
 #include "hw/cuda/launch.h"
 #include "hw/cuda/tensor_map.h"
@@ -139,53 +138,13 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s) {
   if (atomicInc(&p.tickets[1], gridDim.x - 1) == gridDim.x - 1) p.tickets[0] = 0;
 }
 
-struct RowState {
-  float highest[2];
-  float total[2];  // the thread's own part
-};
-
 __device__ __forceinline__ void mask(float (&s)[kKeys / 2], const Params& p, int row, int key0, int lane) {
+  constexpr int kNone[2] = {INT_MIN, INT_MIN};
+  int end[2];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int limit =
-        (p.causal ? min(p.tokens, row + lane / 4 + 8 * half + 1) : p.tokens) - key0 - lane % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 2; ++e)
-        if (8 * j + e >= limit) s[4 * j + 2 * half + e] = -INFINITY;
-  }
-}
-
-// Scores to weights; returns in `correction` what earlier sums of the rows must be multiplied with.
-__device__ __forceinline__ void softmax(float (&s)[kKeys / 2], RowState& state, float (&correction)[2],
-                                        float scale_log2) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float highest = s[2 * half];
-#pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j)
-      highest = fmaxf(highest, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
-    highest = fmaxf(state.highest[half], quad_max(highest));
-    const float base = highest == -INFINITY ? 0 : highest * scale_log2;  // no key seen yet
-    correction[half] = ptx::exp2_approx(state.highest[half] * scale_log2 - base);
-    state.highest[half] = highest;
-    float total = state.total[half] * correction[half];
-#pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 2; ++e)
-        total += s[4 * j + 2 * half + e] = ptx::exp2_approx(s[4 * j + 2 * half + e] * scale_log2 - base);
-    state.total[half] = total;
-  }
-}
-
-__device__ __forceinline__ void pack(uint32_t (&weights)[kKeys / 16][4], const float (&s)[kKeys / 2]) {
-#pragma unroll
-  for (int k16 = 0; k16 < kKeys / 16; ++k16)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      weights[k16][i] = device::pack_bf16(s[8 * k16 + 2 * i], s[8 * k16 + 2 * i + 1]);
+  for (int half = 0; half < 2; ++half)
+    end[half] = (p.causal ? min(p.tokens, row + lane / 4 + 8 * half + 1) : p.tokens) - key0 - lane % 4 * 2;
+  device::mask_scores(s, kNone, end);
 }
 
 template <class C>
@@ -213,9 +172,9 @@ __device__ __forceinline__ void queue_values(float (&out)[C::kDim / 2],
 // past the end.
 template <class C>
 __device__ __forceinline__ void store_rows(const Params& p, Storage<C>& s, float (&out)[C::kDim / 2],
-                                           const RowState& state, const Tile& tile, int consumer,
+                                           const device::RowState& state, const Tile& tile, int consumer,
                                            int thread) {
-  const float inverse[2] = {1 / quad_sum(state.total[0]), 1 / quad_sum(state.total[1])};
+  const float inverse[2] = {1 / device::quad_sum(state.total[0]), 1 / device::quad_sum(state.total[1])};
 #pragma unroll
   for (int i = 0; i < C::kDim / 2; ++i) out[i] *= inverse[i / 2 % 2];
   if (thread == 0) ptx::tma_store_wait_read<0>();
@@ -236,10 +195,8 @@ __device__ __forceinline__ void store_rows(const Params& p, Storage<C>& s, float
 
 template <class C>
 __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int consumer) {
-  constexpr int kPair = 256;  // threads at a turn: who hands over and who waits
   const int thread = threadIdx.x % 128, lane = thread % 32;
-  const int own_turn = kTurn + consumer, next_turn = kTurn + (consumer + 1) % C::kConsumers;
-  if (consumer == C::kConsumers - 1) ptx::named_barrier_arrive(next_turn, kPair);
+  const device::Turns<C::kConsumers, kTurn> turns(consumer);
   device::RingCursor<C::kStages> at_k, at_v;
   for (device::RingCursor<1> at_q;; at_q.advance()) {
     s.q_ring.wait_full(at_q);
@@ -253,7 +210,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
     };
     float scores[kKeys / 2], out[C::kDim / 2], correction[2];
     uint32_t weights[kKeys / 16][4];
-    RowState state{{-INFINITY, -INFINITY}, {0, 0}};
+    device::RowState state;
 
     s.k_ring.wait_full(at_k);
     ptx::wgmma_fence();
@@ -264,12 +221,12 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
     if (lane == 0) s.k_ring.release(at_k.stage());
     at_k.advance();
     mask_tile(scores, tile.key_tiles - 1);
-    softmax(scores, state, correction, p.scale_log2);
-    pack(weights, scores);
+    device::online_softmax<0>(scores, state, correction, p.scale_log2);
+    device::pack_fragments<__nv_bfloat16>(weights, scores);
 
     for (int j = tile.key_tiles - 2; j >= 0; --j) {
       s.k_ring.wait_full(at_k);
-      ptx::named_barrier_sync(own_turn, kPair);
+      turns.take();
       ptx::wgmma_fence();
       queue_scores(scores, s, at_k.stage(), consumer);
       ptx::wgmma_commit();
@@ -277,20 +234,30 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
       ptx::wgmma_fence();
       queue_values<C>(out, weights, s, at_v.stage(), j < tile.key_tiles - 2);
       ptx::wgmma_commit();
-      ptx::named_barrier_arrive(next_turn, kPair);
+      turns.pass_on();
       ptx::wgmma_wait<1>();
       ptx::wgmma_pin(scores);
       if (lane == 0) s.k_ring.release(at_k.stage());
       at_k.advance();
       mask_tile(scores, j);
-      softmax(scores, state, correction, p.scale_log2);
-      ptx::wgmma_wait<0>();
-      ptx::wgmma_pin(out);
-      if (lane == 0) s.v_ring.release(at_v.stage());
-      at_v.advance();
+      device::online_softmax<0>(scores, state, correction, p.scale_log2);
+      ptx::wgmma_pin(scores);
+      // The compiler moves a wait up to the beginning of its basic block, which before the softmax undoes the
+      // overlap: so it stands in branches, which the correction needs anyway.
+      const auto values_done = [&] {
+        ptx::wgmma_wait<0>();
+        ptx::wgmma_pin(out);
+        if (lane == 0) s.v_ring.release(at_v.stage());
+        at_v.advance();
+      };
+      if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
+        values_done();
 #pragma unroll
-      for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
-      pack(weights, scores);
+        for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
+      } else {
+        values_done();
+      }
+      device::pack_fragments<__nv_bfloat16>(weights, scores);
     }
     if (lane == 0) s.q_ring.release(0);  // the tile's number has been read, its last scores are made
 
@@ -304,7 +271,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
     at_v.advance();
     store_rows(p, s, out, state, tile, consumer, thread);
   }
-  if (consumer == 0) ptx::named_barrier_sync(own_turn, kPair);
+  turns.finish();
   if (thread == 0) ptx::tma_store_wait<0>();
 }
 
@@ -348,7 +315,7 @@ void run(const Attention& a, const AttentionContext& context) {
   p.set = static_cast<int>(min(fit < 1 ? size_t{1} : fit, size_t(p.all_heads)));
   p.row_tiles = (a.tokens + C::kRows - 1) / C::kRows;
   p.causal = a.causal;
-  p.scale_log2 = a.scale * kLog2e;
+  p.scale_log2 = a.scale * device::kLog2e;
   cuda::launch(flash3<C>,
                {.grid = dim3(min(context.sm_count, p.all_heads * p.row_tiles)),
                 .block = dim3(C::kThreads),

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Times PyTorch's scaled_dot_product_attention on the shapes of attention_ladder, with the cuDNN and the flash
-backend: python3 lessons/attention_peer.py. Needs a CUDA build of torch. Two sets of tensors in turn, so that none is
+backend: python3 lessons/attention_peer.py [--causal] [--backend cuDNN]. Needs a CUDA build of torch. Two sets of tensors in turn, so that none is
 in L2 from the run before; medians; causal counted as half the products."""
 
+import argparse
 import statistics
 
 import torch
@@ -25,9 +26,14 @@ def microseconds(sets, causal, launches):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--causal", action="store_true", help="causal rows alone")
+    parser.add_argument("--backend", choices=BACKENDS, help="one backend alone")
+    args = parser.parse_args()
+    backends = {args.backend: BACKENDS[args.backend]} if args.backend else BACKENDS
     print(f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, {torch.cuda.get_device_name()}")
     for dim in (64, 128):
-        for causal in (True, False):
+        for causal in (True,) if args.causal else (True, False):
             for tokens in (2048, 4096, 8192, 16384):
                 shape = (ALL_TOKENS // tokens, tokens, HEADS, dim)
                 # Memory order (B, T, H, D), as the ladder; SDPA names the axes (B, H, T, D).
@@ -37,7 +43,7 @@ def main():
                 ]
                 flop = 4 * shape[0] * HEADS * tokens * tokens * dim * (0.5 if causal else 1)
                 row = f"T {tokens:5d} D {dim:3d} {'causal' if causal else 'full':6s}"
-                for name, backend in BACKENDS.items():
+                for name, backend in backends.items():
                     try:
                         with sdpa_kernel(backend):
                             launches = max(2, int(5000 / max(1, microseconds(sets, causal, 2))))

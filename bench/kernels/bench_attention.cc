@@ -1,16 +1,19 @@
-// bench_attention [WORD]: the op `attention` on a GPU over a shuffled paged cache, whatever variant its table
-// chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64. The first rows
-// are the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense
-// tensors.
+// bench_attention [WORD] [--json FILE]: the op `attention` on a GPU over a shuffled paged cache, whatever
+// variant its table chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64.
+// WORD: rows whose name contains it. --json: one object a row and line, besides the table. The first rows are
+// the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense tensors.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <numeric>
 #include <random>
 
+#include "base/cat.h"
 #include "bench/kernels/paged_check.h"
 #include "hw/cuda/device_properties.h"
+#include "hw/cuda/measure.h"
 #include "lessons/attention_check.h"
 #include "lessons/bench.h"
 #include "llamita/error.h"
@@ -26,6 +29,7 @@ struct Case {
   const char* what;
   std::vector<int> q_len, kv_len;
   int heads, kv_heads, dim, window;
+  bool causal = true;
 };
 
 std::vector<Case> cases() {
@@ -35,6 +39,8 @@ std::vector<Case> cases() {
       const std::vector<int> lengths(size_t(16384 / tokens), tokens);
       list.push_back({"prefill", lengths, lengths, 16, 16, dim, 0});
     }
+  for (const int dim : {64, 128}) list.push_back({"full", {8192, 8192}, {8192, 8192}, 16, 16, dim, 0, false});
+  for (const int dim : {96, 256}) list.push_back({"head dim", {8192, 8192}, {8192, 8192}, 16, 16, dim, 0});
   list.push_back({"prefill GQA 24/8", {4096}, {4096}, 24, 8, 128, 0});
   list.push_back({"prefill GQA 32/8", {2048, 2048, 2048, 2048}, {2048, 2048, 2048, 2048}, 32, 8, 64, 0});
   list.push_back({"ragged", {1, 77, 1500, 513, 2000, 64}, {900, 77, 4100, 513, 2000, 4096}, 32, 8, 128, 0});
@@ -115,13 +121,20 @@ class Problem {
                .plan = &plan_,
                .scale = 1 / std::sqrt(static_cast<float>(case_.dim)),
                .window = case_.window,
+               .causal = case_.causal,
                .out = Tensor(out_.data(), DType::bf16, {tokens(), case_.heads, case_.dim}, device)},
               context);
   }
 
-  // NMSE of about 256 rows: the first and last of every sequence and some between.
-  double error() const {
-    const Storage sums = cuda::allocate_storage(2 * sizeof(double), 0);
+  struct Error {
+    double nmse = 0;
+    std::string worst;  // row
+  };
+  // Of about 256 rows: the first and last of every sequence and some between.
+  Error error() const {
+    constexpr size_t kMostRows = 4096;
+    const Storage sums = cuda::allocate_storage(2 * kMostRows * sizeof(double), 0);
+    std::vector<std::string> rows;
     cuda::fill_async(sums.data(), 0, sums.bytes(), stream_);
     const auto longest = static_cast<size_t>(plan_.max_kv_len);
     const Storage weights = cuda::allocate_storage(longest * sizeof(double), 0);
@@ -129,7 +142,7 @@ class Problem {
     for (size_t b = 0; b < case_.q_len.size(); ++b) {
       const int step = std::max(1, case_.q_len[b] * static_cast<int>(case_.q_len.size()) / 128);
       for (int i = 0, n = 0; i < case_.q_len[b]; ++n) {
-        const int head = n * 7 % case_.heads;
+        const int head = static_cast<int>((size_t(n) * 7 + b) % size_t(case_.heads));
         const auto [begin, end] = keys_of(b, i);
         const int64_t row = (int64_t{q_start_[b] + i} * case_.heads + head) * case_.dim;
         judge_row({.q = at(q_) + row,
@@ -144,20 +157,33 @@ class Problem {
                    .end = end,
                    .scale = 1 / std::sqrt(static_cast<float>(case_.dim)),
                    .weights = static_cast<double*>(weights.data())},
-                  static_cast<double*>(sums.data()), stream_.get());
+                  static_cast<double*>(sums.data()) + 2 * rows.size(), stream_.get());
+        rows.push_back(cat("sequence ", b, ", token ", i, ", head ", head));
+        if (rows.size() == kMostRows) break;
         if (i == case_.q_len[b] - 1) break;
         i = std::min(i + step, case_.q_len[b] - 1);
       }
     }
-    double host[2] = {};
-    cuda::copy_async(host, sums.data(), sizeof host, stream_);
+    std::vector<double> host(2 * rows.size());
+    cuda::copy_async(host.data(), sums.data(), host.size() * sizeof(double), stream_);
     stream_.synchronize();
-    return host[0] / host[1];
+    double difference = 0, size = 0, worst = -1;
+    Error error;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      difference += host[2 * i];
+      size += host[2 * i + 1];
+      if (const double one = host[2 * i] / host[2 * i + 1]; one > worst) {
+        worst = one;
+        error.worst = cat(rows[i], ": ", one);
+      }
+    }
+    error.nmse = difference / size;
+    return error;
   }
 
  private:
   std::pair<int, int> keys_of(size_t b, int i) const {
-    const int end = case_.kv_len[b] - case_.q_len[b] + i + 1;
+    const int end = case_.causal ? case_.kv_len[b] - case_.q_len[b] + i + 1 : case_.kv_len[b];
     return {case_.window > 0 ? std::max(0, end - case_.window) : 0, end};
   }
   Storage filled(size_t elements, uint64_t seed) const {
@@ -193,9 +219,23 @@ class Problem {
   AttentionPlan plan_;
 };
 
-bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::Stream& stream,
-              uint64_t seed) {
-  const Problem first(c, seed, stream), second(c, seed + 7, stream);  // in turn
+struct Machine {
+  cuda::DeviceProperties device = cuda::device_properties(0);
+  cuda::Stream stream;
+  double read_bytes_per_second = cuda::measure_read_bandwidth(0);
+  std::FILE* json = nullptr;
+};
+
+bool run_case(const Case& c, const Machine& machine, uint64_t seed) {
+  const auto& [device, stream, roof, json] = machine;
+  // In turn, as many as L2 cannot hold together: each finds its keys cold, as a layer of a model does.
+  std::vector<std::unique_ptr<Problem>> problems;
+  problems.push_back(std::make_unique<Problem>(c, seed, stream));
+  const Problem& first = *problems[0];
+  const auto sets =
+      std::clamp(static_cast<int>(3.0 * static_cast<double>(device.l2_bytes) / first.kv_bytes()), 2, 64);
+  for (int i = 1; i < sets; ++i)
+    problems.push_back(std::make_unique<Problem>(c, seed + 7 * uint64_t(i), stream));
   Arena arena(cuda::allocate_storage(size_t{512} << 20, 0), {DeviceKind::cuda, 0});
   Context context(stream, arena,
                   {.device = DeviceKind::cuda,
@@ -208,11 +248,11 @@ bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::S
   first.run(context);
   context.record_to(nullptr);
   const std::string variant = records.empty() ? "?" : std::string(records.back().variant);
-  const auto run = [&](int i) { (i % 2 == 0 ? first : second).run(context); };
-  const TimedGraph once(stream, 2, run);
+  const auto run = [&](int i) { problems[size_t(i % sets)]->run(context); };
+  const TimedGraph once(stream, sets, run);
   once.microseconds();
-  const TimedGraph graph(stream, std::clamp(static_cast<int>(4000 / once.microseconds()), 2, 128) / 2 * 2,
-                         run);
+  const int rounds = std::clamp(static_cast<int>(4000 / once.microseconds()) / sets, 1, 64);
+  const TimedGraph graph(stream, rounds * sets, run);
   std::vector<double> us;
   const auto start = std::chrono::steady_clock::now();
   for (double seconds = 0; seconds < 0.4 || us.size() < 3;) {
@@ -220,29 +260,42 @@ bool run_case(const Case& c, const cuda::DeviceProperties& device, const cuda::S
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (seconds > 0.15) us.push_back(x);
   }
-  const double error = first.error(), time = median(us);
+  const Problem::Error checked = first.error();
+  const double error = checked.nmse, time = median(us);
   const bool right = error < 1.2e-5;
+  const int longest = *std::max_element(c.kv_len.begin(), c.kv_len.end());
+  const double tflops = first.flop() / time * 1e-6, gbs = first.kv_bytes() / time * 1e-3;
   std::printf(
-      "%-18s q %5d kv %6d heads %2d/%d D %3d  %-16s %9.1f us %7.1f TFLOP/s %6.0f GB/s of KV  NMSE %.1e%s\n",
-      c.what, first.tokens(), *std::max_element(c.kv_len.begin(), c.kv_len.end()), c.heads, c.kv_heads, c.dim,
-      variant.c_str(), time, first.flop() / time * 1e-6, first.kv_bytes() / time * 1e-3, error,
-      right ? "" : "   WRONG");
+      "%-18s q %5d kv %6d heads %2d/%d D %3d  %-17s %9.1f us %7.1f TFLOP/s %6.0f GB/s of KV %5.1f %% of "
+      "reads  "
+      "NMSE %.1e%s\n",
+      c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops, gbs,
+      gbs * 1e11 / roof, error, right ? "" : cat("   WRONG, worst ", checked.worst).c_str());
   std::fflush(stdout);
+  if (json != nullptr) {
+    std::fprintf(json,
+                 "{\"what\": \"%s\", \"tokens\": %d, \"kv\": %d, \"heads\": %d, \"kv_heads\": %d, "
+                 "\"dim\": %d, \"variant\": \"%s\", \"us\": %.3f, \"tflops\": %.2f, \"kv_gbs\": %.1f, "
+                 "\"read_roof_gbs\": %.1f, \"nmse\": %.3e, \"right\": %s}\n",
+                 c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops,
+                 gbs, roof * 1e-9, error, right ? "true" : "false");
+    std::fflush(json);
+  }
   return right;
 }
 
-int run(const std::string& word) {
+int run(const std::string& word, std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_attention: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
-  const cuda::DeviceProperties device = cuda::device_properties(0);
-  const cuda::Stream stream;
+  Machine machine;
+  machine.json = json;
+  std::printf("read roof %.0f GB/s\n", machine.read_bytes_per_second * 1e-9);
   uint64_t seed = std::random_device{}();
   int bad = 0;
   for (const Case& c : cases())
-    if (std::string(c.what).find(word) != std::string::npos)
-      bad += run_case(c, device, stream, seed += 101) ? 0 : 1;
+    if (std::string(c.what).find(word) != std::string::npos) bad += run_case(c, machine, seed += 101) ? 0 : 1;
   return bad == 0 ? 0 : 1;
 }
 
@@ -250,8 +303,26 @@ int run(const std::string& word) {
 }  // namespace llamita::bench
 
 int main(int argc, char** argv) {
+  std::string word, json_path;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) != "--json") {
+      word = argv[i];
+    } else if (++i < argc) {
+      json_path = argv[i];
+    } else {
+      std::fprintf(stderr, "bench_attention [WORD] [--json FILE]\n");
+      return 2;
+    }
+  }
+  const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
+  const std::unique_ptr<std::FILE, decltype(close)> json(
+      json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w"), close);
+  if (!json_path.empty() && json == nullptr) {
+    std::fprintf(stderr, "bench_attention: cannot write %s\n", json_path.c_str());
+    return 1;
+  }
   try {
-    return llamita::bench::run(argc > 1 ? argv[1] : "");
+    return llamita::bench::run(word, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_attention: %s\n", error.what());
     return 1;

@@ -117,13 +117,14 @@ struct Scene {
     const int64_t D = shape.D;
     for (size_t b = 0; b < kv_len.size(); ++b) {
       for (int64_t t = q_start[b]; t < q_start[b + 1]; ++t) {
-        const int64_t position = kv_len[b] - (shape.causal ? q_start[b + 1] - t : 1);
+        const int64_t position = kv_len[b] - (q_start[b + 1] - t);
         const int64_t first = shape.window > 0 ? std::max<int64_t>(0, position + 1 - shape.window) : 0;
+        const int64_t end = shape.causal ? position + 1 : kv_len[b];
         for (int64_t head = 0; head < shape.H; ++head) {
           const int64_t column = head / (shape.H / shape.Hkv) * D;
           std::vector<double> result(static_cast<size_t>(D));
           double sum = 0;
-          for (int64_t key = first; key <= position; ++key) {
+          for (int64_t key = first; key < end; ++key) {
             double dot = 0;
             for (int64_t d = 0; d < D; ++d)
               dot += double{q.row(t)[head * D + d]} * keys[b].row(key)[column + d];
@@ -158,9 +159,7 @@ TEST(Attention, EveryVariantAgreesWithDouble) {
       {.H = 3, .Hkv = 1, .D = 128, .window = 70},
       {.H = 2, .Hkv = 2, .D = 20, .window = 1},
       {.H = 2, .Hkv = 1, .D = 256, .window = 64, .dtype = DType::f32},
-      {.H = 2, .Hkv = 2, .D = 64, .dtype = DType::f32, .causal = false},
-      {.H = 4, .Hkv = 2, .D = 80, .causal = false},
-      {.H = 2, .Hkv = 1, .D = 20, .causal = false},
+      {.H = 4, .Hkv = 2, .D = 64, .causal = false},
   };
   for (const Scene::Shape& shape : shapes) {
     for (const Variant<AttentionArgs>& variant : attention_op().variants) {
@@ -170,7 +169,9 @@ TEST(Attention, EveryVariantAgreesWithDouble) {
       if (!variant.supports(args, machine.context().caps())) continue;
       attention_op().check(args);
       variant.run(args, machine.context());
-      test::expect_nmse(scene.errors(), 1e-10, cat(variant.name, " D ", shape.D, " window ", shape.window));
+      test::expect_nmse(
+          scene.errors(), 1e-10,
+          cat(variant.name, " D ", shape.D, " window ", shape.window, shape.causal ? "" : " full"));
     }
   }
 }

@@ -28,7 +28,8 @@ void check(const AttentionArgs& args) {
               {{"B", B}, {"max_blocks", args.block_table.dim(1)}});
   check_shape("attention", "out", args.out, passing_dtype(args.out), {{"T", T}, {"H", H}, {"D", D}});
   LLAMITA_CHECK(args.plan != nullptr, "attention: no plan");
-  LLAMITA_CHECK(args.window >= 0 && (args.causal || args.window == 0), "attention: window ", args.window);
+  LLAMITA_CHECK(args.window >= 0 && (args.causal || args.window == 0), "attention: window ", args.window,
+                args.causal ? "" : " without causal");
   const int64_t needed = (args.plan->max_kv_len + kPageTokens - 1) / kPageTokens;
   LLAMITA_CHECK(needed <= args.block_table.dim(1), "attention: block_table (B, max_blocks) has max_blocks ",
                 args.block_table.dim(1), ", ", args.plan->max_kv_len, " keys need ", needed);
@@ -43,12 +44,12 @@ double most_keys(const AttentionArgs& args) {
 
 // Pairs of a row and a key it sees.
 double score_count(const AttentionArgs& args) {
-  // Vision towers have sequences of one length, so that the bound is what every row sees.
-  if (only_bounds(args) || !args.causal) return static_cast<double>(args.q.dim(0)) * most_keys(args);
+  if (only_bounds(args)) return static_cast<double>(args.q.dim(0)) * most_keys(args);
   double sum = 0;
   for (const AttentionPlan::Item& item : args.plan->items) {
     for (int32_t row = item.q_begin; row < item.q_end; ++row) {
-      const int32_t keys = item.first_position + (row - item.q_begin) + 1;
+      const int32_t position = item.first_position + (row - item.q_begin);
+      const int32_t keys = args.causal ? position + 1 : args.plan->max_kv_len;
       sum += args.window > 0 ? std::min(keys, args.window) : keys;
     }
   }
@@ -57,7 +58,7 @@ double score_count(const AttentionArgs& args) {
 
 // The keys each sequence's rows see, every one counted once.
 double key_count(const AttentionArgs& args) {
-  if (only_bounds(args) || !args.causal) return static_cast<double>(args.kv_len.dim(0)) * most_keys(args);
+  if (only_bounds(args)) return static_cast<double>(args.kv_len.dim(0)) * most_keys(args);
   struct Range {
     int64_t begin = INT64_MAX, end = 0;
   };
@@ -102,6 +103,10 @@ double paged_decode_us(const AttentionArgs& args, const Caps& caps) {
                                           4 * cuda_mma_us(caps, work.flops / std::max(tiles, 1.0)));
 }
 
+double paged_decode_sm90_us(const AttentionArgs& args, const Caps& caps) {
+  return 0.8 * paged_decode_us(args, caps);
+}
+
 // One block walks over all keys of its rows: about 0.5 us a page, however few blocks there are, after 2 us
 // for the first.
 double flash2_us(const AttentionArgs& args, const Caps& caps) {
@@ -117,9 +122,13 @@ double flash3_us(const AttentionArgs& args, const Caps& caps) {
   return 8 + 1.2 * cuda_mma_us(caps, work.flops) + 2 * cuda_memory_us(caps, work.bytes_read);
 }
 
-double cuda_simple_us(const AttentionArgs& args, const Caps& caps) {
+// Steps of the ladder that are never the best choice; LLAMITA_KERNEL=attention=... takes them.
+double flash1_us(const AttentionArgs& args, const Caps& caps) { return 10 * flash2_us(args, caps); }
+double online_us(const AttentionArgs& args, const Caps& caps) {
   return 2 * kCudaLaunchUs + 40 * cuda_mma_us(caps, cost(args).flops) + 0.1 * most_keys(args);
 }
+
+double naive_us(const AttentionArgs& args, const Caps& caps) { return 10 * online_us(args, caps); }
 #endif
 
 constexpr Variant<AttentionArgs> kVariants[] = {
@@ -127,11 +136,16 @@ constexpr Variant<AttentionArgs> kVariants[] = {
     {.name = "paged_decode",
      .supports =
          [](const AttentionArgs& args, const Caps& caps) {
-           return on_cuda(args, caps) && args.causal && attention_paged_decode_supports(args);
+           return on_cuda(args, caps) && attention_paged_decode_supports(args);
          },
      .estimate_us = paged_decode_us,
      .run = attention_cuda_paged_decode,
      .scratch_bytes = attention_paged_decode_scratch},
+    {.name = "paged_decode_sm90",
+     .supports = attention_decode_sm90_supports,
+     .estimate_us = paged_decode_sm90_us,
+     .run = attention_paged_decode_sm90,
+     .scratch_bytes = attention_decode_sm90_scratch},
     {.name = "flash3_sm90",
      .supports = attention_flash3_supports,
      .estimate_us = flash3_us,
@@ -142,11 +156,22 @@ constexpr Variant<AttentionArgs> kVariants[] = {
                     const Caps& caps) { return on_cuda(args, caps) && attention_flash2_supports(args); },
      .estimate_us = flash2_us,
      .run = attention_cuda_flash2},
-    {.name = "cuda_simple",
+    {.name = "flash1_sm80",
      .supports = [](const AttentionArgs& args,
-                    const Caps& caps) { return on_cuda(args, caps) && attention_cuda_simple_supports(args); },
-     .estimate_us = cuda_simple_us,
-     .run = attention_cuda_simple},
+                    const Caps& caps) { return on_cuda(args, caps) && attention_flash1_supports(args); },
+     .estimate_us = flash1_us,
+     .run = attention_cuda_flash1,
+     .scratch_bytes = attention_flash1_scratch},
+    {.name = "online_softmax",
+     .supports = [](const AttentionArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attention_cuda_online_supports(args); },
+     .estimate_us = online_us,
+     .run = attention_cuda_online},
+    {.name = "naive",
+     .supports = [](const AttentionArgs& args,
+                    const Caps& caps) { return on_cuda(args, caps) && attention_naive_supports(args); },
+     .estimate_us = naive_us,
+     .run = attention_cuda_naive},
 #endif
     {.name = "cpu_paged_avx512",
      .supports = has_kernel<cpu::Isa::avx512>,

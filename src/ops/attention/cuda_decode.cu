@@ -78,7 +78,7 @@ __device__ __forceinline__ bool find_work(const DecodeParams& d, Work& w) {
   if (w.rows <= 0) return false;
   w.first_position = p.kv_len[w.sequence] - w.q_rows;
   const int first = p.first_key(w.first_position + w.first_row / p.group) / kKeys * kKeys;
-  const int end = w.first_position + (w.first_row + w.rows - 1) / p.group + 1;
+  const int end = p.end_key(w.first_position + (w.first_row + w.rows - 1) / p.group, p.kv_len[w.sequence]);
   const int splits = gridDim.x;
   const int step = ((end - first + splits - 1) / splits + kSplitKeys - 1) / kSplitKeys * kSplitKeys;
   w.splits = (end - first + step - 1) / step;
@@ -246,7 +246,8 @@ __device__ __forceinline__ void online_softmax(float (&s)[2][4], uint32_t (&weig
   float correction[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int last = min(state.position[half], end - 1), first = p.first_key(state.position[half]);
+    const int last = p.causal ? min(state.position[half], end - 1) : end - 1;
+    const int first = p.first_key(state.position[half]);
     float highest = -INFINITY;
 #pragma unroll
     for (int j = 0; j < 2; ++j)
@@ -304,11 +305,6 @@ __device__ __forceinline__ void walk_keys(const AttentionParams& p, const Work& 
   }
 }
 
-// Two results over different keys, or one that has seen none (maximum -inf), become one.
-__device__ __forceinline__ float weight_of(float highest, float common) {
-  return common == -INFINITY ? 0.0f : ptx::exp2_approx(highest - common);
-}
-
 template <int kDim>
 __device__ __forceinline__ void leave_state(Shared<kDim>& s, const Work& w, const Softmax& state,
                                             const float (&o)[kDim / 8][4]) {
@@ -344,7 +340,7 @@ __device__ __forceinline__ void merge_warps(const Shared<kDim>& s, const DecodeP
     for (int warp = 0; warp < kWarps; ++warp) highest = fmaxf(highest, s.highest[warp][row]);
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) {
-      const float weight = weight_of(s.highest[warp][row], highest);
+      const float weight = device::weight_of(s.highest[warp][row], highest);
       sum += weight * s.out[warp][row][column];
       total += weight * s.total[warp][row];
     }
@@ -377,7 +373,7 @@ __device__ __forceinline__ void merge_splits(Shared<kDim>& s, const DecodeParams
     float common = -INFINITY, total = 0;
     for (int split = 0; split < w.splits; ++split) common = fmaxf(common, highest[split]);
     for (int split = 0; split < w.splits; ++split) {
-      highest[split] = weight_of(highest[split], common);
+      highest[split] = device::weight_of(highest[split], common);
       total += highest[split] * s.split_total[threadIdx.x][split];
     }
     for (int split = 0; split < w.splits; ++split) highest[split] /= total;

@@ -2,6 +2,7 @@
 // the device, so that a captured launch serves every step within the plan's bounds.
 #pragma once
 
+#include "hw/cuda/device/online_softmax.cuh"
 #include "ops/attention/attention.h"
 #include "ops/cuda/element.cuh"
 #include "ops/cuda/launch.cuh"
@@ -25,10 +26,17 @@ struct AttentionParams {
   float scale;
   DType q_dtype, cache_dtype, out_dtype;
 
-  // Row j of a sequence of `rows` rows and `keys` keys sees keys [first_key(p), p], p = keys - rows + j;
-  // where attention is not causal every row stands at p = keys - 1.
+  // Row j of a sequence of `rows` rows and `keys` keys sees keys first_key(p) .. end_key(p, keys) - 1,
+  // p = keys - rows + j.
   __device__ __forceinline__ int first_key(int position) const {
     return window > 0 ? max(0, position + 1 - window) : 0;
+  }
+  // Rows of q can be copied as they are, 16 bytes at a time.
+  __device__ __forceinline__ bool q_is_like_cache() const {
+    return q_dtype == cache_dtype && q_stride % 8 == 0 && reinterpret_cast<uintptr_t>(q) % 16 == 0;
+  }
+  __device__ __forceinline__ int end_key(int position, int keys) const {
+    return causal ? position + 1 : keys;
   }
 };
 
@@ -37,19 +45,6 @@ template <class Element>
 __device__ __forceinline__ const Element* page_of(const void* cache, int64_t page_stride, int64_t page,
                                                   int kv_head, int head_dim) {
   return static_cast<const Element*>(cache) + page * page_stride + int64_t{kv_head} * kPageTokens * head_dim;
-}
-
-// scores * this = exponents of two
-inline constexpr float kLog2e = 1.4426950408889634f;
-
-// The four lanes that hold one row of an mma fragment.
-__device__ __forceinline__ float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
-}
-__device__ __forceinline__ float quad_sum(float x) {
-  x += __shfl_xor_sync(0xffffffff, x, 1);
-  return x + __shfl_xor_sync(0xffffffff, x, 2);
 }
 
 }  // namespace llamita::device

@@ -18,8 +18,8 @@ struct AttentionJob {
   int64_t rows, group;     // at most kMaxQueries together
   int64_t D;               // a multiple of 16, at most kMaxHeadDim
   int64_t first_position;  // of the first row; the others follow
-  int64_t full_keys;       // > 0: not causal, every row sees that many keys
   int64_t window;          // keys a row sees, 0: all
+  int64_t keys;            // every row sees this many; 0: those up to its own position
   float scale;
   DType dtype;          // of the cache
   const void* k_cache;  // this head's first page: + page * page_stride elements

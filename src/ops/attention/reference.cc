@@ -31,12 +31,12 @@ PagedRows<Element> paged_rows(const AttentionArgs& args, const Tensor& cache, in
 
 template <class Element>
 void attend(const AttentionArgs& args, const float* q, const PagedRows<Element>& keys,
-            const PagedRows<Element>& values, int64_t position, float* out) {
+            const PagedRows<Element>& values, int64_t position, int64_t end, float* out) {
   const int64_t first = args.window > 0 ? std::max<int64_t>(0, position + 1 - args.window) : 0;
   const int64_t D = keys.D;
-  std::vector<double> weights(static_cast<size_t>(position + 1 - first));
+  std::vector<double> weights(static_cast<size_t>(end - first));
   double largest = -INFINITY;
-  for (int64_t key = first; key <= position; ++key) {
+  for (int64_t key = first; key < end; ++key) {
     const Element* k = keys.row(key);
     double dot = 0;
     for (int64_t d = 0; d < D; ++d) dot += static_cast<double>(q[d]) * to_float(k[d]);
@@ -46,7 +46,7 @@ void attend(const AttentionArgs& args, const float* q, const PagedRows<Element>&
   double sum = 0;
   for (double& weight : weights) sum += weight = std::exp(weight - largest);
   std::vector<double> result(static_cast<size_t>(D));
-  for (int64_t key = first; key <= position; ++key) {
+  for (int64_t key = first; key < end; ++key) {
     const Element* v = values.row(key);
     for (int64_t d = 0; d < D; ++d) {
       result[static_cast<size_t>(d)] += weights[static_cast<size_t>(key - first)] * to_float(v[d]);
@@ -62,14 +62,14 @@ void attend_all(const AttentionArgs& args, Context& context) {
   context.pool().parallel_for(static_cast<int64_t>(items.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const AttentionPlan::Item& item = items[static_cast<size_t>(i)];
-      const int64_t last_key = args.kv_len.ptr<int32_t>()[item.sequence] - 1;
       for (int64_t t = item.q_begin; t < item.q_end; ++t) {
+        const int64_t position = item.first_position + (t - item.q_begin);
+        const int64_t end_key = args.causal ? position + 1 : args.kv_len.ptr<int32_t>()[item.sequence];
         for (int64_t head = 0; head < H; ++head) {
           attend<Element>(args, args.q.ptr<float>() + t * args.q.stride(0) + head * D,
                           paged_rows<Element>(args, args.k_cache, item.sequence, head / group),
-                          paged_rows<Element>(args, args.v_cache, item.sequence, head / group),
-                          args.causal ? item.first_position + (t - item.q_begin) : last_key,
-                          args.out.ptr<float>() + t * args.out.stride(0) + head * D);
+                          paged_rows<Element>(args, args.v_cache, item.sequence, head / group), position,
+                          end_key, args.out.ptr<float>() + t * args.out.stride(0) + head * D);
         }
       }
     }

@@ -13,14 +13,26 @@ void attention_cpu_avx512(const AttentionArgs& args, Context& context);
 bool attention_cpu_supports(const AttentionArgs& args);
 int64_t attention_cpu_scratch_bytes(const AttentionArgs& args, const Caps& caps);
 
-// FlashAttention-3's form on compute capability 9.0 (flash3_sm90.cu): bf16 or f16, head dimension 64 or 128.
+// FlashAttention-3's form on compute capability 9.0 (flash3_sm90.cu): bf16 or f16, head dimension 64,
+// 96, 128 or 256.
 void attention_flash3_sm90(const AttentionArgs& args, Context& context);
 bool attention_flash3_supports(const AttentionArgs& args, const Caps& caps);
 int64_t attention_flash3_scratch_bytes(const AttentionArgs& args, const Caps& caps);
 
+// Few rows a sequence on compute capability 9.0 (paged_decode_sm90.cu).
+void attention_paged_decode_sm90(const AttentionArgs& args, Context& context);
+bool attention_decode_sm90_supports(const AttentionArgs& args, const Caps& caps);
+int64_t attention_decode_sm90_scratch(const AttentionArgs& args, const Caps& caps);
+
 // On a GPU.
-void attention_cuda_simple(const AttentionArgs& args, Context& context);
-bool attention_cuda_simple_supports(const AttentionArgs& args);
+// The ladder: the definition, one pass, FlashAttention-1 and -2.
+void attention_cuda_naive(const AttentionArgs& args, Context& context);
+bool attention_naive_supports(const AttentionArgs& args);
+void attention_cuda_online(const AttentionArgs& args, Context& context);
+bool attention_cuda_online_supports(const AttentionArgs& args);
+void attention_cuda_flash1(const AttentionArgs& args, Context& context);
+bool attention_flash1_supports(const AttentionArgs& args);
+int64_t attention_flash1_scratch(const AttentionArgs& args, const Caps& caps);
 void attention_cuda_paged_decode(const AttentionArgs& args, Context& context);
 bool attention_paged_decode_supports(const AttentionArgs& args);
 int64_t attention_paged_decode_scratch(const AttentionArgs& args, const Caps& caps);

@@ -33,6 +33,16 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
   }
 }
 
+// Accumulators d(64, kK) of a warpgroup (or (16, kK) of a warp) as the A fragments of the next product, 16
+// columns each.
+template <class Element, int kCount>
+__device__ __forceinline__ void pack_fragments(uint32_t (&a)[kCount / 8][4], const float (&d)[kCount]) {
+#pragma unroll
+  for (int k16 = 0; k16 < kCount / 8; ++k16)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[k16][i] = pack_pair<Element>(d[8 * k16 + 2 * i], d[8 * k16 + 2 * i + 1]);
+}
+
 // Columns 64 chunk .. + 63 of the accumulators d of one m64nNk16 go to `tile` (64 rows of 128 bytes). All 128
 // threads of the warpgroup; `thread` counts inside it. `chunk` must be a constant once loops are unrolled, or
 // d leaves the registers. One stmatrix writes 16 rows x 16 columns of a warp.

@@ -1,5 +1,6 @@
-// A warp a query row and head, online softmax over one key at a time: any head dim up to 512, any type. It
-// serves what the tensor-core kernels leave, and checks them.
+// online_softmax: one pass (Milakov and Gimelshein, arXiv 1805.02867), a warp a query row and head, one key
+// at a time: any head dim up to 512, any type. The second step of the ladder; it serves what the tensor-core
+// kernels leave, and checks them. Bound by latency: five shuffles and an exponential a key.
 #include "ops/attention/cuda_params.cuh"
 #include "ops/attention/variants.h"
 #include "ops/cuda/reduce.cuh"
@@ -27,8 +28,8 @@ __global__ void __launch_bounds__(32 * kWarps) warp_a_row(const __grid_constant_
   const int token = static_cast<int>(item / p.heads), head = static_cast<int>(item % p.heads);
   if (token >= p.q_start[p.sequences]) return;
   const int b = sequence_of(p, token);
-  const int position = p.kv_len[b] - (p.causal ? p.q_start[b + 1] - token : 1);
-  const int kv_head = head / p.group;
+  const int position = p.kv_len[b] - (p.q_start[b + 1] - token);
+  const int kv_head = head / p.group, end = p.end_key(position, p.kv_len[b]);
   float q[kMostPerLane], o[kMostPerLane] = {};
 #pragma unroll
   for (int i = 0; i < kMostPerLane; ++i) {
@@ -37,7 +38,7 @@ __global__ void __launch_bounds__(32 * kWarps) warp_a_row(const __grid_constant_
     q[i] = d < p.head_dim ? device::load_float(p.q, p.q_dtype, at) * p.scale : 0.0f;
   }
   float highest = -INFINITY, total = 0;
-  for (int key = p.first_key(position); key <= position; ++key) {
+  for (int key = p.first_key(position); key < end; ++key) {
     const int64_t page = p.block_table[b * p.table_stride + key / kPageTokens];
     const int64_t row = (int64_t{kv_head} * kPageTokens + key % kPageTokens) * p.head_dim;
     float dot = 0;
@@ -70,9 +71,9 @@ __global__ void __launch_bounds__(32 * kWarps) warp_a_row(const __grid_constant_
 
 }  // namespace
 
-bool attention_cuda_simple_supports(const AttentionArgs& args) { return args.q.dim(2) <= 32 * kMostPerLane; }
+bool attention_cuda_online_supports(const AttentionArgs& args) { return args.q.dim(2) <= 32 * kMostPerLane; }
 
-void attention_cuda_simple(const AttentionArgs& args, Context& context) {
+void attention_cuda_online(const AttentionArgs& args, Context& context) {
   launch(context, warp_a_row, dim3(ceil_div(args.q.dim(0) * args.q.dim(1), kWarps)), 32 * kWarps, 0,
          attention_params(args));
 }

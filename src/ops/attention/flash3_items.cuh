@@ -1,0 +1,133 @@
+// The work items of flash3_sm90 and the way from a ticket to one: the same arithmetic on the host, in the
+// producer and in combine.
+//
+// Item: kRows rows of one unit of heads against tiles of C::kKeys keys. Where the number of query heads a KV
+// head divides the 64 rows of a consumer, a unit is the whole group and a row is (token, head of the group);
+// else a unit is one head. Items come from a ticket counter: the sequences in order, inside one its rows from
+// the last to the first (longest first), heads in equal sets whose keys and values fit in half of L2.
+// Split keys: the key tiles of an item are cut into `splits` parts at borders that follow from lengths alone.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace llamita::device {
+
+// How rows, heads and keys are cut: the same on the host, in the kernel and in combine.
+struct Flash3Cut {
+  int heads;
+  int pack_log2;     // heads of a unit
+  int rows;          // of an item
+  int keys;          // of a tile
+  int units_per_kv;  // units that read one KV head
+  int splits;
+  int window;  // 0: all keys
+  bool causal;
+
+  __host__ __device__ int units() const { return heads >> pack_log2; }
+  __host__ __device__ int tokens() const { return rows >> pack_log2; }  // of an item
+};
+
+struct KeyTiles {
+  int begin, end;
+};
+
+// The key tiles that tokens at positions first .. last of a sequence of kv_len keys see.
+__host__ __device__ inline KeyTiles key_tiles(const Flash3Cut& cut, int first, int last, int kv_len) {
+  const int seen_from = cut.window > 0 ? first + 1 - cut.window : 0;
+  return {seen_from > 0 ? seen_from / cut.keys : 0, (cut.causal ? last : kv_len - 1) / cut.keys + 1};
+}
+
+struct Flash3Params {
+  CUtensorMap q;    // (T, H, D), box (tokens of an item, heads of a unit, 64)
+  CUtensorMap k;    // (pages, Hkv, 64, D), box (1, 1, 64, 64)
+  CUtensorMap v;    // as k
+  CUtensorMap out;  // (T, H, D), box (tokens of 64 rows, heads of a unit, 64)
+  Flash3Cut cut;
+  const int32_t* q_start;      // (B+1)
+  const int32_t* kv_len;       // (B)
+  const int32_t* block_table;  // (B, max_blocks)
+  uint32_t* tickets;           // tickets drawn, blocks done: zero before and after every launch
+  int max_blocks;
+  int sequences;
+  int tokens;  // T
+  float scale_log2;
+  int kv_fit;      // keys of one KV head whose K and V fill half of L2
+  void* out_data;  // element type of q
+  int64_t out_stride;
+  float* partial;  // (splits, T, H, D), with splits > 1
+  float2* states;  // (splits, T, H): highest score, sum
+};
+
+struct Flash3Item {
+  int sequence;  // negative: no more items
+  int unit;
+  int token0;        // row of q
+  int valid_tokens;  // of the item
+  int position0;     // of token0
+  int kv_len;
+  int split;
+  KeyTiles tiles;
+};
+
+// Walks over the items in ascending order of their index; made for the producer's one thread.
+class Flash3Items {
+ public:
+  __device__ __forceinline__ explicit Flash3Items(const Flash3Params& p) : p_(p) { enter(); }
+
+  // False when there is no such item. An item without keys of its own has tiles.begin == tiles.end.
+  __device__ __forceinline__ bool find(int index, Flash3Item& item) {
+    while (sequence_ < p_.sequences && index >= base_ + count_) {
+      base_ += count_;
+      ++sequence_;
+      enter();
+    }
+    if (sequence_ == p_.sequences) return false;
+    const Flash3Cut& cut = p_.cut;
+    int inside = index - base_;
+    item.split = inside % cut.splits;
+    inside /= cut.splits;
+    // Unit `inside / row_tiles_` lies in the set of units first .. first + width - 1.
+    const int units = cut.units(), sets = sets_of(kv_len_);
+    const int set = ((inside / row_tiles_ + 1) * sets - 1) / units;
+    const int first = set * units / sets, width = (set + 1) * units / sets - first;
+    inside -= first * row_tiles_;
+    const int first_token = (row_tiles_ - 1 - inside / width) * cut.tokens();
+    item.sequence = sequence_;
+    item.unit = first + inside % width;
+    item.token0 = q_begin_ + first_token;
+    item.valid_tokens = min(cut.tokens(), q_len_ - first_token);
+    item.position0 = kv_len_ - q_len_ + first_token;
+    item.kv_len = kv_len_;
+    const KeyTiles all = key_tiles(cut, item.position0, item.position0 + item.valid_tokens - 1, kv_len_);
+    const int count = all.end - all.begin, parts = min(cut.splits, count);
+    item.tiles = {all.begin, all.begin};
+    if (item.split < parts)
+      item.tiles = {all.begin + count * item.split / parts, all.begin + count * (item.split + 1) / parts};
+    return true;
+  }
+
+ private:
+  // Equal to one: what is left for the last set must still give every SM some items, long ones first.
+  __device__ __forceinline__ int sets_of(int kv_len) const {
+    const int fit = max(p_.kv_fit / max(kv_len, 1) * p_.cut.units_per_kv, 1), units = p_.cut.units();
+    return (units + fit - 1) / fit;
+  }
+
+  __device__ __forceinline__ void enter() {
+    count_ = 0;
+    if (sequence_ >= p_.sequences) return;
+    q_begin_ = p_.q_start[sequence_];
+    q_len_ = p_.q_start[sequence_ + 1] - q_begin_;
+    kv_len_ = p_.kv_len[sequence_];
+    row_tiles_ = (q_len_ + p_.cut.tokens() - 1) / p_.cut.tokens();
+    count_ = row_tiles_ * p_.cut.units() * p_.cut.splits;
+  }
+
+  const Flash3Params& p_;
+  int sequence_ = 0, base_ = 0, count_ = 0;
+  int q_begin_ = 0, q_len_ = 0, kv_len_ = 0, row_tiles_ = 0;
+};
+
+}  // namespace llamita::device

@@ -33,7 +33,6 @@ struct PagedAttention {
   // Of the partition at work, for each query: m, l and (queries, D) o; and m and l of what is merged.
   float largest[kMaxQueries], sums[kMaxQueries];
   alignas(64) float outputs[kMaxQueries * kMaxHeadDim];
-  int64_t next_page = -1;
   float merged_largest[kMaxQueries], merged_sums[kMaxQueries];
 
   // Keys or values [begin, end) of a page as f32 rows of D; an f32 cache is used where it is.
@@ -48,17 +47,6 @@ struct PagedAttention {
       for (int64_t i = begin * job.D; i < end * job.D; i += kLanes) S::store(to + i, S::load_bf16(from + i));
     }
     return to;
-  }
-
-  // Part `part` of `parts` of the page after this one, which may lie anywhere: the processor cannot guess it.
-  // In parts between the heads, because hundreds of lines at once would hold up what is at work.
-  static void fetch_ahead(const AttentionJob& job, int64_t page, int64_t part, int64_t parts) {
-    const int64_t elem_bytes = job.dtype == DType::f32 ? 4 : 2, bytes = kPage * job.D * elem_bytes;
-    const int64_t at = page * job.page_stride * elem_bytes;
-    for (int64_t i = bytes * part / parts; i < bytes * (part + 1) / parts; i += 64) {
-      __builtin_prefetch(static_cast<const char*>(job.k_cache) + at + i);
-      __builtin_prefetch(static_cast<const char*>(job.v_cache) + at + i);
-    }
   }
 
   // Lanes are dimensions: as many keys as lanes grow side by side, and one tree adds the lanes of them all.
@@ -138,7 +126,6 @@ struct PagedAttention {
     float shrink[kCount];
     for (int h = 0; h < kCount; ++h) {
       shrink[h] = score_page(job, q + h * job.D, query + h, h, k, begin, end);
-      if (next_page >= 0 && query + h < job.group) fetch_ahead(job, next_page, query + h, job.group);
     }
     int64_t d = 0;
     for (; d + kVectors * kLanes <= job.D; d += kVectors * kLanes) {
@@ -177,7 +164,6 @@ struct PagedAttention {
       const int begin = within_page(first_key - base), end = within_page(end_key - base);
       const float* k = decode(job, job.k_cache, job.pages[page], begin, end, keys);
       const float* v = decode(job, job.v_cache, job.pages[page], begin, end, values);
-      next_page = (page + 1) * kPage < end_key ? job.pages[page + 1] : -1;
       for (int64_t row = 0; row < job.rows; ++row) {
         const int64_t position = position_of(job, row);
         const int from = within_page(first_key_of(job, position) - base),

@@ -13,6 +13,7 @@
 // list is two barriers. A greedy row is one pass, a row with top-p three and some twenty short ones.
 #include <algorithm>
 
+#include "hw/cuda/device/ptx/cluster_store.cuh"
 #include "hw/cuda/device/ptx/smem.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/sampling/device_sampling.h"

@@ -270,7 +270,6 @@ class Bench : public Subcommand {
 
   void measure(DirectRunner& runner, const Model& model, const Roofs& roofs, std::vector<Row>& rows) {
     const TokenCost cost = cost_of(model, runner.memory_plan().kv_bytes_per_token);
-    const bool gpu = model.placement().on_gpu();
     if (model.config().vision) measure_images(runner, model, roofs, cost, rows);
     for (const int batch : batches_) {
       for (const int depth : depths_) {

@@ -45,7 +45,7 @@ Json content_json(const Message& message) {
 std::string to_json(const std::string& model, const Conversation& conversation) {
   Json::Array messages;
   for (const Message& message : conversation) {
-    messages.push_back(Json(Json::Object{{"role", Json(message.role)}, {"content", Json(message.content)}}));
+    messages.push_back(Json(Json::Object{{"role", Json(message.role)}, {"content", content_json(message)}}));
   }
   return Json(Json::Object{{"model", Json(model)}, {"messages", Json(std::move(messages))}}).dump() + "\n";
 }

@@ -25,6 +25,22 @@ TEST(ConversationFile, ComesBackAsItWas) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
 }
 
+TEST(ConversationFile, PicturesComeBackAtTheirPlaces) {
+  const test::TempDir dir;
+  const std::string path = (dir.path() / "talk.json").string();
+  Message question{"user", "before and behind"};
+  const auto file = std::make_shared<const std::string>(std::string("\0\xff bytes", 8));
+  question.pictures = {{file, 0}, {file, 6}};
+  save_conversation(path, "model", {question});
+  const Conversation loaded = load_conversation(path);
+  ASSERT_EQ(loaded.size(), 1u);
+  EXPECT_EQ(loaded[0].content, question.content);
+  ASSERT_EQ(loaded[0].pictures.size(), 2u);
+  EXPECT_EQ(*loaded[0].pictures[0].file, *file);
+  EXPECT_EQ(loaded[0].pictures[0].at, 0u);
+  EXPECT_EQ(loaded[0].pictures[1].at, 6u);
+}
+
 TEST(ConversationFile, AFailedSaveLeavesTheOldFile) {
   const test::TempDir dir;
   EXPECT_ERROR(save_conversation((dir.path() / "no/such/folder.json").string(), "m", {}), "cannot save to");

@@ -107,11 +107,12 @@ double paged_decode_sm90_us(const AttentionArgs& args, const Caps& caps) {
   return 0.8 * paged_decode_us(args, caps);
 }
 
-// One block walks over all keys of its rows: about 0.5 us a page, however few blocks there are, after 2 us
-// for the first.
+// One block walks over all keys of its rows: about 0.5 us a page of few rows and 3 us of 128, however few
+// blocks there are, after 2 us for the first. (608 rows and keys of a 7B shape take 33 us on an H100.)
 double flash2_us(const AttentionArgs& args, const Caps& caps) {
   const Cost work = cost(args);
-  const double walk = 2 + 0.5 * most_keys(args) / kPageTokens;
+  const double page_us = 0.5 + 2.5 * std::min(args.plan->max_q_len, 128) / 128;
+  const double walk = 2 + page_us * most_keys(args) / kPageTokens;
   return kCudaLaunchUs + std::max(walk, 2 * cuda_mma_us(caps, work.flops)) +
          cuda_memory_us(caps, work.bytes_read);
 }

@@ -52,7 +52,8 @@ void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   host_->check_model = [this](const std::string& name) { check_model(name); };
   host_->metrics = &metrics_;
   host_->parse = {config_.api, config_.lenient,
-                  config_.tool_format.value_or(tool_format_of_family(engine_->info().family))};
+                  config_.tool_format.value_or(tool_format_of_family(engine_->info().family)),
+                  engine_->info().image_tokens > 0, config_.fetch_image};
   host_->update_queue = config_.update_queue;
   host_->timeout = config_.request_timeout;
   host_->model = config_.model_names[0];
@@ -176,7 +177,8 @@ Json ApiServer::model_json(const std::string& name) const {
                            {"created", integer(created_)},
                            {"owned_by", text("llamita")},
                            {"root", Json(engine_->info().name)},
-                           {"max_model_len", integer(engine_->info().context)}});
+                           {"max_model_len", integer(engine_->info().context)},
+                           {"takes_images", Json(engine_->info().image_tokens > 0)}});
 }
 
 void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {

@@ -9,21 +9,34 @@ namespace llamita::server {
 
 namespace {
 
-// A string, or an array of text parts, which are put together.
-std::string read_content(const Json& value, const std::string& path) {
-  if (value.is_string()) return value.as_string("");
+// A string, or an array of parts: texts, which are put together, and images between them.
+void read_content(const Json& value, const std::string& path, const ParseContext& context, Message& message) {
+  if (value.is_string()) {
+    message.content = value.as_string("");
+    return;
+  }
   if (!value.is_array()) throw ApiError(400, cat(path, " must be a string or an array of parts"), path);
-  std::string text;
   for (const Json& part : value.as_array("")) {
     Fields fields(part, path);
     const std::string type = fields.required_text("type");
+    if (type == "image_url" && context.takes_images) {
+      const Json* image = fields.take("image_url");
+      if (image == nullptr) throw ApiError(400, cat(path, " has a part without image_url"), path);
+      if (message.pictures.size() >= static_cast<size_t>(context.limits.images.images)) {
+        throw ApiError(400, cat(path, " has more than ", context.limits.images.images, " images"), path);
+      }
+      message.pictures.push_back(
+          {read_image(*image, path, context.limits.images, context.fetch_image), message.content.size()});
+      continue;
+    }
     if (type != "text") {
-      throw ApiError(400, cat(path, " has a part of type ", printable(type), "; this model takes text only"),
+      throw ApiError(400,
+                     cat(path, " has a part of type ", printable(type), "; this model takes ",
+                         context.takes_images ? "text and image_url" : "text only"),
                      path, "unsupported_parameter");
     }
-    text += fields.required_text("text");
+    message.content += fields.required_text("text");
   }
-  return text;
 }
 
 ToolCall read_tool_call(const Json& value, const std::string& path) {
@@ -59,7 +72,7 @@ Message read_message(const Json& value, const std::string& path, const ParseCont
     }
   }
   if (const Json* content = fields.take("content")) {
-    message.content = read_content(*content, path + ".content");
+    read_content(*content, path + ".content", context, message);
   } else if (!assistant) {
     throw ApiError(400, cat(path, ".content must be given"), path + ".content");
   }
@@ -79,8 +92,14 @@ Conversation read_messages(Fields& fields, const ParseContext& context, std::vec
   }
   Conversation conversation;
   const Json::Array& array = value->as_array("");
+  size_t images = 0;
   for (size_t i = 0; i < array.size(); ++i) {
     conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, warnings));
+    images += conversation.back().pictures.size();
+    if (images > static_cast<size_t>(context.limits.images.images)) {
+      throw ApiError(400, cat("messages have more than ", context.limits.images.images, " images"),
+                     "messages");
+    }
   }
   return conversation;
 }

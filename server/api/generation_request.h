@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "llamita/request.h"
+#include "server/api/image_parts.h"
 #include "server/api/tools.h"
 
 namespace llamita::server {
@@ -19,6 +20,7 @@ struct ApiLimits {
   size_t stop_bytes = 256;  // … each of at most this length
   size_t schema_bytes = 64 << 10;
   int tools = 128;
+  ImageLimits images;
   size_t body_values = size_t{1} << 20;  // JSON values in a body
   int body_depth = 64;
 };
@@ -27,6 +29,8 @@ struct ParseContext {
   ApiLimits limits;
   bool lenient = false;
   ToolFormat tool_format = ToolFormat::hermes;
+  bool takes_images = false;  // the model does
+  FetchImage fetch_image;     // empty: only data: URLs
 };
 
 enum class Endpoint { chat, completions, embeddings };

@@ -1,16 +1,13 @@
 // The skinny product with the epilogues of linear and mlp_in.
 #pragma once
 
-#include "hw/cuda/device/ptx/math.cuh"
-#include "ops/linear/gemm_sm90.h"
+#include "ops/activation/device.cuh"
 #include "ops/linear/skinny_sm90.cuh"
 
 namespace llamita::skinny_sm90_detail {
 
-// Eight lanes write eight neighbouring outputs of a token. Gated: pairs are gate and up of an output, Element
-// comes out. The code stands here once for every sum of a thread, so it must be short: with a switch over all
-// activations a block of 64 tokens took twice the time, waiting for instructions.
-template <class Element, bool kGated>
+// Eight lanes write eight neighbouring outputs of a token. Gated: pairs are gate and up of an output.
+template <bool kGated>
 struct RowsEpilogue {
   static constexpr bool kPairs = kGated;
   static constexpr int kBatch = kGated ? 2 : 4;
@@ -26,8 +23,8 @@ struct RowsEpilogue {
   void* out;
   int64_t residual_stride, out_stride;
   int tokens, rows;
-  bool out_f32;         // or Element
-  float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
+  DType out_dtype;
+  Activation activation;
 
   __device__ __forceinline__ Extra load(int tile, int row, int token) const {
     row += tile * kTileRows;
@@ -36,9 +33,7 @@ struct RowsEpilogue {
     if (bias != nullptr) extra.add = bias[row];
     if (kGated && bias_up != nullptr) extra.add_up = bias_up[row];
     if (!kGated && residual != nullptr)
-      extra.add_up =
-          out_f32 ? static_cast<const float*>(residual)[token * residual_stride + row]
-                  : device::to_f32(static_cast<const Element*>(residual)[token * residual_stride + row]);
+      extra.add_up = device::load_float(residual, out_dtype, token * residual_stride + row);
     return extra;
   }
 
@@ -48,23 +43,16 @@ struct RowsEpilogue {
     if (row >= rows || token >= tokens) return;
     value += extra.add;
     if constexpr (kGated)
-      value = __fdividef(value, 1 + ptx::exp2_approx(-value * (linear + cubic * value * value))) *
-              (up + extra.add_up);
+      value = device::activate(activation, value) * (up + extra.add_up);
     else
       value += extra.add_up;  // the residual
-    const int64_t at = token * out_stride + row;
-    if (!kGated && out_f32)
-      static_cast<float*>(out)[at] = value;
-    else
-      static_cast<Element*>(out)[at] = device::from_f32<Element>(value);
+    device::store_float(out, out_dtype, token * out_stride + row, value);
   }
 };
 
 template <class Element, int kTokens, bool kGated>
 void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
-  using Epilogue = RowsEpilogue<Element, kGated>;
-  constexpr float kLog2e = 1.4426950408889634f;
-  const GateCoefficients gate = gate_coefficients(g.activation);
+  using Epilogue = RowsEpilogue<kGated>;
   const Epilogue epilogue{.bias = g.bias,
                           .bias_up = g.bias_up,
                           .residual = g.residual,
@@ -73,9 +61,8 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
                           .out_stride = g.out_stride,
                           .tokens = g.M,
                           .rows = g.N,
-                          .out_f32 = g.out_dtype == DType::f32,
-                          .linear = kLog2e * gate.linear,
-                          .cubic = kLog2e * gate.cubic};
+                          .out_dtype = g.out_dtype,
+                          .activation = g.activation};
   launch<Config<Element, kTokens, Epilogue>>(
       {g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride, plan.tiles},
       Layout{.box_rows = Epilogue::kTileRows}, epilogue, plan, context);

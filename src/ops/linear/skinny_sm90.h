@@ -27,8 +27,7 @@ struct SkinnySm90 {
 
 inline constexpr int kSkinnyMaxTokens = 128;
 
-// The copy engine wants 16-byte borders and strides of x and w. Gated: silu, gelu_tanh and quick_gelu, out in
-// element.
+// The copy engine wants 16-byte borders and strides of x and w.
 bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps);
 double skinny_sm90_us(const SkinnySm90& g, const Caps& caps);
 inline constexpr int kSkinnyTileRows = 64;

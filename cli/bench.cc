@@ -285,7 +285,7 @@ class Bench : public Subcommand {
             row.decode = decode;
             const auto seconds = repeat([&] {
               runner.rewind(depth);
-              return decode ? run_decode(runner, tokens, gpu) : runner.extend(tokens);
+              return decode ? run_decode(runner, tokens, model.placement().on_gpu()) : runner.extend(tokens);
             });
             const double keys = depth + (tokens + 1) / 2.0;
             if (decode) {

@@ -35,11 +35,13 @@ std::vector<Shape> grid_shapes() {  // M of the project's target, the layers of 
   return shapes;
 }
 
-std::vector<Shape> skinny_shapes() {
+std::vector<Shape> skinny_shapes() {  // QKV, O, gate-up, down of Llama-3.2-1B and 3B, Llama-3.1-8B; a head
+  const int layers[13][2] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {2048, 8192}, {5120, 3072},
+                             {3072, 3072},  {16384, 3072}, {3072, 8192},  {6144, 4096}, {4096, 4096},
+                             {28672, 4096}, {4096, 14336}, {128256, 3072}};  // N, K
   std::vector<Shape> shapes;
-  for (const int m : {1, 2, 4, 8, 16, 32, 64, 128})
-    for (const auto& [n, k] : {std::pair(5120, 3072), {3072, 3072}, {16384, 3072}, {3072, 8192}})
-      shapes.push_back({m, n, k});
+  for (const int m : {1, 2, 4, 8, 12, 16, 32, 64, 128})
+    for (const auto& layer : layers) shapes.push_back({m, layer[0], layer[1]});
   return shapes;
 }
 

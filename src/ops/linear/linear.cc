@@ -126,6 +126,7 @@ constexpr Variant<LinearArgs> kVariants[] = {
          },
      .estimate_us = gemv_us,
      .run = linear_cuda_gemv_blocks},
+    // A token's bits do not depend on the others of its tile of tokens (skinny_sm90.cuh).
     {.name = "skinny_sm90",
      .supports = linear_skinny_sm90_supports,
      .estimate_us = linear_skinny_sm90_us,

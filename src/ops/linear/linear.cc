@@ -85,8 +85,8 @@ double int8_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
 }
 
-// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what it
-// costs is below what the weights' own rounding did.
+// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what
+// it costs is below what the weights' own rounding did.
 bool bf16_supports(const LinearArgs& args, const Caps& caps) {
   return on_rows_with<cpu::Isa::avx512>(args, caps) && linear_is_bf16(args);
 }
@@ -143,6 +143,11 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .estimate_us = linear_gemm_sm80_us,
      .run = linear_cuda_gemm_sm80,
      .scratch_bytes = linear_gemm_sm80_scratch},
+    {.name = "cublaslt",
+     .supports = linear_cublaslt_supports,
+     .estimate_us = linear_cublaslt_us,
+     .run = linear_cublaslt,
+     .scratch_bytes = linear_cublaslt_scratch},
     {.name = "cuda_simple", .supports = cuda_reads, .estimate_us = cuda_simple_us, .run = linear_cuda_simple},
 #endif
     {.name = "cpu_int8_avx512",

@@ -30,10 +30,11 @@ struct Panel {
   template <template <class> class Format>
   static void decode_rows(const LinearJob& job, int64_t n, int rows, int64_t g_begin, int groups,
                           float (*weights)[kChunk]) {
-    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded and
-    // multiplied, at the end of the rows that of the next panel.
+    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded
+    // and multiplied, at the end of the rows that of the next panel.
     const int64_t all = (job.K + 31) / 32, group_bytes = job.weight_stride / all;
-    const int64_t next = g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
+    const int64_t next =
+        g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
     for (int r = 0; r < rows; ++r) {
       const uint8_t* row = job.weight + (n + r) * job.weight_stride;
       for (int64_t line = 0; line < groups * group_bytes; line += 64) __builtin_prefetch(row + next + line);

@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu format check check-serve check-text asan tsan fuzz clean
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu bench-kernels format check check-serve check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -47,6 +47,11 @@ bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below
 	cmake --preset cuda
 	cmake --build build-cuda -j $(JOBS) --target llamita
 	scripts/bench_gpu.py build-cuda/llamita $(if $(CHECK),--check) $(if $(PEERS),--peers) $(if $(ROWS),--rows $(ROWS)) $(if $(SHAPES),--shapes $(SHAPES))
+
+bench-kernels: setup ## the kernels and their lessons beside cuBLASLt and cuDNN, with plots (CHECK=1: fail below the targets; ONLY=gemm-grid: parts of it)
+	cmake --preset kernels
+	cmake --build build-kernels -j $(JOBS) --target gemm_ladder attention_ladder bench_gemm bench_attention
+	scripts/bench_kernels.py build-kernels --plots docs/performance $(if $(CHECK),--check) $(if $(ONLY),--only $(ONLY))
 
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
 	@cmake --build build -j $(JOBS) --target llamita

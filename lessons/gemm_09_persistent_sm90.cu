@@ -12,6 +12,7 @@
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
+#include "hw/cuda/device/tile_order.cuh"
 #include "hw/cuda/device/wgmma.cuh"
 #include "hw/cuda/launch.h"
 #include "hw/cuda/tensor_map.h"
@@ -56,7 +57,7 @@ template <int kCluster, class Visit>
 __device__ __forceinline__ void for_each_tile(const Params& p, uint32_t rank, Visit visit) {
   const int tiles = p.row_tiles * p.column_tiles;
   for (int i = blockIdx.x / kCluster; i < tiles; i += gridDim.x / kCluster) {
-    const int2 tile = grouped_tile<kGroupRows / kCluster>(i, p.row_tiles, p.column_tiles);
+    const int2 tile = device::grouped_tile(i, p.row_tiles, p.column_tiles, kGroupRows / kCluster);
     visit((tile.x * kCluster + static_cast<int>(rank)) * kTileM, tile.y * kTileN);
   }
 }

@@ -14,6 +14,7 @@
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
+#include "hw/cuda/device/tile_order.cuh"
 #include "hw/cuda/device/wgmma.cuh"
 #include "hw/cuda/launch.h"
 #include "hw/cuda/tensor_map.h"
@@ -59,7 +60,7 @@ __device__ __forceinline__ void for_each_tile(const Params& p, uint32_t rank, in
   const int stride = gridDim.x / kCluster;
   int j = first;
   for (int i = blockIdx.x / kCluster + first * stride; i < tiles; i += step * stride, j += step) {
-    const int2 tile = grouped_tile<kGroupRows / kCluster>(i, p.row_tiles, p.column_tiles);
+    const int2 tile = device::grouped_tile(i, p.row_tiles, p.column_tiles, kGroupRows / kCluster);
     visit(j, (tile.x * kCluster + static_cast<int>(rank)) * kTile, tile.y * kTile);
   }
 }

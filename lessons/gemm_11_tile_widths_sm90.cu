@@ -13,6 +13,7 @@
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
+#include "hw/cuda/device/tile_order.cuh"
 #include "hw/cuda/device/wgmma.cuh"
 #include "hw/cuda/launch.h"
 #include "hw/cuda/tensor_map.h"
@@ -66,7 +67,7 @@ template <class C, class Visit>
 __device__ __forceinline__ void for_each_tile(const Params& p, uint32_t rank, Visit visit) {
   const int tiles = p.row_tiles * p.column_tiles;
   for (int i = blockIdx.x / C::kCluster; i < tiles; i += gridDim.x / C::kCluster) {
-    const int2 tile = grouped_tile<kGroupRows / C::kCluster>(i, p.row_tiles, p.column_tiles);
+    const int2 tile = device::grouped_tile(i, p.row_tiles, p.column_tiles, kGroupRows / C::kCluster);
     visit((tile.x * C::kCluster + static_cast<int>(rank)) * kTileM, tile.y * C::kWidth);
   }
 }

@@ -1,5 +1,4 @@
-// What the Hopper steps of the ladder share besides the device headers: the plain epilogue and the order in
-// which tiles are visited.
+// What the Hopper steps of the ladder share besides the device headers: the plain epilogue.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -29,18 +28,6 @@ __device__ __forceinline__ void store_direct(__nv_bfloat16* c, const float (&d)[
       if (row + half * 8 < m && column + j * 8 < n)
         *reinterpret_cast<uint32_t*>(c + size_t(row + half * 8) * n + column + j * 8) =
             device::pack_bf16(d[4 * j + 2 * half], d[4 * j + 2 * half + 1]);
-}
-
-// Tile i of a grid of rows x columns of tiles. Rows are taken in groups of kGroup, and inside a group the
-// order runs down the rows first: the tiles that run at one time form a near-square patch, which reads the
-// fewest distinct rows of A and B and keeps them in L2.
-template <int kGroup>
-__device__ __forceinline__ int2 grouped_tile(int i, int rows, int columns) {
-  const int group = i / (kGroup * columns);
-  const int first = group * kGroup;
-  const int height = min(kGroup, rows - first);
-  const int inside = i - group * kGroup * columns;
-  return make_int2(first + inside % height, inside / height);  // row, column
 }
 
 }  // namespace llamita::lessons

@@ -48,7 +48,7 @@ SYSTEM_HEADERS = re.compile(
     r"^(assert|ctype|dirent|dlfcn|endian|errno|fcntl|float|inttypes|limits|locale|math|poll|pthread|sched|signal|stdarg|"
     r"stddef|stdint|stdio|stdlib|string|termios|time|unistd|wchar|"
     r"immintrin|x86intrin|cpuid|arm_neon|sys/\w+|linux/\w+|asm/\w+)\.h$")
-CUDA_HEADERS = re.compile(r"^(cuda\w*|cooperative_groups|mma|nv\w*|nccl)(/[\w/]+)?(\.h|\.hpp|\.cuh)?$")
+CUDA_HEADERS = re.compile(r"^(cuda\w*|cublas\w*|cooperative_groups|mma|nv\w*|nccl)(/[\w/]+)?(\.h|\.hpp|\.cuh)?$")
 
 SOURCE_SUFFIXES = {".h", ".cc", ".cu", ".cuh"}
 ROOTS = ["include", "src", "server", "cli", "python", "tests", "bench", "examples", "lessons"]

@@ -30,3 +30,12 @@ endfunction()
 
 llamita_cuda_tests(hw/cuda hw/cuda)
 llamita_cuda_tests(ops ops)
+
+# What the compiler made of the Hopper kernels. Needs cuobjdump, no card; without it the test is skipped aloud.
+find_package(Python3 COMPONENTS Interpreter)
+if(LLAMITA_HAVE_CUDA AND Python3_FOUND)
+  add_test(NAME sass.hopper_kernels
+           COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/scripts/check_sass.py ${CMAKE_BINARY_DIR})
+  set_tests_properties(sass.hopper_kernels PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77 LABELS gpu
+                                                      ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endif()

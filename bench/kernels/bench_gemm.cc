@@ -1,5 +1,8 @@
-// bench_gemm [--shapes grid|skinny]: the op `linear` on a GPU, whatever variant its table chooses, beside the
-// best algorithm of cuBLASLt on the same buffers in the same run. bf16 in and out; checked against fp64.
+// bench_gemm [--shapes grid|skinny|ladder|tiles] [--json FILE]: the op `linear` on a GPU, whatever variant
+// its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the same run. bf16 in and
+// out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x 8192, measured first.
+// tiles: every tile that gemm_sm90 could take, beside what its model expects. --json: one object a row and
+// line, besides the table.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -13,6 +16,7 @@
 #include "lessons/cublaslt.h"
 #include "lessons/gemm_check.h"
 #include "llamita/error.h"
+#include "ops/linear/gemm_sm90.h"
 #include "ops/linear/linear.h"
 
 namespace llamita::bench {
@@ -33,6 +37,10 @@ std::vector<Shape> grid_shapes() {  // M of the project's target, the layers of 
   for (const int m : {256, 512, 1024, 2048, 8192})
     for (const auto& layer : layers) shapes.push_back({m, layer[0], layer[1]});
   return shapes;
+}
+
+std::vector<Shape> ladder_shapes() {  // of lessons/gemm_ladder
+  return {{4096, 4096, 4096}, {8192, 8192, 8192}, {512, 4096, 4096}, {2048, 6144, 4096}, {2048, 4096, 14336}};
 }
 
 std::vector<Shape> skinny_shapes() {  // QKV, O, gate-up, down of Llama-3.2-1B and 3B, Llama-3.1-8B; a head
@@ -84,14 +92,13 @@ class GemmBench {
     const char* why = "";
     peer_ = lessons::CublasLt::load(&why);
     if (peer_ == nullptr) std::printf("no cuBLASLt column: %s\n", why);
+    if (peer_ != nullptr) measure_roof();
   }
 
   // Peer's time / own time; 0 without a peer, -1 for a wrong result.
-  double run(const Shape& shape) {
+  double run(const Shape& shape, std::FILE* json) {
     const double flop = 2.0 * shape.m * shape.n * shape.k;
-    const size_t set_bytes =
-        2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
-    const size_t sets = std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+    const size_t sets = sets_of(shape);
     const Buffers buffers(shape, sets, seed_ += 101, stream_);
     Arena arena(cuda::allocate_storage(size_t{64} << 20, 0), {DeviceKind::cuda, 0});
     Context context(stream_, arena, caps_);
@@ -122,15 +129,121 @@ class GemmBench {
     }
     const double us = median(own_us), peer_median = median(peer_us);
     const double weights = 2.0 * shape.n * shape.k;
+    const double tflops = flop / us * 1e-6, gbs = weights / us * 1e-3;
     std::printf("%5d x %5d x %5d  %-16s %8.1f us %7.1f TFLOP/s %5.0f GB/s", shape.m, shape.n, shape.k,
-                variant.c_str(), us, flop / us * 1e-6, weights / us * 1e-3);
-    if (peer) std::printf("   cuBLASLt %8.1f us   x %.3f", peer_median, peer_median / us);
+                variant.c_str(), us, tflops, gbs);
+    if (peer)
+      std::printf(" %5.1f %% of the roof   cuBLASLt %8.1f us   x %.3f", 100 * tflops / roof_tflops_,
+                  peer_median, peer_median / us);
     std::printf("%s\n", right ? "" : "   WRONG");
     std::fflush(stdout);
+    if (json != nullptr)
+      std::fprintf(json,
+                   "{\"m\": %d, \"n\": %d, \"k\": %d, \"variant\": \"%s\", \"us\": %.3f, \"tflops\": %.2f, "
+                   "\"weight_gbs\": %.1f, \"roof_tflops\": %.1f, \"peer_us\": %.3f, \"right\": %s}\n",
+                   shape.m, shape.n, shape.k, variant.c_str(), us, tflops, gbs, roof_tflops_, peer_median,
+                   right ? "true" : "false");
     return right ? peer_median / us : -1;
   }
 
+  // Every tile that gemm_sm90 could take, beside what its model expects.
+  bool run_tiles(const Shape& shape) {
+    const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_);
+    Arena arena(cuda::allocate_storage(size_t{64} << 20, 0), {DeviceKind::cuda, 0});
+    Context context(stream_, arena, caps_);
+    const GemmSm90 problem = hopper_problem(buffers.problem(0));
+    const GemmShape of = gemm_sm90_shape(problem, caps_);
+    const GemmTile chosen = best_gemm_tile(of);
+    struct Candidate {
+      GemmTile tile;
+      bool right;
+      std::unique_ptr<TimedGraph> graph;
+      std::vector<double> us;
+    };
+    std::vector<Candidate> candidates;
+    for (const GemmTile tile : gemm_tiles()) {
+      // The model is not so wrong that half as much again could be the best.
+      if (!gemm_tile_fits(of, tile) || gemm_tile_us(of, tile) > 1.5 * gemm_tile_us(of, chosen)) continue;
+      const auto once = [&, tile](int i) {
+        gemm_sm90(hopper_problem(buffers.problem(static_cast<size_t>(i))), tile, context);
+      };
+      cuda::fill_async(buffers.c[0].data(), 0xFF, size_t(shape.m) * shape.n * 2, stream_);
+      once(0);
+      const bool right = shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
+      const int launches = std::clamp(static_cast<int>(3000 / gemm_tile_us(of, tile)),
+                                      static_cast<int>(buffers.a.size()), 256);
+      candidates.push_back({tile, right, std::make_unique<TimedGraph>(stream_, launches, once), {}});
+    }
+    const int peer_launches = std::clamp(static_cast<int>(3000 / gemm_tile_us(of, chosen)),
+                                         static_cast<int>(buffers.a.size()), 256);
+    std::unique_ptr<TimedGraph> peer;
+    std::vector<double> peer_us;
+    if (const int algorithm = best_algorithm(buffers, peer_launches); algorithm >= 0)
+      peer = std::make_unique<TimedGraph>(
+          stream_, peer_launches, [&](int i) { peer_->run(buffers.problem(size_t(i)), algorithm, stream_); });
+    // In turn, and long enough for the power limit to bind: the clocks that a busy card has.
+    const auto start = std::chrono::steady_clock::now();
+    const double warm = 0.1, end = warm + 0.05 * static_cast<double>(candidates.size() + 1);
+    for (double seconds = 0; seconds < end || candidates[0].us.size() < 3;) {
+      for (Candidate& candidate : candidates) {
+        const double us = candidate.graph->microseconds();
+        if (seconds > warm) candidate.us.push_back(us);
+      }
+      if (const double us = peer ? peer->microseconds() : 0; seconds > warm) peer_us.push_back(us);
+      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    std::printf("%5d x %5d x %5d ", shape.m, shape.n, shape.k);
+    bool good = true;
+    double best_us = 0, chosen_us = 0;
+    for (const Candidate& candidate : candidates) {
+      const auto& [tile, right, graph, samples] = candidate;
+      const double us = median(samples);
+      const bool is_chosen = tile.width == chosen.width && tile.splits == chosen.splits;
+      good = good && right;
+      if (best_us == 0 || us < best_us) best_us = us;
+      if (is_chosen) chosen_us = us;
+      std::printf(" %s%d/%d %.1f (%.1f)%s", is_chosen ? "*" : "", tile.width, tile.splits, us,
+                  gemm_tile_us(of, tile), right ? "" : " WRONG");
+    }
+    std::printf("   chosen / best %.3f", chosen_us / best_us);
+    if (peer)
+      std::printf("   cuBLASLt %.1f, chosen x %.3f, best x %.3f", median(peer_us),
+                  median(peer_us) / chosen_us, median(peer_us) / best_us);
+    std::printf("\n");
+    std::fflush(stdout);
+    return good;
+  }
+
  private:
+  void measure_roof() {
+    const Shape shape{8192, 8192, 8192};
+    const Buffers buffers(shape, 2, seed_ += 101, stream_);
+    const int algorithm = best_algorithm(buffers, 2);
+    if (algorithm < 0) return;
+    const TimedGraph graph(stream_, 4,
+                           [&](int i) { peer_->run(buffers.problem(size_t(i)), algorithm, stream_); });
+    std::vector<double> us;
+    for (int i = 0; i < 25; ++i) us.push_back(graph.microseconds());
+    roof_tflops_ = 2.0 * shape.m * shape.n * shape.k / median(us) * 1e-6;
+    std::printf("matrix roof %.0f TFLOP/s (cuBLASLt, 8192 x 8192 x 8192)\n", roof_tflops_);
+  }
+
+  size_t sets_of(const Shape& shape) const {
+    const size_t set_bytes =
+        2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
+    return std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+  }
+
+  static GemmSm90 hopper_problem(const Gemm& p) {
+    GemmSm90 g{};
+    g.a = p.a, g.b = p.b, g.out = p.c;
+    g.element = DType::bf16;
+    g.M = p.m, g.N = p.n, g.K = p.k;
+    g.a_stride = p.k, g.out_stride = p.n;
+    g.kind = GemmSm90::Out::element;
+    return g;
+  }
+
   void multiply(const Buffers& buffers, size_t set, Context& context) {
     const Shape& s = buffers.shape;
     const Device device{DeviceKind::cuda, 0};
@@ -164,20 +277,28 @@ class GemmBench {
   Caps caps_;
   cuda::Stream stream_;
   std::unique_ptr<lessons::CublasLt> peer_;
+  double roof_tflops_ = 0;
   uint64_t seed_;
 };
 
-int run(const std::string& which) {
+int run(const std::string& which, std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
   GemmBench bench;
   int bad = 0;
+  if (which == "tiles") {
+    for (const Shape& shape : grid_shapes())
+      if (!bench.run_tiles(shape)) ++bad;
+    return bad == 0 ? 0 : 1;
+  }
   double log_sum = 0;
   int count = 0;
-  for (const Shape& shape : which == "skinny" ? skinny_shapes() : grid_shapes()) {
-    const double ratio = bench.run(shape);
+  for (const Shape& shape : which == "skinny"   ? skinny_shapes()
+                            : which == "ladder" ? ladder_shapes()
+                                                : grid_shapes()) {
+    const double ratio = bench.run(shape, json);
     if (ratio < 0) ++bad;
     if (ratio > 0) log_sum += std::log(ratio), ++count;
   }
@@ -190,14 +311,30 @@ int run(const std::string& which) {
 }  // namespace llamita::bench
 
 int main(int argc, char** argv) {
-  std::string shapes = "grid";
-  if (argc == 3 && std::strcmp(argv[1], "--shapes") == 0) shapes = argv[2];
-  if ((argc != 1 && argc != 3) || (shapes != "grid" && shapes != "skinny")) {
-    std::fprintf(stderr, "bench_gemm [--shapes grid|skinny]\n");
+  std::string shapes = "grid", json_path;
+  bool good = argc % 2 == 1;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (std::strcmp(argv[i], "--shapes") == 0)
+      shapes = argv[i + 1];
+    else if (std::strcmp(argv[i], "--json") == 0)
+      json_path = argv[i + 1];
+    else
+      good = false;
+  }
+  good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles");
+  if (!good) {
+    std::fprintf(stderr, "bench_gemm [--shapes grid|skinny|ladder|tiles] [--json FILE]\n");
     return 2;
   }
+  const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
+  const std::unique_ptr<std::FILE, decltype(close)> json(
+      json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w"), close);
+  if (!json_path.empty() && json == nullptr) {
+    std::fprintf(stderr, "bench_gemm: cannot write %s\n", json_path.c_str());
+    return 1;
+  }
   try {
-    return llamita::bench::run(shapes);
+    return llamita::bench::run(shapes, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_gemm: %s\n", error.what());
     return 1;

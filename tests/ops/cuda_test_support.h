@@ -2,8 +2,10 @@
 // a context on the card, and the CPU's reference variant as the specification.
 #pragma once
 
+#include <cstdio>
 #include <functional>
 
+#include "hw/cuda/cublaslt.h"
 #include "ops/op_test_support.h"
 #include "tests/hw/cuda/gpu_test.h"
 
@@ -195,6 +197,12 @@ int for_variants(const Op<Args>& op, const Args& args, CudaMachine& machine,
   int count = 0;
   for (const Variant<Args>& variant : op.variants) {
     if (!variant.supports(args, machine.context().caps())) continue;
+    if (const char* why = "";
+        variant.name == "cublaslt" && cuda::CublasLt::of_current_device(&why) == nullptr) {
+      static const bool said = (std::printf("cublaslt skipped: %s\n", why), true);
+      static_cast<void>(said);
+      continue;
+    }
     const Arena::Scope scope(machine.context().arena());
     variant.run(args, machine.context());
     machine.stream().synchronize();

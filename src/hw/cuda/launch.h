@@ -30,4 +30,12 @@ void launch(void (*kernel)(Params...), const LaunchConfig& config, std::type_ide
   launch_raw(reinterpret_cast<const void*>(kernel), config, args);
 }
 
+// How many clusters of such a launch run at one time when they have the card for themselves.
+int active_clusters_raw(const void* kernel, const LaunchConfig& config);
+
+template <class... Params>
+int active_clusters(void (*kernel)(Params...), const LaunchConfig& config) {
+  return active_clusters_raw(reinterpret_cast<const void*>(kernel), config);
+}
+
 }  // namespace llamita::cuda

@@ -32,9 +32,11 @@ float elapsed_ms(const Event& begin, const Event& end) {
 Stream::Stream() {
   LLAMITA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   void* counters = nullptr;
-  LLAMITA_CUDA_CHECK(cudaMalloc(&counters, kCounters * sizeof(uint32_t)));
+  LLAMITA_CUDA_CHECK(cudaMalloc(&counters, kCounters * sizeof(uint32_t) + kExchangeBytes));
   counters_ = static_cast<uint32_t*>(counters);
+  exchange_ = counters_ + kCounters;
   LLAMITA_CUDA_CHECK(cudaMemsetAsync(counters, 0, kCounters * sizeof(uint32_t), stream_));
+  LLAMITA_CUDA_CHECK(cudaMemsetAsync(exchange_, 0xFF, kExchangeBytes, stream_));
 }
 
 Stream::~Stream() {

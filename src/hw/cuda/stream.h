@@ -2,6 +2,7 @@
 // made, may be moved, and are not thread-safe: one thread queues on a stream at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -41,10 +42,13 @@ class Stream {
   Stream();
   ~Stream();
   Stream(Stream&& other) noexcept
-      : stream_(std::exchange(other.stream_, nullptr)), counters_(std::exchange(other.counters_, nullptr)) {}
+      : stream_(std::exchange(other.stream_, nullptr)),
+        counters_(std::exchange(other.counters_, nullptr)),
+        exchange_(other.exchange_) {}
   Stream& operator=(Stream&& other) noexcept {
     std::swap(stream_, other.stream_);
     std::swap(counters_, other.counters_);
+    std::swap(exchange_, other.exchange_);
     return *this;
   }
 
@@ -53,6 +57,11 @@ class Stream {
   // draw tickets, count here and leave zeros, so two of one stream never see each other's counts.
   static constexpr int kCounters = 16384;
   uint32_t* counters() const { return counters_; }
+  // The same of kExchangeBytes bytes of 0xFF, through which the blocks of one kernel hand each other values:
+  // a word that is not kNothing has arrived. Whoever took it puts kNothing back.
+  static constexpr size_t kExchangeBytes = size_t{16} << 20;
+  static constexpr uint32_t kNothing = 0xFFFFFFFF;
+  void* exchange() const { return exchange_; }
   void synchronize() const;  // the host waits; errors of the queued work are thrown here
   void record(const Event& event) const;
   void wait(const Event& event) const;  // later work of this stream waits, the host does not
@@ -60,6 +69,7 @@ class Stream {
  private:
   cudaStream_t stream_ = nullptr;
   uint32_t* counters_ = nullptr;
+  void* exchange_ = nullptr;  // in the allocation of counters_
 };
 
 }  // namespace llamita::cuda

@@ -3,8 +3,8 @@
 
 namespace llamita {
 
-void gemm_sm90_bf16(const GemmSm90& gemm, int width, Context& context) {
-  gemm_sm90_detail::run<__nv_bfloat16>(gemm, width, context);
+void gemm_sm90_bf16(const GemmSm90& gemm, GemmTile tile, Context& context) {
+  gemm_sm90_detail::run<__nv_bfloat16>(gemm, tile, context);
 }
 
 }  // namespace llamita

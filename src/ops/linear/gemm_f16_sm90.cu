@@ -3,8 +3,8 @@
 
 namespace llamita {
 
-void gemm_sm90_f16(const GemmSm90& gemm, int width, Context& context) {
-  gemm_sm90_detail::run<__half>(gemm, width, context);
+void gemm_sm90_f16(const GemmSm90& gemm, GemmTile tile, Context& context) {
+  gemm_sm90_detail::run<__half>(gemm, tile, context);
 }
 
 }  // namespace llamita

@@ -1,4 +1,4 @@
-// gemm_sm90: linear by the Hopper GEMM, part by part of the weight; which tile width it takes, and what it
+// gemm_sm90: linear by the Hopper GEMM, part by part of the weight; what it takes and what it
 // expects to need.
 #include "ops/linear/gemm_sm90.h"
 
@@ -7,37 +7,12 @@
 
 #include "base/check.h"
 #include "ops/cuda.h"
+#include "ops/linear/dense_matrices.h"
 #include "ops/linear/variants.h"
 
 namespace llamita {
 
 namespace {
-
-constexpr int kTileM = 128;
-constexpr int kWidths[] = {256, 224, 192, 160, 128};
-
-// Clocks of a launch: whole waves of tiles, each step of 64 along K at the slower of wgmma (half a clock a
-// column and 16 of K, for each of two consumers) and L2 (45 bytes a clock an SM), plus an epilogue that
-// nothing hides. docs/performance/kernels.md holds the model against measured times.
-double clocks(const GemmSm90& g, int width, int sm_count) {
-  const int cluster = (g.M + kTileM - 1) / kTileM % 2 == 0 ? 2 : 1;
-  const int columns = g.b_up != nullptr ? width / 2 : width;
-  const double tiles = std::ceil(static_cast<double>(g.M) / (kTileM * cluster)) *
-                       std::ceil(static_cast<double>(g.N) / columns);
-  const double waves = std::ceil(tiles / std::max(sm_count / cluster, 1));
-  const double multiply = 4.0 * width + 24, load = (kTileM + width / cluster) * 128 / 45.0;
-  const double epilogue = 600 + (g.kind == GemmSm90::Out::element ? 6.0 : 12.0) * columns;
-  return 3000 + waves * (std::ceil(g.K / 64.0) * std::max(multiply, load) + epilogue);
-}
-
-int best_width(const GemmSm90& g, int sm_count) {
-  int best = 256;
-  for (const int width : kWidths) {
-    if (g.b_up != nullptr && width % 64 != 0) continue;
-    if (clocks(g, width, sm_count) < clocks(g, best, sm_count)) best = width;
-  }
-  return best;
-}
 
 bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
@@ -62,21 +37,34 @@ bool gemm_sm90_supports(const GemmSm90& g, const Caps& caps) {
           (g.kind == GemmSm90::Out::element && gate_coefficients(g.activation).linear != 0));
 }
 
+GemmShape gemm_sm90_shape(const GemmSm90& g, const Caps& caps) {
+  return {.M = g.M,
+          .N = g.N,
+          .K = g.K,
+          .gated = g.b_up != nullptr,
+          .f32_out = g.kind != GemmSm90::Out::element,
+          .sm_count = caps.sm_count};
+}
+
 double gemm_sm90_us(const GemmSm90& g, const Caps& caps) {
-  constexpr double kClocksPerUs = 1500;  // all SMs at the power limit
+  const GemmShape shape = gemm_sm90_shape(g, caps);
   const double weights = (g.b_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
-  return std::max(clocks(g, best_width(g, caps.sm_count), caps.sm_count) / kClocksPerUs,
-                  2 + cuda_memory_us(caps, 1.05 * weights));
+  return std::max(gemm_tile_us(shape, best_gemm_tile(shape)), 2 + cuda_memory_us(caps, 1.05 * weights));
 }
 
 void gemm_sm90(const GemmSm90& g, Context& context) {
-  LLAMITA_CHECK(gemm_sm90_supports(g, context.caps()), "gemm_sm90: ", g.M, " x ", g.N, " x ", g.K);
+  gemm_sm90(g, best_gemm_tile(gemm_sm90_shape(g, context.caps())), context);
+}
+
+void gemm_sm90(const GemmSm90& g, GemmTile tile, Context& context) {
+  LLAMITA_CHECK(
+      gemm_sm90_supports(g, context.caps()) && gemm_tile_fits(gemm_sm90_shape(g, context.caps()), tile),
+      "gemm_sm90: ", g.M, " x ", g.N, " x ", g.K, " in tiles of ", tile.width, " / ", tile.splits);
   if (g.M == 0 || g.N == 0) return;
-  const int width = best_width(g, context.caps().sm_count);
   if (g.element == DType::bf16)
-    gemm_sm90_bf16(g, width, context);
+    gemm_sm90_bf16(g, tile, context);
   else
-    gemm_sm90_f16(g, width, context);
+    gemm_sm90_f16(g, tile, context);
 }
 
 namespace {
@@ -109,23 +97,11 @@ GemmSm90 rows_of(const LinearArgs& args, const void* data, int64_t first, int64_
   return g;
 }
 
-// Parts that lie behind each other in memory are one matrix.
 template <class Visit>
 void for_each_matrix(const LinearArgs& args, Visit visit) {
-  const std::vector<quant::Part>& parts = args.weight->parts;
-  int64_t first = 0;
-  for (size_t i = 0; i < parts.size();) {
-    const auto* begin = static_cast<const uint8_t*>(parts[i].storage.data());
-    const uint8_t* end = begin;
-    int64_t rows = 0;
-    do {
-      rows += parts[i].rows;
-      end += parts[i].rows * row_bytes(parts[i].format, args.weight->cols);
-      ++i;
-    } while (i < parts.size() && parts[i].storage.data() == end);
-    visit(rows_of(args, begin, first, rows));
-    first += rows;
-  }
+  for_each_dense_matrix(*args.weight, [&](const void* data, int64_t first, int64_t rows) {
+    visit(rows_of(args, data, first, rows));
+  });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "ops/activation/activation.h"
 #include "ops/context.h"
+#include "ops/linear/tiles.h"
 
 namespace llamita {
 
@@ -42,9 +43,12 @@ bool gemm_sm90_supports(const GemmSm90& gemm, const Caps& caps);
 // Microseconds, for estimates.
 double gemm_sm90_us(const GemmSm90& gemm, const Caps& caps);
 void gemm_sm90(const GemmSm90& gemm, Context& context);
+// With a tile of the caller's choice, which must fit (benchmarks).
+void gemm_sm90(const GemmSm90& gemm, GemmTile tile, Context& context);
+GemmShape gemm_sm90_shape(const GemmSm90& gemm, const Caps& caps);
 
 // The two halves of gemm_sm90(), one a file so that they compile side by side.
-void gemm_sm90_bf16(const GemmSm90& gemm, int width, Context& context);
-void gemm_sm90_f16(const GemmSm90& gemm, int width, Context& context);
+void gemm_sm90_bf16(const GemmSm90& gemm, GemmTile tile, Context& context);
+void gemm_sm90_f16(const GemmSm90& gemm, GemmTile tile, Context& context);
 
 }  // namespace llamita

@@ -144,6 +144,11 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .estimate_us = linear_gemm_sm80_us,
      .run = linear_cuda_gemm_sm80,
      .scratch_bytes = linear_gemm_sm80_scratch},
+    {.name = "cublaslt",
+     .supports = linear_cublaslt_supports,
+     .estimate_us = linear_cublaslt_us,
+     .run = linear_cublaslt,
+     .scratch_bytes = linear_cublaslt_scratch},
     {.name = "cuda_simple", .supports = cuda_reads, .estimate_us = cuda_simple_us, .run = linear_cuda_simple},
 #endif
     {.name = "cpu_int8_avx512",

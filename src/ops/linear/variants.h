@@ -55,4 +55,10 @@ bool linear_skinny_sm90_supports(const LinearArgs& args, const Caps& caps);
 double linear_skinny_sm90_us(const LinearArgs& args, const Caps& caps);
 int64_t linear_skinny_sm90_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
+// Never chosen, only forced.
+void linear_cublaslt(const LinearArgs& args, Context& context);
+bool linear_cublaslt_supports(const LinearArgs& args, const Caps& caps);
+double linear_cublaslt_us(const LinearArgs& args, const Caps& caps);
+int64_t linear_cublaslt_scratch(const LinearArgs& args, const Caps& caps);
+
 }  // namespace llamita

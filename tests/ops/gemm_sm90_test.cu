@@ -1,0 +1,86 @@
+// The Hopper GEMM in every tile it can take, split or whole, on ragged shapes, against the CPU's reference. A
+// result is the same bits in every run, whatever order blocks finish in.
+#include "ops/cuda_test_support.h"
+#include "ops/linear/gemm_sm90.h"
+#include "ops/linear/linear.h"
+
+namespace llamita {
+namespace {
+
+using test::CudaMachine;
+using test::DeviceMatrix;
+using test::Machine;
+using CudaGemm = test::GpuTest;
+
+constexpr float kScale = 0.1f;
+
+struct Case {
+  int64_t M, N, K;
+  DType element;
+  GemmSm90::Out kind;
+  bool bias;
+};
+
+void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
+  const bool adds = c.kind == GemmSm90::Out::f32_add;
+  const DType out_type = c.kind == GemmSm90::Out::element ? c.element : DType::f32;
+  quant::Weight weight;
+  weight.cols = c.K;
+  weight.parts.push_back(test::random_part(c.element, c.N, c.K, 11));
+  const quant::Weight there = test::to_device(weight);
+  DeviceMatrix x(c.M, c.K, c.element), bias(1, c.N, DType::f32), out(c.M, c.N, out_type);
+  x.fill_normal(1, kScale);
+  bias.fill_normal(2);
+  out.fill_normal(3);
+  std::vector<float> before = out.host(), expected(static_cast<size_t>(c.M * c.N));
+  LinearArgs args{x.host_tensor(), &weight, {}, {}, Tensor::of(expected.data(), {c.M, c.N})};
+  if (c.bias) args.bias = bias.host_vector();
+  if (adds) args.residual = Tensor::of(before.data(), {c.M, c.N});
+  test::run_reference(linear_op(), args, cpu.context());
+
+  GemmSm90 g{};
+  g.a = x.tensor().data();
+  g.b = there.parts[0].storage.data();
+  g.element = c.element;
+  g.M = static_cast<int>(c.M), g.N = static_cast<int>(c.N), g.K = static_cast<int>(c.K);
+  g.a_stride = x.tensor().stride(0);
+  g.bias = c.bias ? bias.vector().ptr<float>() : nullptr;
+  g.kind = c.kind;
+  g.out = out.tensor().data();
+  g.out_stride = out.tensor().stride(0);
+  const GemmShape shape = gemm_sm90_shape(g, gpu.context().caps());
+  for (const GemmTile tile : gemm_tiles()) {
+    if (!gemm_tile_fits(shape, tile)) continue;
+    const std::string what = cat(c.M, " x ", c.N, " x ", c.K, " in ", tile.width, " / ", tile.splits, " ",
+                                 name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
+    std::vector<float> first;
+    for (int run = 0; run < 3; ++run) {
+      out.fill(before);
+      gemm_sm90(g, tile, gpu.context());
+      const std::vector<float> got = out.read();
+      if (run == 0) {
+        first = got;
+        test::expect_close(got, expected,
+                           c.kind == GemmSm90::Out::element ? test::nmse_bound(c.element) : 1e-9, what);
+      }
+      EXPECT_EQ(got, first) << what << ", run " << run;
+    }
+  }
+}
+
+TEST_F(CudaGemm, EveryTileOnRaggedShapes) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  Machine cpu(1, cpu::Isa::generic);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    CudaMachine gpu(type);
+    check({256, 520, 1096, type, GemmSm90::Out::element, true}, gpu, cpu);
+    check({250, 264, 584, type, GemmSm90::Out::f32_add, false}, gpu, cpu);
+    check({390, 72, 320, type, GemmSm90::Out::f32, true}, gpu, cpu);
+    check({130, 1000, 264, type, GemmSm90::Out::element, false}, gpu, cpu);
+    check({40, 136, 2056, type, GemmSm90::Out::f32_add, true}, gpu, cpu);
+    check({512, 8, 64, type, GemmSm90::Out::element, true}, gpu, cpu);
+  }
+}
+
+}  // namespace
+}  // namespace llamita

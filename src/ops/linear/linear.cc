@@ -85,8 +85,8 @@ double int8_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
 }
 
-// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what it
-// costs is below what the weights' own rounding did.
+// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what
+// it costs is below what the weights' own rounding did.
 bool bf16_supports(const LinearArgs& args, const Caps& caps) {
   return on_rows_with<cpu::Isa::avx512>(args, caps) && linear_is_bf16(args);
 }
@@ -114,6 +114,14 @@ double gemv_us(const LinearArgs& args, const Caps& caps) {
 
 constexpr Variant<LinearArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
+    {.name = "gemv_ring",
+     .supports =
+         [](const LinearArgs& args, const Caps& caps) {
+           return on_cuda(args, caps) && linear_gemv_ring_supports(args, caps);
+         },
+     .estimate_us = [](const LinearArgs& args,
+                       const Caps&) { return cuda_ring_us(cost(args), args.x.dim(0)); },
+     .run = linear_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const LinearArgs& args,
                     const Caps& caps) { return on_cuda(args, caps) && linear_gemv_supports(args, caps); },

@@ -1,7 +1,7 @@
 // linear for up to 32 tokens: the loop of gemv.cuh over the rows of all parts, with bias and residual. Bound
 // by the stream of W. x is read where it lies when it is of the weights' type; f32 rows (the head's) are
 // rounded into shared memory by every block.
-#include "ops/linear/gemv.cuh"
+#include "ops/linear/gemv_plan.cuh"
 #include "ops/linear/variants.h"
 
 namespace llamita {
@@ -10,64 +10,9 @@ namespace {
 
 using device::GemvInput;
 using device::GemvNorm;
-using device::GemvRows;
-using device::GemvWeight;
-
-struct LinearPlan {
-  GemvWeight weight;
-  const float* bias;     // or nullptr
-  const void* residual;  // or nullptr
-  void* out;
-  int64_t residual_stride, out_stride;
-  DType residual_dtype, out_dtype;
-  int tokens;
-
-  // A tile lies in one part, so that it has one format.
-  struct Place {
-    int part, row;
-  };
-  __device__ __forceinline__ Place locate(int tile) const {
-    int part = 0;
-    while (part + 1 < weight.count) {
-      const int tiles = (weight.parts[part].rows + device::kGemvRows - 1) / device::kGemvRows;
-      if (tile < tiles) break;
-      tile -= tiles;
-      ++part;
-    }
-    return {part, tile * device::kGemvRows};
-  }
-
-  __device__ __forceinline__ GemvRows rows(int tile, int g) const {
-    const Place at = locate(tile);
-    const device::GemvPart& part = weight.parts[at.part];
-    const int low = at.row + g, high = low + 8;
-    return {low < part.rows ? part.data + low * part.row_bytes : nullptr,
-            high < part.rows ? part.data + high * part.row_bytes : nullptr, part.format};
-  }
-
-  __device__ __forceinline__ void put(int row, int token, float value) const {
-    if (token >= tokens) return;
-    if (bias != nullptr) value += bias[row];
-    if (residual != nullptr)
-      value += device::load_float(residual, residual_dtype, token * residual_stride + row);
-    device::store_float(out, out_dtype, token * out_stride + row, value);
-  }
-
-  __device__ __forceinline__ void store(int tile, int g, int token, const float (&d)[4]) const {
-    const Place at = locate(tile);
-    const device::GemvPart& part = weight.parts[at.part];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = at.row + g + 8 * half;
-      if (row >= part.rows) continue;
-      put(part.first_row + row, token, d[2 * half]);
-      put(part.first_row + row, token + 1, d[2 * half + 1]);
-    }
-  }
-};
 
 struct LinearGemvParams {
-  LinearPlan plan;
+  device::LinearPlan plan;
   const void* x;
   int64_t x_stride;
   DType x_dtype;
@@ -118,16 +63,8 @@ void run(const LinearArgs& args, Context& context) {
   const DType element = element_of(args, context.caps());
   const int64_t T = args.x.dim(0);
   if (T == 0) return;
-  const bool residual = args.residual.defined(), staged = needs_staging(args, element);
-  LinearGemvParams params{.plan = {.weight = gemv_weight(*args.weight),
-                                   .bias = data_or_null<float>(args.bias),
-                                   .residual = data_or_null<void>(args.residual),
-                                   .out = args.out.data(),
-                                   .residual_stride = residual ? args.residual.stride(0) : 0,
-                                   .out_stride = args.out.stride(0),
-                                   .residual_dtype = residual ? args.residual.dtype() : DType::f32,
-                                   .out_dtype = args.out.dtype(),
-                                   .tokens = static_cast<int>(T)},
+  const bool staged = needs_staging(args, element);
+  LinearGemvParams params{.plan = linear_plan(args),
                           .x = args.x.data(),
                           .x_stride = args.x.stride(0),
                           .x_dtype = args.x.dtype(),

@@ -66,6 +66,12 @@ struct GemvRows {
   DType format;  // of the tile
 };
 
+// Two rows whose sums an epilogue wants in one thread; `high` is nullptr after the last of an odd number.
+struct RowPair {
+  const uint8_t* low;
+  const uint8_t* high;
+};
+
 // x in the order a lane needs it: eight elements of a chunk, as four registers.
 template <class Element, bool kBlocks>
 __device__ __forceinline__ uint4 load_x(const Element* row, int chunk, int q) {
@@ -325,6 +331,15 @@ inline constexpr int64_t kGemvStagedBytes = 100 * 1024;  // so that two blocks s
 
 // The most that fits beside the sums of 32 tokens: 227 KB a block on sm_90, 99 KB on the smallest sm_8x.
 inline int64_t gemv_most_staged_bytes(const Caps& caps) { return (caps.arch >= 90 ? 190 : 64) * 1024; }
+
+// The norm of a fused op.
+template <class Args>
+device::GemvNorm gemv_norm(const Args& args) {
+  return {.weight = args.norm_weight.template ptr<float>(),
+          .bias = data_or_null<float>(args.norm_bias),
+          .kind = args.norm_kind,
+          .eps = args.norm_eps};
+}
 
 inline int64_t gemv_staged_bytes(int64_t tokens, int64_t K) { return tokens * device::staged_stride(K) * 2; }
 

@@ -32,11 +32,21 @@ Cost cost(const MlpInArgs& args) {
 
 constexpr Variant<MlpInArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
+    {.name = "gemv_ring",
+     .supports =
+         [](const MlpInArgs& args, const Caps& caps) {
+           return on_cuda(args, caps) && mlp_in_gemv_ring_supports(args, caps);
+         },
+     .estimate_us = [](const MlpInArgs& args,
+                       const Caps&) { return cuda_ring_us(cost(args), args.x.dim(0)); },
+     .run = mlp_in_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const MlpInArgs& args,
                     const Caps& caps) { return on_cuda(args, caps) && mlp_in_gemv_supports(args, caps); },
-     .estimate_us = [](const MlpInArgs& args,
-                       const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
+     .estimate_us =
+         [](const MlpInArgs& args, const Caps& caps) {
+           return cuda_streaming_us(cost(args), caps) + cuda_gemv_norm_us(args.x.dim(0));
+         },
      .run = mlp_in_cuda_gemv},
     {.name = "skinny_sm90",
      .supports = mlp_in_skinny_sm90_supports,

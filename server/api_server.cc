@@ -55,12 +55,12 @@ void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   host_->parse.limits = config_.api;
   host_->parse.lenient = config_.lenient;
   host_->parse.vocab_size = engine_->info().vocab_size;
-  host_->parse.tool_format =
-      config_.tool_format.value_or(tool_format_of_family(engine_->info().family));
+  host_->parse.tool_format = config_.tool_format.value_or(tool_format_of_family(engine_->info().family));
   int& reply_tokens = host_->parse.limits.reply_tokens;
   if (reply_tokens == 0 || reply_tokens > engine_->info().context) reply_tokens = engine_->info().context;
   host_->update_queue = config_.update_queue;
   host_->timeout = config_.request_timeout;
+  host_->queue_timeout = config_.queue_timeout;
   host_->model = config_.model_names[0];
   host_->fingerprint = cat("llamita-", config_.version);
   host_->draining = [this] { return draining_.load(); };
@@ -100,7 +100,9 @@ const ApiServer::Route& ApiServer::find_route(const HttpRequest& request) const 
   if (found == nullptr) throw ApiError(404, cat("there is nothing at ", printable(path)), {}, "unknown_url");
   const bool reading = request.method == "GET" || request.method == "HEAD";
   if (found->method == request.method || (reading && std::string_view(found->method) == "GET")) return *found;
-  throw ApiError(405, cat(found->path, " takes ", found->method, " only"), {}, "method_not_allowed");
+  ApiError error(405, cat(found->path, " takes ", found->method, " only"), {}, "method_not_allowed");
+  error.allow = std::string_view(found->method) == "GET" ? "GET, HEAD" : found->method;
+  throw error;
 }
 
 void ApiServer::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "base/cat.h"
+#include "server/api/reply_format.h"
 
 namespace llamita::server {
 
@@ -84,6 +85,10 @@ void Metrics::next_tokens(double seconds, int64_t tokens) {
 }
 
 void Metrics::finished(const Completion& completion, double seconds, int max_tokens) {
+  if (never_begun(completion)) {
+    ++reasons_["error"];
+    return;
+  }
   request_.observe(seconds);
   queue_.observe(completion.queue_seconds);
   prefill_.observe(completion.prefill_seconds);

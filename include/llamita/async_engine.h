@@ -28,6 +28,9 @@ struct SubmitOptions {
   int priority = 0;  // lower ones are served first; equal ones in order of arrival
   // From submission; past it the request ends with FinishReason::deadline and keeps what it has.
   std::optional<std::chrono::milliseconds> deadline;
+  // From submission; a request that no step had part of by then ends likewise, with Completion::queue_seconds
+  // 0.
+  std::optional<std::chrono::milliseconds> queue_timeout;
   // Requests share cached prefixes only with requests of the same salt.
   std::string cache_salt;
 };
@@ -77,9 +80,9 @@ class AsyncEngine {
   // Throws Error for a request that cannot be served.
   virtual std::shared_ptr<const PreparedRequest> prepare(const Request& request) const = 0;
 
-  // Queues the request; nothing when the queue is full (EngineConfig::queue_requests) or the engine is
-  // draining. `on_update` is called on the step thread and must return at once and not throw; the last call
-  // has Update::done, also for cancelled requests.
+  // Queues the request; nothing when the queue is full (EngineConfig::queue_requests, queue_tokens) or the
+  // engine is draining. `on_update` is called on the step thread and must return at once and not throw; the
+  // last call has Update::done, also for cancelled requests.
   virtual std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
                                           const SubmitOptions& options, OnUpdate on_update) = 0;
   // The request ends with FinishReason::cancelled after the step under way, and its blocks are free by the

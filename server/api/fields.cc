@@ -114,7 +114,8 @@ void Fields::finish() const {
       throw ApiError(400, cat("there is no field ", shown, where, " (--lenient lets the server ignore it)"),
                      path_of(shown.substr(1, shown.size() - 2)), "unknown_parameter");
     }
-    if (rules_.warnings != nullptr) rules_.warnings->push_back(cat("ignored the unknown field ", shown, where));
+    if (rules_.warnings != nullptr)
+      rules_.warnings->push_back(cat("ignored the unknown field ", shown, where));
   }
 }
 

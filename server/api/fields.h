@@ -21,16 +21,16 @@ namespace llamita::server {
 
 // A name that a parser asked for, and what it takes: openapi.json is compared with these.
 struct AskedField {
-  std::string path;               // "messages[0].role"
-  std::string type;               // as JSON Schema calls it; "": any
+  std::string path;  // "messages[0].role"
+  std::string type;  // as JSON Schema calls it; "": any
   std::optional<double> low, high;
 };
 
 // What the objects of one body have in common.
 struct FieldRules {
-  bool lenient = false;                           // unknown fields are warned of, not refused
-  std::vector<std::string>* warnings = nullptr;   // where; nullptr: nowhere
-  std::vector<AskedField>* asked = nullptr;       // nullptr: nobody wants to know
+  bool lenient = false;                          // unknown fields are warned of, not refused
+  std::vector<std::string>* warnings = nullptr;  // where; nullptr: nowhere
+  std::vector<AskedField>* asked = nullptr;      // nullptr: nobody wants to know
 };
 
 class Fields {

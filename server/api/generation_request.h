@@ -30,7 +30,7 @@ struct ParseContext {
   ApiLimits limits;
   bool lenient = false;
   ToolFormat tool_format = ToolFormat::hermes;
-  int vocab_size = 0;  // token ids are below; 0: not known
+  int vocab_size = 0;                        // token ids are below; 0: not known
   std::vector<AskedField>* asked = nullptr;  // hears which fields there are
 
   FieldRules rules(std::vector<std::string>& warnings) const { return {lenient, &warnings, asked}; }

@@ -44,7 +44,8 @@ Json bounded(const Json& json, const Bounds& bounds) {
   const auto bound = mark == nullptr ? bounds.end() : bounds.find(mark->as_string("x-flag"));
   Json::Object out;
   for (const auto& [key, value] : json.as_object("")) {
-    const bool replaced = bound != bounds.end() && (key == "maximum" || key == "maxItems" || key == "maxLength");
+    const bool replaced =
+        bound != bounds.end() && (key == "maximum" || key == "maxItems" || key == "maxLength");
     out.emplace_back(key, replaced ? bound->second : bounded(value, bounds));
   }
   if (bound != bounds.end() && bound->second.is_array()) out.emplace_back("enum", bound->second);

@@ -1,5 +1,6 @@
 // The document of the API (openapi.json, compiled in) as this server keeps it: with its version, its flags'
-// values and its model's names and vocabulary. tests/server/openapi_test.cc holds it to what the parsers take.
+// values and its model's names and vocabulary. tests/server/openapi_test.cc holds it to what the parsers
+// take.
 #pragma once
 
 #include <string>

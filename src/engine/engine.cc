@@ -141,7 +141,7 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   std::sort(rules.stop_tokens.begin(), rules.stop_tokens.end());
   rules.form = form;
   requests_[id] = std::move(owned);
-  ++unstarted_;
+  count_unstarted(running, 1);
   sched::SequenceOptions sequence_options;
   sequence_options.priority = options.priority;
   sequence_options.salt = options.cache_salt;
@@ -192,7 +192,10 @@ void Engine::end_overdue() {
   const auto now = Clock::now();
   std::vector<RequestId> overdue;
   for (const auto& [id, running] : requests_) {
-    if (running->options.deadline && *running->options.deadline <= now) overdue.push_back(id);
+    const StartOptions& options = running->options;
+    const bool late = options.deadline && *options.deadline <= now;
+    const bool unserved = !running->begun && options.begin_by && *options.begin_by <= now;
+    if (late || unserved) overdue.push_back(id);
   }
   for (const RequestId id : overdue) end(id, FinishReason::deadline);
 }
@@ -234,8 +237,13 @@ void Engine::note_begun(const sched::Batch& batch) {
     running.begun = now;
     running.completion.queue_seconds = seconds_between(running.options.submitted, now);
     running.completion.cached_tokens = chunk.begin;
-    --unstarted_;
+    count_unstarted(running, -1);
   }
+}
+
+void Engine::count_unstarted(const Running& request, int change) {
+  unstarted_ += change;
+  unstarted_tokens_ += change * int64_t{request.completion.prompt_tokens};
 }
 
 std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) {
@@ -303,7 +311,7 @@ void Engine::close(sched::SequenceId id, Update& update) {
   const auto request = requests_.find(running.id);
   const std::unique_ptr<Running> ended = std::move(request->second);
   requests_.erase(request);
-  if (!ended->begun) --unstarted_;
+  if (!ended->begun) count_unstarted(*ended, -1);
   update.done = &ended->completion;
   publish(*ended, update);
 }
@@ -330,6 +338,7 @@ void Engine::abandon() {
   requests_.clear();
   in_step_.clear();
   unstarted_ = 0;
+  unstarted_tokens_ = 0;
 }
 
 EngineStats Engine::stats() const {

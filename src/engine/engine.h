@@ -42,6 +42,7 @@ class Engine {
     std::string cache_salt;
     Clock::time_point submitted = Clock::now();
     std::optional<Clock::time_point> deadline;
+    std::optional<Clock::time_point> begin_by;  // overdue when no step had part of it
   };
 
   // Borrows model and tokenizer. Throws Error for options that make no sense and when the cache does not fit
@@ -77,6 +78,7 @@ class Engine {
   // running to blocks_kept and the counters; the rest is AsyncEngine's to know.
   EngineStats stats() const;
   int unstarted() const { return unstarted_; }  // requests that no step had part of yet; from any thread
+  int64_t unstarted_tokens() const { return unstarted_tokens_; }  // of their prompts
 
   const MemoryPlan& memory_plan() const { return plan_; }
   // Longest prompt and reply together, tokens.
@@ -102,6 +104,7 @@ class Engine {
   void end_unstarted(Running& request, FinishReason reason, const std::string& why);
   void end_overdue();
   void note_begun(const sched::Batch& batch);
+  void count_unstarted(const Running& request, int change);
   std::vector<SamplingRow> sampling_rows(const sched::Batch& batch);
   void count(const sched::Batch& batch, double seconds);
   void advance(sched::SequenceId id, const SampledToken& sampled, int last_token);
@@ -121,6 +124,7 @@ class Engine {
   std::vector<sched::SequenceId> in_step_;          // of the step under way
   EngineStats counters_;
   std::atomic<int> unstarted_ = 0;
+  std::atomic<int64_t> unstarted_tokens_ = 0;
 };
 
 }  // namespace llamita

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The server against its own document: scripts/check_api.sh [BINARY] [EXAMPLES]. schemathesis makes requests that fit
 # openapi.json, and requests that just do not, and holds every answer to it. The tiny model answers, because the answers'
-# content does not matter; a fixed seed makes the run repeatable. Installs schemathesis from PyPI under .venv.
+# content does not matter; what is asked is the same in every run. Installs schemathesis from PyPI under .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/serve_for_checks.sh
 binary=${1:-build/llamita}
-examples=${2:-60}
+examples=${2:-40}
 venv=${VENV:-.venv/api}
 
 if ! "$venv/bin/python" -c 'import schemathesis' 2>/dev/null; then
@@ -24,7 +24,7 @@ for flag in $(grep -o '"x-flag": "[^"]*"' server/api/openapi.json | cut -d'"' -f
 done
 export SCHEMATHESIS_HOOKS=tests.e2e.openapi_checks PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1
 timeout 240 "$venv/bin/schemathesis" run "$url/openapi.json" --header "Authorization: Bearer $key" \
-  --checks all --exclude-checks positive_data_acceptance --max-examples "$examples" --seed 20261127 \
+  --checks all --exclude-checks positive_data_acceptance --max-examples "$examples" \
   --generation-deterministic --request-timeout 20 --workers 4 || {
   echo "check_api: schemathesis is not content" >&2
   exit 1

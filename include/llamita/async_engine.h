@@ -54,9 +54,11 @@ class PreparedRequest {
 struct EngineStats {
   int running = 0, waiting = 0;                         // sequences (choices), not requests
   int blocks = 0, blocks_used = 0, blocks_shared = 0;   // of the KV cache; shared: by two sequences or more
+  int block_tokens = 0;                                 // of one block
   int blocks_kept = 0;                                  // hold prefixes of ended sequences, free when needed
   int step_prefill_tokens = 0, step_decode_tokens = 0;  // of the last step
   int64_t steps = 0;
+  int64_t step_tokens = 0;                          // of all steps together
   int64_t prompt_tokens = 0, generated_tokens = 0;  // computed or chosen so far
   int64_t prefix_hit_tokens = 0, prefix_query_tokens = 0;
   int64_t preemptions = 0;

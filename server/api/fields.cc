@@ -20,7 +20,8 @@ const Json::Object& object_of(const Json& json, const std::string& path) {
   throw ApiError(400, cat(path, " must be ", expected), path);
 }
 
-// 3 and 3.0 are the same number in JSON.
+}  // namespace
+
 std::optional<int64_t> whole_number(const Json& value) {
   if (value.is_integer()) return value.as_int("");
   if (!value.is_number()) return std::nullopt;
@@ -29,8 +30,6 @@ std::optional<int64_t> whole_number(const Json& value) {
   if (!(std::abs(number) <= kExact) || number != std::floor(number)) return std::nullopt;
   return static_cast<int64_t>(number);
 }
-
-}  // namespace
 
 Fields::Fields(const Json& object, const FieldRules& rules) : object_(object_of(object, "")), rules_(rules) {}
 

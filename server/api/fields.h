@@ -33,6 +33,9 @@ struct FieldRules {
   std::vector<AskedField>* asked = nullptr;      // nullptr: nobody wants to know
 };
 
+// 3 and 3.0 are the same number in JSON; nothing for one that is none, or not exact as a double.
+std::optional<int64_t> whole_number(const Json& value);
+
 class Fields {
  public:
   // A whole body. Borrows `object`. Throws ApiError (400) when it is no object. So do all the readers below

@@ -124,10 +124,11 @@ std::vector<int32_t> read_token_ids(const Json::Array& array, const std::string&
   std::vector<int32_t> tokens;
   tokens.reserve(array.size());
   for (const Json& token : array) {
-    if (!token.is_integer() || token.as_int("") < 0 || token.as_int("") > context.last_token()) {
+    const std::optional<int64_t> id = whole_number(token);
+    if (!id || *id < 0 || *id > context.last_token()) {
       throw ApiError(400, cat(name, " has an entry that is no id of the vocabulary"), name);
     }
-    tokens.push_back(static_cast<int32_t>(token.as_int("")));
+    tokens.push_back(static_cast<int32_t>(*id));
   }
   return tokens;
 }
@@ -174,7 +175,7 @@ std::vector<Prompt> read_prompts(const Json& value, const std::string& name, con
                    name);
   }
   const Json::Array& array = value.as_array("");
-  if (array[0].is_integer()) return {read_token_ids(array, name, context)};
+  if (array[0].is_number()) return {read_token_ids(array, name, context)};
   if (array.size() > static_cast<size_t>(most)) {
     throw ApiError(400, cat(name, " has ", array.size(), " prompts; at most ", most, " are taken"), name);
   }

@@ -264,6 +264,7 @@ void Engine::count(const sched::Batch& batch, double seconds) {
     counters_.generated_tokens += chunk.sample && !choosing.request->request->embedding ? 1 : 0;
   }
   counters_.prompt_tokens += counters_.step_prefill_tokens;
+  counters_.step_tokens += counters_.step_prefill_tokens + counters_.step_decode_tokens;
   counters_.step_seconds = seconds;
   ++counters_.steps;
 }
@@ -348,6 +349,7 @@ EngineStats Engine::stats() const {
   stats.preemptions = scheduler_.preemptions();
   const kv::BlockPool& pool = scheduler_.pool();
   stats.blocks = pool.blocks();
+  stats.block_tokens = kPageTokens;
   stats.blocks_kept = pool.idle_blocks();
   stats.blocks_used = pool.blocks() - pool.free_blocks() - pool.idle_blocks();
   stats.blocks_shared = pool.shared_blocks();

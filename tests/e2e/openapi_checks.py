@@ -12,7 +12,7 @@ BEYOND_THE_SCHEMA = [
     ("response_format", "forced tool call"), ("tool_choice", "no tools are given"), ("tool_choice", "not among the tools"),
     ("stop", "bytes, not"),
     (None, "leaves no room for a reply"),                  # a prompt longer than the context
-    (None, r"^(the )?(grammar|JSON schema|schema|response_format)"),  # a form that cannot be compiled
+    (None, "schema|grammar"),  # a form that cannot be compiled
 ]
 
 

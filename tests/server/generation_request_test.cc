@@ -155,6 +155,8 @@ TEST(ChatBody, TokensAreOfTheVocabulary) {
   EXPECT_EQ(chat_fault(R"("logit_bias":{"99":1},"stop_token_ids":[99])", with), "ok");
   EXPECT_EQ(chat_fault(R"("logit_bias":{"100":1})", with), "logit_bias");
   EXPECT_EQ(chat_fault(R"("stop_token_ids":[100])", with), "stop_token_ids");
+  EXPECT_EQ(chat_fault(R"("stop_token_ids":[99.0])", with), "ok");
+  EXPECT_EQ(fault(parse_completion, R"({"prompt":[[7.0,9]]})", with), "ok");
   EXPECT_EQ(fault(parse_completion, R"({"prompt":[99]})", with), "ok");
   EXPECT_EQ(fault(parse_completion, R"({"prompt":[100]})", with), "prompt");
 }

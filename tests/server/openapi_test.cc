@@ -137,8 +137,12 @@ void expect_same(const KnownFields& parser, const KnownFields& document) {
     }
     if (field.types.empty()) continue;
     EXPECT_EQ(at->second.types, field.types) << path;
-    if (field.low) EXPECT_EQ(at->second.low, field.low) << path;
-    if (field.high) EXPECT_EQ(at->second.high, field.high) << path;
+    if (field.low) {
+      EXPECT_EQ(at->second.low, field.low) << path;
+    }
+    if (field.high) {
+      EXPECT_EQ(at->second.high, field.high) << path;
+    }
   }
   for (const auto& [path, field] : document) {
     EXPECT_TRUE(parser.contains(path)) << "openapi.json names " << path << ", which the server never reads";

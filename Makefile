@@ -38,15 +38,16 @@ chat: setup build/build.ninja ## build, get the default model, chat with it
 test: build ## build and run every test that needs no GPU
 	ctest --test-dir build --output-on-failure -j $(JOBS) -LE gpu
 
-test-gpu: setup ## build the GPU part and run its tests (needs an NVIDIA GPU)
+test-gpu: setup ## the tests that need an NVIDIA GPU (TEST_MODEL=FILE: beside the CPU; SANITIZE=1: compute-sanitizer too)
 	cmake --preset cuda
-	cmake --build build-cuda -j $(JOBS)
-	ctest --test-dir build-cuda --output-on-failure -L gpu --no-tests=error
+	cmake --build build-cuda -j $(JOBS) --target test_hw_cuda test_ops_cuda test_engine_gpu
+	$(if $(TEST_MODEL),LLAMITA_TEST_MODEL='$(TEST_MODEL)') scripts/test_gpu.py build-cuda
+	$(if $(SANITIZE),scripts/check_gpu_sanitizers.sh build-cuda)
 
-bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below the targets; PEERS=1: beside transformers)
+bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below the targets; PEERS=1: beside transformers; ROWS= SHAPES=)
 	cmake --preset cuda
 	cmake --build build-cuda -j $(JOBS) --target llamita
-	scripts/bench_gpu.py build-cuda/llamita $(if $(CHECK),--check) $(if $(PEERS),--peers)
+	scripts/bench_gpu.py build-cuda/llamita $(if $(CHECK),--check) $(if $(PEERS),--peers) $(if $(ROWS),--rows $(ROWS)) $(if $(SHAPES),--shapes $(SHAPES))
 
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits
 	@cmake --build build -j $(JOBS) --target llamita

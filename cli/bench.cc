@@ -16,6 +16,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/resolve_model.h"
+#include "cli/settings.h"
 #include "cli/shapes.h"
 #include "engine/compute_device.h"
 #include "engine/direct_runner.h"
@@ -157,6 +158,22 @@ class Bench : public Subcommand {
     options.value("-r,--repetitions", "N", "of each test (default 5)", [this](const std::string& text) {
       repetitions_ = static_cast<int>(parse_int(text, "--repetitions", 1, 1000));
     });
+    options.value(
+        "--sample", "HOW",
+        "tg rows choose their tokens and feed them back: none (default: made-up tokens), greedy, or "
+        "chat (temperature 0.7, top-p 0.95; made-up weights make it choose among very many)",
+        [this](const std::string& text) {
+          if (text != "none" && text != "greedy" && text != "chat")
+            throw UsageError(cat("--sample: expected none, greedy or chat, got '", text, "'"));
+          sample_ = text;
+        });
+    options.value(
+        "--steps-under-way", "N",
+        "with --sample: 2 sends a step before the tokens of the one before are there (default 2 on a "
+        "GPU, 1 on the CPU)",
+        [this](const std::string& text) {
+          config_.steps_under_way = static_cast<int>(parse_int(text, "--steps-under-way", 1, 2));
+        });
     options.value("-t,--threads", "N,…", "thread counts (default: as many as this process may use)",
                   [this](const std::string& text) { threads_ = parse_list(text, "--threads", 1); });
     options.flag("--trace", "also where the time of a step goes, op by op, predicted and measured", trace_);
@@ -245,7 +262,8 @@ class Bench : public Subcommand {
         for (const bool decode : {false, true}) {
           for (const int tokens : decode ? generates_ : prompts_) {
             if (tokens == 0) continue;
-            Row row{cat(decode ? "tg" : "pp", tokens, batch > 1 ? cat(" x ", batch) : std::string(),
+            const std::string how = decode && sample_ != "none" ? cat(" ", sample_) : "";
+            Row row{cat(decode ? "tg" : "pp", tokens, how, batch > 1 ? cat(" x ", batch) : std::string(),
                         depth > 0 ? cat(" @ d", depth) : std::string())};
             row.device =
                 gpu ? cat("cuda:", model.placement().device.index) : cat(runner.threads(), " threads");
@@ -253,7 +271,7 @@ class Bench : public Subcommand {
             row.decode = decode;
             const auto seconds = repeat([&] {
               runner.rewind(depth);
-              return decode ? runner.decode(tokens) : runner.extend(tokens);
+              return decode ? run_decode(runner, tokens, gpu) : runner.extend(tokens);
             });
             const double keys = depth + (tokens + 1) / 2.0;
             if (decode) {
@@ -270,9 +288,23 @@ class Bench : public Subcommand {
     }
   }
 
+  double run_decode(DirectRunner& runner, int tokens, bool gpu) const {
+    if (sample_ == "none") return runner.decode(tokens);
+    SamplingRow row;
+    if (sample_ == "greedy") {
+      row.temperature = 0;
+    } else {
+      const SamplingParams chat = default_sampling(0);
+      row.temperature = chat.temperature, row.top_p = chat.top_p;
+    }
+    const int steps = config_.steps_under_way > 0 ? config_.steps_under_way : gpu ? 2 : 1;
+    return runner.decode_sampled(tokens, row, steps);
+  }
+
   // One decode step and one prompt of the largest size asked for, op by op.
   void print_traces(DirectRunner& runner, const Roofs& roofs) const {
     const int depth = depths_.back();
+    const bool gpu = runner.memory_plan().caps.device == DeviceKind::cuda;
     for (const int batch : batches_) {
       for (const bool decode : {true, false}) {
         const int tokens = decode ? std::min(generates_.back(), 1) : prompts_.back();
@@ -282,7 +314,7 @@ class Bench : public Subcommand {
           runner.prefill(depth, batch, tokens);
           records.clear();
           runner.record_to(&records);
-          decode ? runner.decode(tokens) : runner.extend(tokens);
+          decode ? run_decode(runner, tokens, gpu) : runner.extend(tokens);
           runner.record_to(nullptr);
         }
         print(cat("\n", decode ? "A decode step of " : "A prompt of ", decode ? batch : tokens,
@@ -346,7 +378,7 @@ class Bench : public Subcommand {
                              {"rows", Json(std::move(list))}});
   }
 
-  std::string model_, shape_, save_, tokenizer_;
+  std::string model_, shape_, save_, tokenizer_, sample_ = "none";
   std::vector<int> prompts_ = {512}, generates_ = {128}, depths_ = {0}, batches_ = {1}, threads_;
   int repetitions_ = 5, batch_tokens_ = 0;
   bool json_ = false, trace_ = false;

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
+#include <vector>
 
 #include "base/cat.h"
 #include "cli/output.h"
@@ -207,6 +209,13 @@ void OptionSet::flag(std::string names, std::string help, bool& target) {
 }
 
 int run_command_line(int argc, const char* const* argv, const Subcommands& subcommands) {
+  // `llamita help [COMMAND]` is `llamita [COMMAND] --help`, as git has it.
+  if (argc > 1 && std::string_view(argv[1]) == "help") {
+    std::vector<const char*> asked{argv[0]};
+    if (argc > 2) asked.push_back(argv[2]);
+    asked.push_back("--help");
+    return run_command_line(static_cast<int>(asked.size()), asked.data(), subcommands);
+  }
   if (argc > 1 && argv[1][0] != '-' && argv[1][0] != '\0') {
     const std::string name = argv[1];
     const bool known = std::any_of(subcommands.begin(), subcommands.end(),

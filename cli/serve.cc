@@ -167,8 +167,9 @@ void Serve::declare_limits(OptionSet& options) {
 
 void Serve::declare_batching(OptionSet& options) {
   options.group("Many users at once");
-  number(options, "--max-batch-tokens", "tokens of one step; longer prompts take several",
-         engine_.batch_tokens, 16, 1 << 20);
+  number(options, "--max-batch-tokens",
+         "tokens of one step; longer prompts take several; 0 means 512, on a GPU 2048", engine_.batch_tokens, 0,
+         1 << 20);
   number(options, "--max-batch-sequences", "sequences of one step", engine_.batch_sequences, 1, 1 << 16);
   number(options, "--max-queue", "requests that wait; one more is told 429", engine_.queue_requests, 1,
          kMostCount);

@@ -1,40 +1,137 @@
 #!/usr/bin/env python3
 """Speed on one NVIDIA GPU: known shapes with made-up weights, beside the targets, in one table.
 
-    scripts/bench_gpu.py build-cuda/llamita [--check] [--peers] [--shapes llama-3.2-1b,…] [--json FILE]
+    scripts/bench_gpu.py build-cuda/llamita [--check] [--peers] [--shapes llama-3.2-1b,…] [--rows decode,load,…]
 
---check exits with 1 when a row falls short of its target; targets are for an H100. --peers runs
-bench/peers/transformers_gpu.py (pip install torch transformers) on the same shapes in between.
+Rows: decode (batch 1, 128 tokens in the cache, made-up tokens), sampled (the same with the tokens chosen, as chat does
+and greedily), served (batch 12 and 64, prompt 25, 256 new tokens), prefill (8 x 2048 tokens), load (process start to
+first token, a folder of safetensors in the page cache). --check exits with 1 when a row falls short of its target;
+targets are for an H100. --peers runs bench/peers/transformers_gpu.py (pip install torch transformers) on the same
+shapes in between. The whole table takes about four minutes, peers another five; --rows and --shapes run parts.
 """
 import argparse
 import json
+import os
+import shutil
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 PEER = Path(__file__).resolve().parent.parent / "bench" / "peers" / "transformers_gpu.py"
 
-# shape -> (arguments of llamita bench, test, tokens per second that it must reach, or None)
-DECODE = ["-p", "0", "-n", "128", "-d", "128", "-b", "1"]
-SERVED = ["-p", "0", "-n", "256", "-d", "25", "-b", "12,64"]
-PREFILL = ["-p", "2048", "-n", "0", "-d", "0", "-b", "8"]
-PLAN = {
-    "llama-3.2-1b": [(DECODE, {"tg128 @ d128": 950})],
-    "llama-3.2-3b": [(DECODE, {"tg128 @ d128": 405}),
-                     (SERVED, {"tg256 x 12 @ d25": 4500, "tg256 x 64 @ d25": 19000}),
-                     (PREFILL, {"pp2048 x 8": 85000})],
-    "qwen2.5-3b": [(DECODE, {"tg128 @ d128": 410})],
-    "llama-3.1-8b": [(DECODE, {"tg128 @ d128": 182}), (PREFILL, {"pp2048 x 8": 38000})],
+# name -> arguments of llamita bench
+ROWS = {
+    "decode": ["-p", "0", "-n", "128", "-d", "128", "-b", "1"],
+    "sampled": ["-p", "0", "-n", "128", "-d", "128", "-b", "1", "--sample"],
+    "served": ["-p", "0", "-n", "256", "-d", "25", "-b", "12,64", "-r", "3"],
+    "prefill": ["-p", "2048", "-n", "0", "-d", "0", "-b", "8"],
 }
+# shape -> row -> test -> tokens per second that it must reach, or None
+PLAN = {
+    "llama-3.2-1b": {"decode": {"tg128 @ d128": 950}, "sampled": {}},
+    "llama-3.2-3b": {"decode": {"tg128 @ d128": 405}, "sampled": {},
+                     "served": {"tg256 x 12 @ d25": 4500, "tg256 x 64 @ d25": 19000},
+                     "prefill": {"pp2048 x 8": 85000}, "load": {}},
+    "qwen2.5-3b": {"decode": {"tg128 @ d128": 410}},
+    "llama-3.1-8b": {"decode": {"tg128 @ d128": 182}, "prefill": {"pp2048 x 8": 38000}},
+}
+LOAD_SECONDS = 3.0
 # times as fast as transformers at batch 1: eager, compiled
 RATIOS = {"llama-3.2-1b": (9.0, 2.3), "llama-3.2-3b": (6.5, 2.15)}
 
 
-def run_json(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+class Table:
+    def __init__(self):
+        self.everything, self.short = [], []
+        print("| shape | test | tokens/s | ms | of the roof | target |\n|---|---|---:|---:|---:|---:|", flush=True)
+
+    def row(self, shape, test, speed, milliseconds, note, target):
+        print(f"| {shape} | {test} | {speed} | {milliseconds:.3f} | {note} | {target or ''} |", flush=True)
+
+
+def run(command, **more):
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **more)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed with exit code {done.returncode}")
-    return json.loads(done.stdout)
+        sys.exit(f"{' '.join(map(str, command))} failed with exit code {done.returncode}")
+    return done.stdout
+
+
+def bench(llamita, shape, arguments, targets, table):
+    """The rows of one run; the speed of its last decode row at batch 1."""
+    result = json.loads(run([llamita, "bench", "--shape", shape, "--device", "cuda", "--json", *arguments]))
+    table.everything.append(result)
+    alone = None
+    for row in result["rows"]:
+        target, speed = targets.get(row["test"]), row["tokens_per_second"]
+        if row["batch"] == 1 and row["test"].startswith("tg"):
+            alone = speed
+        table.row(shape, row["test"], f"{speed:.1f}", row["milliseconds"],
+                  f"{100 * row['achieved'] / row['roof']:.1f} %", target)
+        if target and speed < target:
+            table.short.append(f"{shape} {row['test']}: {speed:.1f} tokens/s of {target}")
+    return alone
+
+
+def write_tokenizer(path, tokens):
+    """A byte-level tokenizer as large as a real one, since reading it is part of a start."""
+    printable = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
+    vocabulary, merges = {letter: i for i, letter in enumerate(letters)}, []
+    words = list(letters)
+    for left in words:
+        for right in letters:
+            if left + right not in vocabulary and len(vocabulary) < tokens:
+                vocabulary[left + right] = len(vocabulary)
+                words.append(left + right)
+                merges.append(f"{left} {right}")
+        if len(vocabulary) >= tokens:
+            break
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    path.write_text(json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": level, "decoder": level,
+                                "model": {"type": "BPE", "vocab": vocabulary, "merges": merges}}))
+
+
+def load(llamita, shape, scratch, table):
+    """Seconds from the start of the process to its first byte of text."""
+    folder = Path(tempfile.mkdtemp(prefix="llamita-load-", dir=scratch))
+    try:
+        write_tokenizer(folder / "tokenizer.json", 128000)
+        run([llamita, "bench", "--shape", shape, "--save", folder / "model", "--tokenizer", folder / "tokenizer.json"])
+        command = [llamita, "generate", folder / "model", "a", "--raw", "-n", "1", "--temp", "0", "--device", "cuda"]
+        seconds, phases = [], ""
+        for _ in range(4):
+            begin = time.monotonic()
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       env={**os.environ, "LLAMITA_LOG": "info"})
+            process.stdout.read(1)
+            seconds.append(time.monotonic() - begin)
+            phases = [line for line in process.communicate()[1].decode(errors="replace").splitlines() if "ready in" in line]
+            if process.returncode != 0:
+                sys.exit(f"{' '.join(map(str, command))} failed with exit code {process.returncode}")
+        median = statistics.median(seconds[1:])  # the first one may find the kernels' file cold
+    finally:
+        shutil.rmtree(folder)
+    table.everything.append({"model": shape, "test": "load", "seconds": seconds})
+    table.row(shape, "process start to first token", "", 1e3 * median, "", f"{1e3 * LOAD_SECONDS:.0f} ms")
+    for line in phases:
+        print(line, file=sys.stderr)
+    if median > LOAD_SECONDS:
+        table.short.append(f"{shape}: {median:.2f} s to the first token, at most {LOAD_SECONDS}")
+
+
+def peers(shape, alone, table):
+    peer = json.loads(run([sys.executable, PEER, "--shape", shape, "--compile", "--json"]))
+    table.everything.append(peer)
+    for row, wanted in zip([row for row in peer["rows"] if "decode" in row["test"]], RATIOS.get(shape, (0, 0))):
+        ratio = alone / row["tokens_per_second"]
+        table.row(shape, f"transformers, {row['test']}", f"{row['tokens_per_second']:.1f}", row["milliseconds"],
+                  f"ours {ratio:.2f}x", f"{wanted}x" if wanted else "")
+        if wanted and ratio < wanted:
+            table.short.append(f"{shape}: {ratio:.2f}x transformers ({row['test']}) of {wanted}x")
 
 
 def main():
@@ -43,39 +140,36 @@ def main():
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--shapes", default=",".join(PLAN))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", default=",".join([*ROWS, "load"]))
+    parser.add_argument("--scratch", default=tempfile.gettempdir(), help="a folder with 7 GB for the load row")
+    parser.add_argument("--json", type=Path, help="write everything that was measured here")
     arguments = parser.parse_args()
-    everything, short = [], []
-    print("| shape | test | tokens/s | ms | of the roof | target |\n|---|---|---:|---:|---:|---:|")
+    wanted = arguments.rows.split(",")
+    for name in wanted:
+        if name not in ROWS and name != "load":
+            parser.error(f"there is no row {name}; there are {', '.join(ROWS)} and load")
+    for shape in arguments.shapes.split(","):
+        if shape not in PLAN:
+            parser.error(f"there is no plan for {shape}; there is one for {', '.join(PLAN)}")
+    table = Table()
     for shape in arguments.shapes.split(","):
         alone = None
-        for options, targets in PLAN[shape]:
-            result = run_json([arguments.llamita, "bench", "--shape", shape, "--device", "cuda", "--json", *options])
-            everything.append(result)
-            for row in result["rows"]:
-                target = targets.get(row["test"])
-                speed = row["tokens_per_second"]
-                if row["batch"] == 1 and row["test"].startswith("tg"):
-                    alone = speed
-                print(f"| {shape} | {row['test']} | {speed:.1f} | {row['milliseconds']:.3f} | "
-                      f"{100 * row['achieved'] / row['roof']:.1f} % | {target or ''} |", flush=True)
-                if target and speed < target:
-                    short.append(f"{shape} {row['test']}: {speed:.1f} tokens/s of {target}")
-        if not arguments.peers:
-            continue
-        peer = run_json([sys.executable, str(PEER), "--shape", shape, "--compile", "--json"])
-        everything.append(peer)
-        for row, wanted in zip([row for row in peer["rows"] if "decode" in row["test"]], RATIOS.get(shape, (0, 0))):
-            ratio = alone / row["tokens_per_second"]
-            print(f"| {shape} | transformers, {row['test']} | {row['tokens_per_second']:.1f} | "
-                  f"{row['milliseconds']:.3f} | ours {ratio:.2f}x | {wanted or ''}x |", flush=True)
-            if wanted and ratio < wanted:
-                short.append(f"{shape}: {ratio:.2f}x transformers ({row['test']}) of {wanted}x")
+        for name, targets in PLAN[shape].items():
+            if name not in wanted:
+                continue
+            if name == "load":
+                load(arguments.llamita, shape, arguments.scratch, table)
+                continue
+            for how in (["chat"], ["greedy"]) if name == "sampled" else ([],):
+                speed = bench(arguments.llamita, shape, ROWS[name] + how, targets, table)
+                alone = speed if name == "decode" else alone
+        if arguments.peers and alone:
+            peers(shape, alone, table)
     if arguments.json:
-        arguments.json.write_text(json.dumps(everything, indent=1))
-    for line in short:
+        arguments.json.write_text(json.dumps(table.everything, indent=1))
+    for line in table.short:
         print(f"short of the target: {line}", file=sys.stderr)
-    return 1 if arguments.check and short else 0
+    return 1 if arguments.check and table.short else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 // attention, every variant: one layer of a small model (9 heads, 3 KV heads, D 64) and of an 8B (32, 8, 128),
-// decoding one token at several depths, and a prompt of 512 tokens. GB/s counts the cache, once.
+// decoding one token at several depths, and a prompt of 512 tokens. GB/s counts the cache, once; %roof is of
+// what binds, reading or multiplying in f32.
 //   bench_ops --benchmark_filter=attention
 #include "ops/attention/attention.h"
 
@@ -7,6 +8,7 @@
 
 #include <numeric>
 
+#include "ops/cpu_roofs.h"
 #include "ops/op_test_support.h"
 
 namespace llamita {
@@ -40,6 +42,10 @@ void run_attention(benchmark::State& state, const Variant<AttentionArgs>& varian
   for (auto _ : state) variant.run(args, machine.context());
   const Cost cost = attention_op().cost(args);
   const auto runs = static_cast<double>(state.iterations());
+  const bench::CpuRoofs& roofs = bench::cpu_roofs(threads);
+  const double least_seconds =
+      runs * std::max(cost.bytes_read / roofs.read_bytes, cost.flops / roofs.f32_flops);
+  state.counters["%roof"] = benchmark::Counter(100 * least_seconds, benchmark::Counter::kIsRate);
   state.counters["GB/s"] = benchmark::Counter(1e-9 * cost.bytes_read * runs, benchmark::Counter::kIsRate);
   state.counters["GFLOP/s"] = benchmark::Counter(1e-9 * cost.flops * runs, benchmark::Counter::kIsRate);
 }

@@ -12,7 +12,7 @@ least.
   FILES=Q4_0,Q6_K  ROWS=pp512,tg128  THREADS=1,2  PAIRS=3   less of it, for a quick look; LAYERS=4 cuts the random model
   MINUTES=45       rounds go on while there is time; FULL=1: every row, no limit
   CHECK=1          exit 1 when a row with a target falls short of it or is missing
-  PEER=DIR         a folder with llama-bench and llama-quantize that are built already
+  PEER=DIR         a folder with llama-bench, llama-batched-bench and llama-quantize that are built already
 """
 
 import json
@@ -24,12 +24,15 @@ import time
 from llama_cpp_build import ROOT, WORK, build, default_model, option, run
 
 QUANTISED = ["Q4_0", "Q4_K_M", "Q5_K", "Q6_K", "Q8_0", "BF16"]
+BINARIES = ["llama-bench", "llama-batched-bench", "llama-quantize"]
 TARGETS = {  # (file, test): the least ratio, at 2 threads; with 1 thread where it says so
     **{(file, "pp512", 2): ratio for file, ratio in
        {"Q4_0": 1.5, "Q4_K_M": 1.5, "Q8_0": 1.7, "Q6_K": 2.0, "Q5_K": 2.5, "BF16": 1.0, "SmolLM2": 1.5}.items()},
     **{(file, "tg128", 2): 1.0 for file in QUANTISED}, ("SmolLM2", "tg128", 2): 1.2, ("SmolLM2", "tg128", 1): 1.2,
     **{(file, "tg128", 1): ratio for file, ratio in
        {"Q4_0": 1.2, "Q4_K_M": 1.1, "Q5_K": 1.1, "Q8_0": 1.3, "Q6_K": 1.0, "BF16": 1.0}.items()},
+    **{(file, "tg32 x 8", 2): ratio for file, ratio in
+       {"Q4_0": 1.5, "Q4_K_M": 1.5, "Q5_K": 1.5, "Q6_K": 1.5, "Q8_0": 1.4, "BF16": 1.2}.items()},
     **{("Q4_K_M", f"tg32 @ d{depth}", 2): ratio for depth, ratio in {4096: 1.1, 8192: 1.3, 16384: 1.6}.items()},
     **{("BF16", f"tg32 @ d{depth}", 2): ratio for depth, ratio in {4096: 1.05, 8192: 1.2, 16384: 1.4}.items()},
 }
@@ -57,23 +60,34 @@ def model_file(name, peer):
     return partial.rename(path)
 
 
+def batch_of(test):
+    """Sequences at once: 8 in "tg32 x 8"."""
+    return int(test.partition(" x ")[2] or 1)
+
+
 def arguments_of(test):
     """-p, -n, -d and the repetitions: at a depth the filled cache serves several."""
     base, _, depth = test.partition(" @ d")
-    tokens = base[2:]
+    tokens = base.partition(" x ")[0][2:]
     return ["-p", tokens if base.startswith("pp") else "0", "-n", tokens if base.startswith("tg") else "0",
             "-d", depth or "0", "-r", "3" if depth else "1"]
 
 
 def ours(path, test, threads):
-    out = run(ROOT / "build" / "llamita", "bench", path, *arguments_of(test), "-t", threads, "--json",
-              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    out = run(ROOT / "build" / "llamita", "bench", path, *arguments_of(test), "-b", batch_of(test), "-t", threads,
+              "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     row = json.loads(out)["rows"][0]
     return row["tokens_per_second"], row["achieved"] / row["roof"], row["roof"]
 
 
 def theirs(peer, path, test, threads):
     """The better of flash attention on and off where there is a depth."""
+    if batch_of(test) > 1:
+        tokens, batch = arguments_of(test)[3], batch_of(test)
+        out = run(peer / "llama-batched-bench", "-m", path, "-npp", "1", "-ntg", tokens, "-npl", batch, "-t", threads, "-c",
+                  batch * (int(tokens) + 2), "--output-format", "jsonl", stdout=subprocess.PIPE,
+                  stderr=subprocess.DEVNULL, text=True).stdout
+        return json.loads([line for line in out.splitlines() if line.startswith("{")][-1])["speed_tg"]
     best = 0.0
     for flash in (["0", "1"] if " @ d" in test else ["auto"]):
         out = run(peer / "llama-bench", "-m", path, *arguments_of(test), "-t", threads, "-fa", flash, "-o", "json",
@@ -84,7 +98,7 @@ def theirs(peer, path, test, threads):
 
 def cases():
     full = option("FULL", "") == "1"
-    tests = ["pp512", "tg128"] + [f"tg32 @ d{depth}" for depth in (4096, 8192, 16384)]
+    tests = ["pp512", "tg128", "tg32 x 8"] + [f"tg32 @ d{depth}" for depth in (4096, 8192, 16384)]
     for test in listed("ROWS", ",".join(tests)):
         for file in listed("FILES", "SmolLM2," + ",".join(QUANTISED)):
             for threads in listed("THREADS", "1,2" if test == "tg128" or full else "2"):
@@ -155,7 +169,7 @@ def report(results):
 
 
 def main():
-    short = report(measure(build("llama-bench", "llama-quantize")))
+    short = report(measure(build(*BINARIES)))
     if option("CHECK", "") == "1" and short:
         sys.exit("short of the target or no result: " + ", ".join(" ".join(map(str, case)) for case in short))
 

@@ -22,7 +22,8 @@ def run(*command, **keywords):
 def source_folder():
     WORK.mkdir(parents=True, exist_ok=True)
     if not list(WORK.glob("llama_cpp_python-*.tar.gz")):
-        run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", WORK, ARCHIVE)
+        # Only the archive itself as source: what it wants for its metadata may come ready made.
+        run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python", "-d", WORK, ARCHIVE)
     archive = next(WORK.glob("llama_cpp_python-*.tar.gz"))
     source = WORK / archive.name[: -len(".tar.gz")] / "vendor" / "llama.cpp"
     if not source.exists():

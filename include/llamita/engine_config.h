@@ -12,13 +12,18 @@ struct EngineConfig {
   int threads = 0;                 // CPU threads; 0: as many as this process may use
   int context = 0;  // longest sequence in tokens; 0: the model's own, cut to 32768 and to memory
   std::string kv_dtype = "auto";  // "f32", "f16", "bf16", or "auto": f16 on the CPU, gpu_dtype on a GPU
-  int batch_tokens = 512;         // most tokens of one step: longer prompts are prefilled in chunks
+  // Most tokens of one step: longer prompts are prefilled in chunks. 0: 512 on the CPU; 2048 on a GPU, whose
+  // matrix units want as many.
+  int batch_tokens = 0;
   int batch_sequences = 64;       // most sequences of one step
   int queue_requests = 256;       // most requests that wait (AsyncEngine)
   int64_t queue_tokens = 0;       // most prompt tokens that wait; 0: four times what the KV cache holds
   // Memory for keys and values; 0: enough for one sequence of `context` tokens, and on a GPU for
   // batch_sequences of them as far as nine tenths of what is free allow.
   int64_t kv_bytes = 0;
+  // 2: the next step is prepared and sent while one runs, and replies hear of a token one step late; 1: each
+  // step is waited for; 0: 2 on a GPU, 1 on the CPU, which gains nothing. The tokens are the same.
+  int steps_under_way = 0;
 };
 
 }  // namespace llamita

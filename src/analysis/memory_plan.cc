@@ -79,15 +79,16 @@ int longest_context(const ModelConfig& model) {
 MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int64_t weight_bytes,
                        const Caps& caps) {
   require_range("context", config.context, 0, kMaxContext);
-  require_range("batch_tokens", config.batch_tokens, 1, kMaxBatchTokens);
+  require_range("batch_tokens", config.batch_tokens, 0, kMaxBatchTokens);
   require_range("batch_sequences", config.batch_sequences, 1, kMaxBatchSequences);
   require_range("threads", config.threads, 0, 4096);
   require_range("kv_bytes", config.kv_bytes, 0, INT64_MAX / 2);
   MemoryPlan plan;
   EngineShape& shape = plan.shape;
   shape.kv_format = parse_kv_format(config.kv_dtype, caps);
-  shape.batch_tokens = config.batch_tokens;
-  shape.batch_sequences = std::min(config.batch_sequences, config.batch_tokens);
+  const int usual_tokens = caps.device == DeviceKind::cuda ? 2048 : 512;
+  shape.batch_tokens = config.batch_tokens > 0 ? config.batch_tokens : usual_tokens;
+  shape.batch_sequences = std::min(config.batch_sequences, shape.batch_tokens);
   shape.context = choose_context(model, config);
   shape.scratch_pages = caps.device == DeviceKind::cuda ? 1 : 0;
   plan.caps = caps;

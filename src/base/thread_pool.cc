@@ -1,6 +1,10 @@
 // A region is announced by a counter that the workers watch: they spin for a moment, because the next region
 // of a step is usually microseconds away, then sleep on the counter (a futex). The caller waits for the end
-// in the same way, so a worker that the system has taken off its core costs a sleep and no burning.
+// in the same way.
+//
+// Workers enter a region through a gate, which the caller of parallel_for shuts when no chunk is left: it
+// waits for those inside, and not for one that the system keeps off its core. Another process that takes a
+// core so costs that core and not a time slice in each of a step's hundreds of regions.
 #include "base/thread_pool.h"
 
 #include <algorithm>
@@ -50,10 +54,15 @@ T wait_for_change(const std::atomic<T>& watched, T old) {
 }  // namespace
 
 struct ThreadPool::State {
+  // The gate: the region's number, whether it is open, and how many workers are inside.
+  static constexpr uint64_t kOpen = uint64_t{1} << 31, kInside = kOpen - 1;
+
   // Counters that different threads write lie on cache lines of their own.
   alignas(64) std::atomic<uint32_t> region{0};  // counts up when a region starts
-  alignas(64) std::atomic<int> busy_workers{0};
+  alignas(64) std::atomic<uint64_t> gate{0};
+  alignas(64) std::atomic<int> awaited{0};  // workers that must still finish, of a region for all
   alignas(64) const std::function<void(int)>* body = nullptr;  // nullptr when a region starts: stop
+  bool for_all = false;
   bool in_region = false;
   std::vector<std::thread> workers;
   std::mutex error_mutex;
@@ -68,20 +77,52 @@ struct ThreadPool::State {
     }
   }
 
+  // Whether region `number` was open and this worker is inside now.
+  bool enter(uint32_t number) {
+    uint64_t seen = gate.load(std::memory_order_acquire);
+    while (seen >> 32 == number && (seen & kOpen) != 0) {
+      if (gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
   void work(int thread) {
     uint32_t seen = 0;
     for (;;) {
       seen = wait_for_change(region, seen);
+      if (!enter(seen)) continue;  // late: the others have done it
       if (body == nullptr) return;
       call_body(thread);
-      if (busy_workers.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_workers.notify_one();
+      if (for_all && awaited.fetch_sub(1, std::memory_order_acq_rel) == 1) awaited.notify_one();
+      const uint64_t before = gate.fetch_sub(1, std::memory_order_acq_rel);
+      if ((before & (kOpen | kInside)) == 1) gate.notify_one();  // shut, and the last one inside
     }
   }
 
-  void announce(const std::function<void(int)>* next) {
+  void announce(const std::function<void(int)>* next, bool all) {
+    const uint32_t number = region.load(std::memory_order_relaxed) + 1;
     body = next;
-    region.fetch_add(1, std::memory_order_release);
+    for_all = all;
+    awaited.store(static_cast<int>(workers.size()), std::memory_order_relaxed);
+    gate.store(uint64_t{number} << 32 | kOpen, std::memory_order_release);
+    region.store(number, std::memory_order_release);
     region.notify_all();
+  }
+
+  // Calls `next` here and on workers: on all of them, or on those that come before it is done here.
+  void run(const std::function<void(int)>& next, bool all) {
+    LLAMITA_CHECK(!in_region, "a parallel region inside another");
+    in_region = true;
+    announce(&next, all);
+    call_body(0);
+    if (all) {
+      for (int left = awaited.load(std::memory_order_acquire); left != 0;)
+        left = wait_for_change(awaited, left);
+    }
+    uint64_t inside = gate.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+    while ((inside & kInside) != 0) inside = wait_for_change(gate, inside);
+    in_region = false;
+    if (error) std::rethrow_exception(std::exchange(error, nullptr));
   }
 };
 
@@ -95,25 +136,15 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
 }
 
 ThreadPool::~ThreadPool() {
-  state_->announce(nullptr);
+  state_->announce(nullptr, true);
   for (std::thread& worker : state_->workers) worker.join();
 }
 
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 
 void ThreadPool::run(const std::function<void(int thread)>& body) {
-  State& state = *state_;
-  if (state.workers.empty()) return body(0);
-  LLAMITA_CHECK(!state.in_region, "a parallel region inside another");
-  state.in_region = true;
-  state.busy_workers.store(static_cast<int>(state.workers.size()), std::memory_order_relaxed);
-  state.announce(&body);
-  state.call_body(0);
-  for (int busy = state.busy_workers.load(std::memory_order_acquire); busy != 0;) {
-    busy = wait_for_change(state.busy_workers, busy);
-  }
-  state.in_region = false;
-  if (state.error) std::rethrow_exception(std::exchange(state.error, nullptr));
+  if (state_->workers.empty()) return body(0);
+  state_->run(body, true);
 }
 
 void ThreadPool::parallel_for(int64_t n, int64_t grain,
@@ -134,7 +165,8 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain,
     }
   } chunks{body, n, grain};
   if (state_->workers.empty() || n <= grain) return chunks.take_all();
-  run([&chunks](int) { chunks.take_all(); });  // one captured pointer: std::function allocates nothing
+  // One captured pointer: std::function allocates nothing.
+  state_->run([&chunks](int) { chunks.take_all(); }, false);
 }
 
 }  // namespace llamita

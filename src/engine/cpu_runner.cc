@@ -1,4 +1,5 @@
-// StepRunner of the CPU: ops run as they are called.
+// StepRunner of the CPU: ops run as they are called, so a step is done when submit() returns.
+#include <algorithm>
 #include <optional>
 
 #include "base/log.h"
@@ -22,18 +23,24 @@ class CpuRunner : public StepRunner {
     provide_arena(static_cast<size_t>(plan.arena_bytes));
   }
 
-  std::span<const SampledToken> step(StepInputs& inputs, std::span<const SamplingRow> rows,
-                                     bool keep_hidden) override {
+  void submit(StepInputs& inputs, std::span<const SamplingRow> rows, bool keep_hidden, int slot) override {
+    take_tokens_of(sampled_[static_cast<size_t>(last_slot_)], inputs);
     grow_arena();
     const auto width = static_cast<size_t>(model_.config().hidden);
     hidden_.assign(keep_hidden ? static_cast<size_t>(inputs.tokens()) * width : 0, 0.0f);
     const Arena::Scope scope(*arena_);
     const Tensor logits = forward(inputs);
-    sampled_.assign(rows.size(), {});
-    if (!rows.empty())
-      sampling({.logits = logits, .vocab_limit = vocab_limit_, .rows = rows, .out = sampled_}, *context_);
-    return sampled_;
+    std::vector<SampledToken>& sampled = sampled_[static_cast<size_t>(slot)];
+    sampled.assign(rows.size(), {});
+    last_slot_ = slot;
+    if (rows.empty()) return;
+    sampling({.logits = logits,
+              .vocab_limit = vocab_limit_,
+              .rows = with_late_tokens(rows, inputs),
+              .out = sampled},
+             *context_);
   }
+  std::span<const SampledToken> collect(int slot) override { return sampled_[static_cast<size_t>(slot)]; }
 
   void step_logits(StepInputs& inputs, std::vector<float>& out) override {
     grow_arena();
@@ -49,6 +56,25 @@ class CpuRunner : public StepRunner {
   int64_t arena_bytes() const override { return static_cast<int64_t>(arena_->capacity()); }
 
  private:
+  // The tokens of the step before go where this one reads them. A broken row's -1 becomes token 0: its
+  // sequence ends as soon as it is collected.
+  static void take_tokens_of(const std::vector<SampledToken>& before, StepInputs& inputs) {
+    for (size_t t = 0; t < inputs.token_ids.size(); ++t) {
+      const int32_t row = inputs.token_source[t];
+      if (row >= 0) inputs.token_ids[t] = std::max(before.at(static_cast<size_t>(row)).token, 0);
+    }
+  }
+
+  // Penalties count the token before, which the caller could not know.
+  std::span<const SamplingRow> with_late_tokens(std::span<const SamplingRow> rows, const StepInputs& inputs) {
+    rows_.assign(rows.begin(), rows.end());
+    for (size_t r = 0; r < rows_.size(); ++r) {
+      const auto token = static_cast<size_t>(inputs.logit_rows[r]);
+      if (inputs.token_source[token] >= 0) rows_[r].late_token = inputs.token_ids[token];
+    }
+    return rows_;
+  }
+
   void provide_arena(size_t bytes) {
     context_.reset();
     arena_.reset();  // first, so that both are never there together
@@ -86,7 +112,9 @@ class CpuRunner : public StepRunner {
   std::unique_ptr<Arena> arena_;
   std::optional<Context> context_;
   std::vector<OpRecord>* records_ = nullptr;
-  std::vector<SampledToken> sampled_;
+  std::vector<SampledToken> sampled_[kSlots];
+  int last_slot_ = 0;
+  std::vector<SamplingRow> rows_;
   std::vector<float> hidden_;       // (T, C) or empty
   std::vector<Tensor> hidden_out_;  // see ForwardBatch; only the last one has memory
 };

@@ -7,6 +7,14 @@
 
 namespace llamita {
 
+namespace {
+
+void take_tokens(std::span<const SampledToken> from, std::vector<int32_t>& to) {
+  for (size_t i = 0; i < from.size(); ++i) to[i] = std::max(from[i].token, 0);
+}
+
+}  // namespace
+
 DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
       pool_(config.threads),
@@ -78,7 +86,7 @@ double DirectRunner::extend(int tokens) {
       done[sequence] = stop;
     }
     while (first < tables_.size() && done[first] == end) ++first;
-    if (!batch.empty()) runner_.step(batch, {});
+    if (!batch.empty()) runner_.submit(batch, {});
   }
   length_ = end;
   runner_.synchronize();
@@ -93,15 +101,44 @@ void DirectRunner::rewind(int length) {
 double DirectRunner::decode(int steps) {
   require_room(steps);
   const Stopwatch watch;
-  for (int step = 0; step < steps; ++step, ++length_) {
-    sched::Batch batch;
-    for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
-      batch.chunks.push_back(chunk(sequence, length_, length_ + 1));
-      batch.tokens.push_back(made_up_token(sequence, length_));
-    }
-    runner_.step(batch, {});
-  }
+  for (int step = 0; step < steps; ++step, ++length_) runner_.submit(decode_batch(), {});
   runner_.synchronize();
+  return watch.seconds();
+}
+
+sched::Batch DirectRunner::decode_batch() const {
+  sched::Batch batch;
+  for (size_t sequence = 0; sequence < tables_.size(); ++sequence) {
+    batch.chunks.push_back(chunk(sequence, length_, length_ + 1));
+    batch.tokens.push_back(made_up_token(sequence, length_));
+  }
+  return batch;
+}
+
+double DirectRunner::decode_sampled(int steps, const SamplingRow& row, int steps_under_way) {
+  require_room(steps);
+  LLAMITA_CHECK(steps_under_way == 1 || steps_under_way == 2, steps_under_way, " steps under way");
+  std::vector<SamplingRow> rows(tables_.size(), row);
+  for (size_t sequence = 0; sequence < rows.size(); ++sequence)
+    rows[sequence].choice = static_cast<uint32_t>(sequence);
+  const Stopwatch watch;
+  ModelRunner::Ticket last = 0;
+  for (int step = 0; step < steps; ++step, ++length_) {
+    sched::Batch batch = decode_batch();
+    if (step > 0) {
+      // What the host knows it sends along; what it does not know the device finds where it left it.
+      if (steps_under_way == 1) {
+        take_tokens(runner_.collect(last), batch.tokens);
+      } else {
+        batch.tokens.assign(rows.size(), sched::kTokenOfStepBefore);
+      }
+    }
+    for (SamplingRow& each : rows) each.position = static_cast<uint64_t>(length_) + 1;
+    const ModelRunner::Ticket sent = runner_.submit(batch, rows);
+    if (step > 0 && steps_under_way == 2) runner_.collect(last);
+    last = sent;
+  }
+  if (steps > 0) runner_.collect(last);
   return watch.seconds();
 }
 

@@ -1,6 +1,6 @@
-// DirectRunner: steps on given tokens without scheduler, sampling or text, for measuring: the speed of
-// prefill and decode alone, and the logits a model gives a fixed text (perplexity, comparisons with other
-// engines).
+// DirectRunner: steps on given tokens without scheduler or text, for measuring: the speed of prefill and of
+// decode, with or without sampling, and the logits a model gives a fixed text (perplexity, comparisons with
+// other engines).
 #pragma once
 
 #include <span>
@@ -27,6 +27,9 @@ class DirectRunner {
   void rewind(int length);
   // `steps` steps of one token a sequence, after prefill(). Returns seconds.
   double decode(int steps);
+  // The same with each sequence's tokens chosen as `row` says (a sequence's number is its choice) and given
+  // back to the model, with at most `steps_under_way` steps (1 or 2) sent and not collected.
+  double decode_sampled(int steps, const SamplingRow& row, int steps_under_way);
 
   // Logits (T, V), row t those after tokens[0 .. t]: teacher forcing. Throws Error for ids outside the
   // vocabulary and for more tokens than the context.
@@ -40,6 +43,7 @@ class DirectRunner {
  private:
   void open(int sequences, int tokens);
   void require_room(int more) const;
+  sched::Batch decode_batch() const;
   sched::Batch::Chunk chunk(size_t sequence, int begin, int end) const;
   int32_t made_up_token(size_t sequence, int position) const;
 

@@ -20,8 +20,19 @@ uint64_t system_seed() {
   return uint64_t{device()} << 32 | device();
 }
 
-sched::Limits limits_of(const EngineShape& shape) {
+// The CPU computes a step when it is sent: to send the next before the tokens are given out would only delay
+// them.
+int steps_under_way_of(const EngineConfig& config, const MemoryPlan& plan) {
+  if (config.steps_under_way < 0 || config.steps_under_way > ModelRunner::kStepsUnderWay)
+    throw Error(cat("steps_under_way must be between 0 and ", ModelRunner::kStepsUnderWay, ", not ",
+                    config.steps_under_way));
+  if (config.steps_under_way > 0) return config.steps_under_way;
+  return plan.caps.device == DeviceKind::cpu ? 1 : 2;
+}
+
+sched::Limits limits_of(const EngineShape& shape, int steps_under_way) {
   sched::Limits limits;
+  limits.steps_under_way = steps_under_way;
   limits.batch_tokens = shape.batch_tokens;
   limits.batch_sequences = shape.batch_sequences;
   limits.context = shape.context;
@@ -61,8 +72,9 @@ Engine::Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfi
       tokenizer_(tokenizer),
       pool_(config.threads),
       plan_(plan_steps(model, config, choosable_tokens(), pool_)),
+      steps_under_way_(steps_under_way_of(config, plan_)),
       runner_(model, plan_, choosable_tokens(), pool_),
-      scheduler_(limits_of(plan_.shape), plan_.shape.kv_pages, kPageTokens),
+      scheduler_(limits_of(plan_.shape, steps_under_way_), plan_.shape.kv_pages, kPageTokens),
       model_stop_tokens_(tokenizer.stop_tokens()) {
   model_stop_tokens_.insert(model_stop_tokens_.end(), model.config().eos.begin(), model.config().eos.end());
   std::sort(model_stop_tokens_.begin(), model_stop_tokens_.end());
@@ -100,11 +112,8 @@ std::vector<Completion> Engine::generate(const std::vector<TokenRequest>& reques
     start(i, borrowed, {}, on_update);
   }
   while (!idle()) {
-    if (cancel != nullptr && cancel->cancelled()) {
-      end_all(FinishReason::cancelled);
-    } else {
-      step();
-    }
+    if (cancel != nullptr && cancel->cancelled()) end_all(FinishReason::cancelled);
+    step();
   }
   return completions;
 }
@@ -145,6 +154,8 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   sched::SequenceOptions sequence_options;
   sequence_options.priority = options.priority;
   sequence_options.salt = options.cache_salt;
+  sequence_options.overlap = form == nullptr && !embedding;
+  sequence_options.longest = running.completion.prompt_tokens + rules.room;
   for (int choice = 0; choice < choices; ++choice) {
     auto reply = std::make_unique<Reply>(tokenizer_, rules, choice, prompt);
     const sched::SequenceId sequence = scheduler_.add(prompt, sequence_options);
@@ -202,26 +213,54 @@ void Engine::end_overdue() {
 
 void Engine::step() {
   end_overdue();
-  if (idle()) return;
-  const Stopwatch watch;
-  const sched::Batch batch = scheduler_.plan();
-  in_step_.clear();
-  for (const sched::Batch::Chunk& chunk : batch.chunks) in_step_.push_back(chunk.sequence);
-  note_begun(batch);
-  const std::vector<SamplingRow> rows = sampling_rows(batch);
-  const bool embeds = std::any_of(in_step_.begin(), in_step_.end(), [&](sched::SequenceId id) {
-    return choosing_.at(id).request->request->embedding;
-  });
-  const std::span<const SampledToken> sampled = runner_.step(batch, rows, embeds);
+  const bool may_send = flights_.empty() || !flights_.back().waits;
+  const bool sent = !requests_.empty() && may_send && send_step();
+  const bool full = static_cast<int>(flights_.size()) == steps_under_way_;
+  if (!flights_.empty() && (!sent || full || flights_.back().waits)) give_out_oldest();
+}
+
+// False when all work waits for steps under way.
+bool Engine::send_step() {
+  sched::Batch batch = scheduler_.plan();
+  if (batch.empty()) return false;
+  flights_.push_back(describe(std::move(batch)));
+  Flight& flight = flights_.back();
+  note_begun(flight.batch);
+  flight.ticket = runner_.submit(flight.batch, sampling_rows(flight.batch), flight.embeds);
+  return true;
+}
+
+Engine::Flight Engine::describe(sched::Batch batch) const {
+  Flight flight;
+  flight.sent = Clock::now();
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    const Choosing& choosing = choosing_.at(chunk.sequence);
+    const TokenRequest& request = *choosing.request->request;
+    const int tokens = chunk.end - chunk.begin;
+    const bool decode = tokens == 1 && chunk.begin >= choosing.request->completion.prompt_tokens;
+    (decode ? flight.decode_tokens : flight.prefill_tokens) += tokens;
+    flight.embeds |= chunk.sample && request.embedding;
+    flight.waits |= chunk.sample && (request.embedding || request.form != nullptr);
+  }
+  flight.batch = std::move(batch);
+  return flight;
+}
+
+// Waits for the oldest step and gives its tokens to the replies that still want them.
+void Engine::give_out_oldest() {
+  const Flight& flight = flights_.front();
+  const std::span<const SampledToken> sampled = runner_.collect(flight.ticket);
   scheduler_.commit();
-  count(batch, watch.seconds());
+  count(flight);
   size_t row = 0;
   int tokens = 0;
-  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+  for (const sched::Batch::Chunk& chunk : flight.batch.chunks) {
     tokens += chunk.end - chunk.begin;
-    if (chunk.sample) advance(chunk.sequence, sampled[row++], tokens - 1);
+    if (!chunk.sample) continue;
+    const SampledToken& token = sampled[row++];
+    if (choosing_.count(chunk.sequence) != 0) advance(chunk.sequence, token, tokens - 1);
   }
-  in_step_.clear();
+  flights_.pop_front();
 }
 
 void Engine::note_begun(const sched::Batch& batch) {
@@ -246,26 +285,25 @@ void Engine::count_unstarted(const Running& request, int change) {
   unstarted_tokens_ += change * int64_t{request.completion.prompt_tokens};
 }
 
-std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) {
+std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) const {
   std::vector<SamplingRow> rows;
   for (const sched::Batch::Chunk& chunk : batch.chunks) {
-    if (chunk.sample) rows.push_back(choosing_.at(chunk.sequence).reply->sampling_row());
+    if (!chunk.sample) continue;
+    rows.push_back(choosing_.at(chunk.sequence).reply->sampling_row());
+    rows.back().position = static_cast<uint64_t>(chunk.end);  // of a token of the step before, one further
   }
   return rows;
 }
 
-void Engine::count(const sched::Batch& batch, double seconds) {
-  counters_.step_prefill_tokens = counters_.step_decode_tokens = 0;
-  for (const sched::Batch::Chunk& chunk : batch.chunks) {
-    const int tokens = chunk.end - chunk.begin;
-    const Choosing& choosing = choosing_.at(chunk.sequence);
-    const bool decode = tokens == 1 && !choosing.reply->choice().tokens.empty();
-    (decode ? counters_.step_decode_tokens : counters_.step_prefill_tokens) += tokens;
-    counters_.generated_tokens += chunk.sample && !choosing.request->request->embedding ? 1 : 0;
-  }
-  counters_.prompt_tokens += counters_.step_prefill_tokens;
-  counters_.step_tokens += counters_.step_prefill_tokens + counters_.step_decode_tokens;
-  counters_.step_seconds = seconds;
+void Engine::count(const Flight& flight) {
+  const auto now = Clock::now();
+  counters_.step_prefill_tokens = flight.prefill_tokens;
+  counters_.step_decode_tokens = flight.decode_tokens;
+  counters_.prompt_tokens += flight.prefill_tokens;
+  counters_.step_tokens += flight.prefill_tokens + flight.decode_tokens;
+  // While two are under way a step takes the time since the one before it was done.
+  counters_.step_seconds = seconds_between(std::max(flight.sent, last_given_out_), now);
+  last_given_out_ = now;
   ++counters_.steps;
 }
 
@@ -282,6 +320,7 @@ void Engine::advance(sched::SequenceId id, const SampledToken& sampled, int last
   completion.decode_seconds = seconds_between(*running.first_token, now);
   if (running.request->embedding) return embed(id, last_token);
   completion.completion_tokens += sampled.token >= 0 ? 1 : 0;
+  ++counters_.generated_tokens;
 
   Update update;
   update.delta.choice = choosing.choice;
@@ -324,11 +363,13 @@ void Engine::publish(Running& running, Update& update) {
 void Engine::fail_step(const std::string& why) {
   scheduler_.abandon();
   std::vector<RequestId> failed;
-  for (const sched::SequenceId id : in_step_) {
-    const auto found = choosing_.find(id);
-    if (found != choosing_.end()) failed.push_back(found->second.request->id);
+  for (const Flight& flight : flights_) {
+    for (const sched::Batch::Chunk& chunk : flight.batch.chunks) {
+      const auto found = choosing_.find(chunk.sequence);
+      if (found != choosing_.end()) failed.push_back(found->second.request->id);
+    }
   }
-  in_step_.clear();
+  flights_.clear();
   for (const RequestId id : failed) end(id, FinishReason::error, why);
 }
 
@@ -337,7 +378,7 @@ void Engine::abandon() {
   for (const auto& [id, choosing] : choosing_) scheduler_.finish(id);
   choosing_.clear();
   requests_.clear();
-  in_step_.clear();
+  flights_.clear();
   unstarted_ = 0;
   unstarted_tokens_ = 0;
 }

@@ -1,10 +1,17 @@
 // Engine: the step loop. Token prompts in, replies out: it gives the scheduler what is asked, runs its
 // batches and hands each reply its tokens. Requests may start and end between any two steps. What a request's
 // text means as tokens is the caller's (RequestPreparer's) business; so is the thread: one at a time.
+//
+// On a GPU two steps are under way (EngineConfig::steps_under_way): step N+1 is planned and sent while step N
+// runs, its input tokens never leave the card, and only then are N's tokens waited for and given out. So a
+// reply that ends with N for a reason that only its text shows (a stop token or string, a cancellation) takes
+// part in N+1 for nothing, and what N+1 chose for it is dropped. Steps with a part that needs the host
+// between two tokens (a reply held to a form, an embedding) are waited for before the next is planned.
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -64,12 +71,13 @@ class Engine {
   // Ends a request in any phase; ids that are not running are ignored.
   void end(RequestId id, FinishReason reason, const std::string& why = "");
   void end_all(FinishReason reason);
-  bool idle() const { return requests_.empty(); }
+  bool idle() const { return requests_.empty() && flights_.empty(); }
 
-  // Ends what is past its deadline and runs one step. Exceptions, from the model or from on_update, leave the
-  // step half done: fail_step() or abandon() must follow.
+  // Ends what is past its deadline, sends the next step, and gives out the tokens of the oldest one under way
+  // once it is waited for. Exceptions, from the model or from on_update, leave the steps half done:
+  // fail_step() or abandon() must follow.
   void step();
-  // The step that threw counts for nothing: what it had part of ends with FinishReason::error, all else goes
+  // The steps under way count for nothing: what they had part of ends with FinishReason::error, all else goes
   // on.
   void fail_step(const std::string& why);
   // Everything that runs is forgotten without a word.
@@ -100,13 +108,25 @@ class Engine {
     std::unique_ptr<Reply> reply;
     bool begun = false;  // a step had part of it
   };
+  // A step that was planned and whose tokens have not been given out.
+  struct Flight {
+    sched::Batch batch;
+    ModelRunner::Ticket ticket = 0;
+    bool waits = false;   // nothing is planned before its tokens are known
+    bool embeds = false;  // states of its tokens are wanted
+    int prefill_tokens = 0, decode_tokens = 0;
+    Clock::time_point sent;
+  };
 
   void end_unstarted(Running& request, FinishReason reason, const std::string& why);
   void end_overdue();
+  bool send_step();
+  void give_out_oldest();
+  Flight describe(sched::Batch batch) const;
   void note_begun(const sched::Batch& batch);
   void count_unstarted(const Running& request, int change);
-  std::vector<SamplingRow> sampling_rows(const sched::Batch& batch);
-  void count(const sched::Batch& batch, double seconds);
+  std::vector<SamplingRow> sampling_rows(const sched::Batch& batch) const;
+  void count(const Flight& flight);
   void advance(sched::SequenceId id, const SampledToken& sampled, int last_token);
   void embed(sched::SequenceId id, int last_token);
   void close(sched::SequenceId id, Update& update);
@@ -116,12 +136,14 @@ class Engine {
   const Tokenizer& tokenizer_;
   ThreadPool pool_;
   MemoryPlan plan_;
+  int steps_under_way_;
   ModelRunner runner_;
   sched::Scheduler scheduler_;
   std::vector<int32_t> model_stop_tokens_;
   std::map<RequestId, std::unique_ptr<Running>> requests_;
   std::map<sched::SequenceId, Choosing> choosing_;  // in order, so that a run ends the same way every time
-  std::vector<sched::SequenceId> in_step_;          // of the step under way
+  std::deque<Flight> flights_;                      // the oldest first
+  Clock::time_point last_given_out_;
   EngineStats counters_;
   std::atomic<int> unstarted_ = 0;
   std::atomic<int64_t> unstarted_tokens_ = 0;

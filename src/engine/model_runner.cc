@@ -2,17 +2,35 @@
 
 namespace llamita {
 
+namespace {
+
+int slot_of(ModelRunner::Ticket ticket) { return static_cast<int>(ticket % StepRunner::kSlots); }
+
+}  // namespace
+
 ModelRunner::ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool)
     : width_(static_cast<size_t>(model.config().hidden)),
       runner_(plan.caps.device == DeviceKind::cpu ? make_cpu_runner(model, plan, vocab_limit, pool)
                                                   : make_gpu_runner(model, plan, vocab_limit, pool)) {}
 
-std::span<const SampledToken> ModelRunner::step(const sched::Batch& batch, std::span<const SamplingRow> rows,
-                                                bool keep_hidden) {
-  inputs_.read(batch, StepInputs::LogitsOf::sampled_chunks);
+ModelRunner::Ticket ModelRunner::submit(const sched::Batch& batch, std::span<const SamplingRow> rows,
+                                        bool keep_hidden) {
+  inputs_.read(batch, StepInputs::LogitsOf::sampled_chunks, sampled_);
   LLAMITA_CHECK(rows.empty() || static_cast<int>(rows.size()) == inputs_.rows(), rows.size(),
                 " samplings of ", inputs_.rows(), " rows");
-  return runner_->step(inputs_, rows, keep_hidden);
+  sampled_.clear();
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    if (chunk.sample && !rows.empty()) sampled_.push_back(chunk.sequence);
+  }
+  const Ticket ticket = next_ticket_++;
+  runner_->submit(inputs_, rows, keep_hidden, slot_of(ticket));
+  return ticket;
+}
+
+std::span<const SampledToken> ModelRunner::collect(Ticket ticket) {
+  LLAMITA_CHECK(ticket < next_ticket_ && next_ticket_ - ticket <= kStepsUnderWay, "step ", ticket, " of ",
+                next_ticket_, " is collected");
+  return runner_->collect(slot_of(ticket));
 }
 
 std::span<const float> ModelRunner::hidden(int token) const {

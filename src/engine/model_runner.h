@@ -1,6 +1,8 @@
 // ModelRunner: runs the scheduler's batches on the device that the plan is for: turns a Batch (ids) into a
 // ForwardBatch (tensors) and an AttentionPlan, calls the model and samples. Cache and arena are made once,
 // for the largest step there can be: a step allocates nothing that grows with the model.
+//
+//   ticket = submit(batch, rows)  ->  (plan and submit the next step)  ->  tokens = collect(ticket)
 #pragma once
 
 #include <memory>
@@ -20,15 +22,22 @@ class ModelRunner {
   // once. Throws Error when a GPU has no room.
   ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
 
-  // Runs one step. `rows`: one for each chunk that samples, in order; so are the results, which live until
-  // the next step. `keep_hidden`: hidden() can be asked for until then.
-  std::span<const SampledToken> step(const sched::Batch& batch, std::span<const SamplingRow> rows,
-                                     bool keep_hidden = false);
-  // (C): the final-norm state of token `token` of the step's tokens.
+  using Ticket = uint64_t;                                   // of a step; the next one's is one more
+  static constexpr int kStepsUnderWay = StepRunner::kSlots;  // at most, submitted and not collected
+
+  // Starts one step; on a GPU it runs while the host goes on. `rows`: none, or one for each chunk that
+  // samples, in order; nothing of them is read later. Tokens that are kTokenOfStepBefore are what the step
+  // submitted before chooses, whether that is known yet or not. `keep_hidden`: hidden() can be asked for
+  // after collect() until the next submit().
+  Ticket submit(const sched::Batch& batch, std::span<const SamplingRow> rows, bool keep_hidden = false);
+  // Waits for a step and gives its tokens, one a row. They live until the step after next is submitted. A
+  // step whose tokens nobody wants need not be collected.
+  std::span<const SampledToken> collect(Ticket ticket);
+  // (C): the final-norm state of token `token` of the collected step's tokens.
   std::span<const float> hidden(int token) const;
   // Runs one step and appends the logits (V each) of every token to `out`. At most batch_sequences tokens.
   void step_logits(const sched::Batch& batch, std::vector<float>& out);
-  // Waits for steps without samplings: on a GPU step() returns while they run.
+  // Waits for all steps.
   void synchronize() { runner_->synchronize(); }
 
   // Every op that runs appends a record (nullptr: off). On a GPU this turns graphs off meanwhile.
@@ -39,6 +48,8 @@ class ModelRunner {
   size_t width_;  // C
   std::unique_ptr<StepRunner> runner_;
   StepInputs inputs_;
+  std::vector<sched::SequenceId> sampled_;  // by row of the last step submitted
+  Ticket next_ticket_ = 0;
 };
 
 }  // namespace llamita

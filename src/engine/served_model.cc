@@ -1,5 +1,10 @@
 #include "engine/served_model.h"
 
+#include <chrono>
+#include <future>
+
+#include "base/log.h"
+#include "base/timer.h"
 #include "engine/compute_device.h"
 
 namespace llamita {
@@ -20,6 +25,8 @@ ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder
   return info;
 }
 
+int64_t milliseconds(double seconds) { return static_cast<int64_t>(1e3 * seconds + 0.5); }
+
 }  // namespace
 
 ServedModel::ServedModel(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_ptr<Model> model_in,
@@ -33,12 +40,34 @@ ServedModel::ServedModel(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_pt
 
 std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const EngineConfig& config,
                                                const LLM::Progress& progress) {
-  const Placement placement = choose_placement(config);
+  const Stopwatch watch;
   const TensorFiles files = TensorFiles::open(path);
+  // A large vocabulary takes as long to read as the weights of a small model: on a thread of its own, beside
+  // the start of the GPU and the weights.
+  std::future<std::unique_ptr<Tokenizer>> reading = std::async(std::launch::async, [&] {
+    return files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
+  });
+  std::unique_ptr<Tokenizer> tokenizer;
+  const Placement placement = choose_placement(config);
   require_room(files, config, placement);
-  auto tokenizer = files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
-  auto model = load_model(files, progress, placement);
-  return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config);
+  const double prepared = watch.seconds();
+  auto model = load_model(
+      files,
+      [&](int64_t done, int64_t total) {
+        // A broken one ends the loading when it is noticed.
+        if (tokenizer == nullptr && reading.wait_for(std::chrono::seconds(0)) == std::future_status::ready)
+          tokenizer = reading.get();
+        if (progress) progress(done, total);
+      },
+      placement);
+  const double loaded = watch.seconds();
+  if (tokenizer == nullptr) tokenizer = reading.get();
+  const double read = watch.seconds();
+  auto served = std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config);
+  log_info(served->info.name, " is ready in ", milliseconds(watch.seconds()), " ms: device and room ",
+           milliseconds(prepared), ", weights ", milliseconds(loaded - prepared), ", more for the tokenizer ",
+           milliseconds(read - loaded), ", cache and plan ", milliseconds(watch.seconds() - read));
+  return served;
 }
 
 }  // namespace llamita

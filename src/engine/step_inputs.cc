@@ -6,7 +6,8 @@
 
 namespace llamita {
 
-void StepInputs::read(const sched::Batch& batch, LogitsOf logits_of) {
+void StepInputs::read(const sched::Batch& batch, LogitsOf logits_of,
+                      std::span<const sched::SequenceId> rows_before) {
   token_ids.assign(batch.tokens.begin(), batch.tokens.end());
   for (auto* list : {&positions, &q_start, &kv_len, &block_table, &logit_rows}) list->clear();
   kv_slot.clear();
@@ -35,7 +36,30 @@ void StepInputs::read(const sched::Batch& batch, LogitsOf logits_of) {
   // A step of prompt chunks alone samples nothing; one row of logits is cheaper than an empty case in each
   // op.
   if (logit_rows.empty()) logit_rows.push_back(count - 1);
+  read_sources(batch, rows_before);
   attention = plan_attention(q_start, kv_len);
+}
+
+void StepInputs::read_sources(const sched::Batch& batch, std::span<const sched::SequenceId> rows_before) {
+  token_source.assign(token_ids.size(), -1);
+  size_t end = 0, next = 0;  // mostly the sequences are those of the step before, in the same order
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    end += static_cast<size_t>(chunk.end - chunk.begin);
+    if (batch.tokens[end - 1] != sched::kTokenOfStepBefore) continue;  // only a sequence's last can be
+    const auto from = rows_before.begin() + static_cast<std::ptrdiff_t>(next);
+    auto found = std::find(from, rows_before.end(), chunk.sequence);
+    if (found == rows_before.end()) found = std::find(rows_before.begin(), from, chunk.sequence);
+    const auto row = static_cast<size_t>(found - rows_before.begin());
+    LLAMITA_CHECK(row < rows_before.size() && rows_before[row] == chunk.sequence, "sequence ", chunk.sequence,
+                  " continues what no step before it chose");
+    token_source[end - 1] = static_cast<int32_t>(row);
+    token_ids[end - 1] = 0;
+    next = row + 1;
+  }
+}
+
+bool StepInputs::has_sources() const {
+  return std::any_of(token_source.begin(), token_source.end(), [](int32_t row) { return row >= 0; });
 }
 
 void StepInputs::pad_decode(int wanted, int wanted_blocks, int32_t scratch_page) {
@@ -53,6 +77,7 @@ void StepInputs::pad_decode(int wanted, int wanted_blocks, int32_t scratch_page)
   block_table = std::move(table);
   for (int b = before; b < wanted; ++b) {
     token_ids.push_back(0);
+    token_source.push_back(-1);
     positions.push_back(0);
     kv_slot.push_back(int64_t{scratch_page} * kPageTokens);
     kv_len.push_back(1);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "nn/forward_batch.h"
@@ -13,14 +14,17 @@ namespace llamita {
 struct StepInputs {
   enum class LogitsOf { sampled_chunks, all_tokens };
 
-  std::vector<int64_t> kv_slot;                                   // (T)
-  std::vector<int32_t> token_ids, positions;                      // (T)
+  std::vector<int64_t> kv_slot;               // (T)
+  std::vector<int32_t> token_ids, positions;  // (T)
+  // (T): a row of the step before, whose token belongs here and may not be known yet (token_ids has 0), or -1
+  std::vector<int32_t> token_source;
   std::vector<int32_t> q_start, kv_len, block_table, logit_rows;  // (B+1), (B), (B, max_blocks), (R)
   AttentionPlan attention;
 
   // Takes the place of what was here; the arrays keep their memory. A step that samples nothing gets the
-  // logits of its last token all the same.
-  void read(const sched::Batch& batch, LogitsOf logits_of);
+  // logits of its last token all the same. `rows_before`: the sequences of the rows of the step before.
+  void read(const sched::Batch& batch, LogitsOf logits_of,
+            std::span<const sched::SequenceId> rows_before = {});
   // One token a sequence, whose logits all are wanted, made up to `sequences` sequences with such of one
   // token in `scratch_page`; rows of the block table have `max_blocks` entries, and the plan is that of
   // sequences which fill them: all that a kernel's launch may depend on is the same for any such step.
@@ -30,10 +34,14 @@ struct StepInputs {
   int sequences() const { return static_cast<int>(kv_len.size()); }
   int rows() const { return static_cast<int>(logit_rows.size()); }
   int max_blocks() const { return static_cast<int>(block_table.size()) / sequences(); }
+  bool has_sources() const;  // whether any token is one of the step before
   bool is_decode() const { return tokens() == sequences() && rows() == sequences(); }
 
   // Over these arrays, which must stay as they are while it is used.
   ForwardBatch on_host() const;
+
+ private:
+  void read_sources(const sched::Batch& batch, std::span<const sched::SequenceId> rows_before);
 };
 
 }  // namespace llamita

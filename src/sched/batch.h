@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "kv/block_pool.h"
@@ -11,8 +12,9 @@ namespace llamita::sched {
 
 using SequenceId = uint64_t;  // never used twice by one scheduler
 
-// In Batch::tokens: what the step before this one chooses for the sequence (Limits::steps_under_way).
-inline constexpr int32_t kTokenOfStepBefore = -1;
+// In Batch::tokens: what the step before this one chooses for the sequence (Limits::steps_under_way). No
+// caller's token: other negative ones stand for rows of embeddings.
+inline constexpr int32_t kTokenOfStepBefore = std::numeric_limits<int32_t>::min();
 
 struct Batch {
   struct Chunk {

@@ -67,8 +67,9 @@ Batch Scheduler::plan() {
 
 bool Scheduler::may_plan(const Sequence& sequence) const {
   if (sequence.expected > 0 && !sequence.options.overlap) return false;
-  // A full sequence ends with the token that is expected.
-  return sequence.length() + sequence.expected <= longest_sequence();
+  // A full sequence ends with the token that is expected, and so does one as long as its caller wants it.
+  const int longest = sequence.options.longest, length = sequence.length() + sequence.expected;
+  return length <= longest_sequence() && (longest == 0 || length < longest);
 }
 
 void Scheduler::schedule(Sequence& sequence, int tokens, Batch& batch) {

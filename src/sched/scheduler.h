@@ -41,6 +41,7 @@ struct SequenceOptions {
   int priority = 0;
   std::string salt;     // prefixes are shared with sequences of the same salt only
   bool overlap = true;  // false: it is not planned before the token of the step before is known
+  int longest = 0;  // its caller ends it when it has so many tokens: no step is planned past them; 0: unknown
 };
 
 class Scheduler {

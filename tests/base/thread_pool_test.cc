@@ -1,6 +1,9 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <atomic>
 #include <chrono>
@@ -98,6 +101,51 @@ TEST(ThreadPool, SeveralPoolsShareTheCores) {
   for (std::thread& owner : owners) owner.join();
   EXPECT_EQ(sum, 4 * 200 * 100);
 }
+
+#if defined(__linux__)
+// A worker that hardly ever gets its core: it gives way to a thread that never pauses.
+TEST(ThreadPool, AWorkerWithoutACoreHoldsNobodyUp) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  std::vector<int> cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &allowed)) cores.push_back(core);
+  }
+  ThreadPool pool(2);
+  if (pool.threads() < 2) GTEST_SKIP() << "one core";
+  const auto pin_to = [](int core) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(core, &only);
+    return sched_setaffinity(0, sizeof only, &only);
+  };
+  std::atomic<bool> stop{false};
+  std::thread rival([&] {
+    pin_to(cores[1]);
+    while (!stop) {
+    }
+  });
+  pool.run([&](int thread) {
+    if (thread == 0) return;
+    const sched_param none{};
+    EXPECT_EQ(sched_setscheduler(0, SCHED_IDLE, &none), 0);
+    EXPECT_EQ(pin_to(cores[1]), 0);
+  });
+  pin_to(cores[0]);
+  std::atomic<int64_t> sum{0};
+  const auto begin = std::chrono::steady_clock::now();
+  for (int round = 0; round < 2000; ++round) {
+    pool.parallel_for(8, 1, [&](int64_t from, int64_t to) { sum += to - from; });
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  stop = true;
+  rival.join();
+  EXPECT_EQ(sched_setaffinity(0, sizeof allowed, &allowed), 0);
+  EXPECT_EQ(sum, 8 * 2000);
+  // Waiting for the worker takes some milliseconds a region at the least.
+  EXPECT_LT(seconds.count(), 2.0);
+}
+#endif
 
 TEST(UsableCores, CgroupQuotasAreRoundedUpAndTheSmallestOnTheWayToTheRootCounts) {
   const test::TempDir dir;

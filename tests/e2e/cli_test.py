@@ -43,6 +43,9 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(text.returncode, 0)
             self.assertIn(f"Usage: llamita {command}", text.stdout.decode())
             self.assertIn("Examples:", text.stdout.decode())
+            self.assertEqual(llamita("help", command).stdout, text.stdout)
+        self.assertEqual(llamita("help").stdout, overview.stdout)
+        self.assertIn("no command 'dance'", self.fails(2, "help", "dance"))
 
     def test_version(self):
         self.assertRegex(llamita("--version").stdout.decode(), r"^llamita \d+\.\d+\.\d+\n$")

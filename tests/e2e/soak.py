@@ -128,7 +128,7 @@ class Crowd:
                 await asyncio.sleep(SLOW_FOR if stalls else 0.2)
             try:
                 piece = await asyncio.wait_for(loop.sock_recv(client, 1024 if record.kind == "slow" else 65536), PATIENCE)
-            except ConnectionError:
+            except (ConnectionError, TimeoutError, asyncio.TimeoutError):
                 return
             if not piece:
                 return

@@ -460,7 +460,7 @@ TEST(Engine, OptionsThatMakeNoSenseAreRefused) {
   };
   EXPECT_ERROR(with([](EngineConfig& c) { c.context = 5000; }), "1024 positions");
   EXPECT_ERROR(with([](EngineConfig& c) { c.kv_dtype = "q8"; }), "kv_dtype");
-  EXPECT_ERROR(with([](EngineConfig& c) { c.batch_tokens = 0; }), "batch_tokens");
+  EXPECT_ERROR(with([](EngineConfig& c) { c.batch_tokens = -1; }), "batch_tokens");
   EXPECT_ERROR(with([](EngineConfig& c) { c.batch_sequences = -1; }), "batch_sequences");
   EXPECT_ERROR(with([](EngineConfig& c) { c.kv_bytes = 100; }), "kv_bytes");
   EXPECT_ERROR(with([](EngineConfig& c) { c.context = 512, c.kv_bytes = 64 * 32 * 7; }), "kv_bytes");

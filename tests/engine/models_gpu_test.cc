@@ -118,7 +118,7 @@ TEST_P(GpuModels, GraphsGiveTheBitsOfLaunchesOneByOne) {
         request.sampling.seed = static_cast<uint64_t>(i);
         request.sampling.max_tokens = 12 + 5 * i;
         request.sampling.ignore_eos = true;
-        request.sampling.logprobs = 1;
+        if (i % 2 == 1) request.sampling.logprobs = 1;  // else the card samples inside the graph
         requests.push_back(request);
       }
       for (Completion& each : engine.generate(requests)) all.push_back(std::move(each));

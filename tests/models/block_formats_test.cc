@@ -142,9 +142,11 @@ TEST_P(BlockFormats, ComputeWhatTheirUnpackedTwinComputes) {
   EXPECT_LE(error_of_packed(), 1e-10);
 }
 
-// Seven multiplications, one after the other, with activations rounded to int8: 3e-5 to 5e-5 each.
+// Seven multiplications, one after the other, with activations rounded to int8: 3e-5 to 5e-5 each. bf16
+// weights may meet activations in bf16.
 TEST_P(BlockFormats, StayNearTheirTwinWithRoundedActivations) {
-  EXPECT_LE(error_of_packed(), is_block(GetParam().first) ? 1e-3 : 1e-10);
+  const DType format = GetParam().first;
+  EXPECT_LE(error_of_packed(), is_block(format) ? 1e-3 : format == DType::bf16 ? 1e-4 : 1e-10);
 }
 
 // Rotary rows are reordered and fused parts of two formats interleaved on the way: no bit may change.

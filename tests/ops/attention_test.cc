@@ -215,6 +215,33 @@ TEST_P(AttentionBits, PrefillChunksAndDecodeGiveTheSameBitsAloneAndInCompany) {
   }
 }
 
+// Contexts of several partitions of the keys, which one thread takes in turn and several share.
+TEST_P(AttentionBits, SplittingTheKeysOverThreadsChangesNoBit) {
+  const cpu::Isa isa = GetParam();
+  if (isa > cpu::best_isa()) GTEST_SKIP() << "this machine lacks " << cpu::name(isa);
+  for (const int window : {0, 600}) {
+    const Scene::Shape shape{.H = 4, .Hkv = 2, .D = 32, .window = window};
+    Scene whole(shape, {1400}, {1400});
+    Machine one(1, isa), all(0, isa);
+    attention(whole.args(), one.context());
+    test::expect_nmse(whole.errors(), 1e-10, "1400 keys");
+    for (const int32_t chunk : {1, 3}) {
+      for (const int32_t end : {3, 511, 512, 513, 514, 1024, 1025, 1300, 1400}) {
+        for (Machine* machine : {&one, &all}) {
+          Scene part(shape, {chunk}, {end});
+          attention(part.args(), machine->context());
+          for (int32_t row = 0; row < chunk; ++row) {
+            ASSERT_EQ(
+                std::memcmp(part.out.row(row), whole.out.row(end - chunk + row), size_t(whole.out.cols) * 4),
+                0)
+                << "position " << end - chunk + row << " window " << window;
+          }
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Isas, AttentionBits,
                          testing::Values(cpu::Isa::generic, cpu::Isa::avx2, cpu::Isa::avx512),
                          [](const auto& info) { return std::string(cpu::name(info.param)); });

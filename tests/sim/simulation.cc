@@ -83,8 +83,10 @@ void Simulation::submit_some() {
       live.prompt = prompt;
       live.wanted = static_cast<size_t>(1 + below(most));
       live.options = options;
+      if (one_in(2)) live.options.longest = static_cast<int>(prompt.size() + live.wanted);
       if (one_in(fault_rate_)) live.deadline = tally_.steps + below(40);
-      live_[scheduler_.add(prompt, options)] = std::move(live);
+      const sched::SequenceOptions& chosen = live.options;
+      live_[scheduler_.add(prompt, chosen)] = std::move(live);
       ++tally_.submitted;
     }
   }

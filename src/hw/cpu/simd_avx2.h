@@ -40,6 +40,20 @@ struct Avx2 {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
+  // Lane i: the sum of v[i], in the same tree; 21 instructions for eight sums.
+  LLAMITA_SIMD F sums(const F (&v)[8]) {
+    __m256 fours[4], twos[2];
+    for (int i = 0; i < 4; ++i) {
+      fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x20),
+                               _mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x31));
+    }
+    for (int i = 0; i < 2; ++i) {
+      twos[i] = _mm256_add_ps(_mm256_shuffle_ps(fours[2 * i], fours[2 * i + 1], 0x44),
+                              _mm256_shuffle_ps(fours[2 * i], fours[2 * i + 1], 0xee));
+    }
+    return {
+        _mm256_add_ps(_mm256_shuffle_ps(twos[0], twos[1], 0x88), _mm256_shuffle_ps(twos[0], twos[1], 0xdd))};
+  }
   LLAMITA_SIMD float largest(F a) {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));

@@ -2,17 +2,30 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <memory>
 
 #include "hw/cuda/check.h"
 
 namespace llamita::cuda {
 
+namespace {
+
+std::atomic<int64_t>& allocation_count() {
+  static std::atomic<int64_t> count = 0;
+  return count;
+}
+
+}  // namespace
+
+int64_t allocations() { return allocation_count().load(); }
+
 Storage allocate_storage(size_t bytes, int device) {
   if (bytes == 0) return {};
   const DeviceGuard guard(device);
   void* data = nullptr;
   LLAMITA_CUDA_CHECK(cudaMalloc(&data, bytes));
+  ++allocation_count();
   // cudaFree waits for the device's work, so memory never goes while a kernel still reads it.
   std::shared_ptr<const void> owner(data, [](const void* p) { cudaFree(const_cast<void*>(p)); });
   return Storage::borrow(data, bytes, std::move(owner));
@@ -22,6 +35,7 @@ Storage allocate_pinned(size_t bytes) {
   if (bytes == 0) return {};
   void* data = nullptr;
   LLAMITA_CUDA_CHECK(cudaMallocHost(&data, bytes));
+  ++allocation_count();
   std::shared_ptr<const void> owner(data, [](const void* p) { cudaFreeHost(const_cast<void*>(p)); });
   return Storage::borrow(data, bytes, std::move(owner));
 }

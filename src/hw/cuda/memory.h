@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "hw/cuda/stream.h"
 #include "tensor/storage.h"
@@ -17,6 +18,9 @@ Storage allocate_storage(size_t bytes, int device);
 
 // Page-locked host memory, for copies that overlap with kernels. Contents undefined.
 Storage allocate_pinned(size_t bytes);
+
+// How often the two above gave memory, since the process began: a test sees whether steps take any.
+int64_t allocations();
 
 // Queue a copy between any two of host and device memory. From pageable memory the host waits for the staging
 // copy.

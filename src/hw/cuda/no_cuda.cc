@@ -38,6 +38,7 @@ void Graph::launch(const Stream&) const { no_gpu_part(); }
 
 Storage allocate_storage(size_t, int) { no_gpu_part(); }
 Storage allocate_pinned(size_t) { no_gpu_part(); }
+int64_t allocations() { return 0; }
 void copy_async(void*, const void*, size_t, const Stream&) { no_gpu_part(); }
 void fill_async(void*, int, size_t, const Stream&) { no_gpu_part(); }
 MemoryInfo memory_info(int) { no_gpu_part(); }

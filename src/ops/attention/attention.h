@@ -3,10 +3,11 @@
 //   token t of sequence b stands at position p = kv_len[b] - (q_start[b+1] - t) and sees keys max(0,
 //   p+1-window) .. p
 // Method: online softmax (Milakov and Gimelshein 2018; FlashAttention, Dao et al. 2022): one pass over the
-// keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order, one query row
-// and head at a time, so the result is the same for prefill, decode, any chunking, any batch and any number
-// of threads. On a GPU the order follows from the launch: T, B and the plan's bounds.
-// On a GPU q_start, kv_len and block_table are read on the device; of the plan only its bounds matter.
+// keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order into partitions
+// of kPartitionKeys (kernels.h) at absolute positions, and these in ascending order, one query row and head
+// at a time, so the result is the same for prefill, decode, any chunking, any batch and any number of
+// threads. On a GPU the order follows from the launch: T, B and the plan's bounds. On a GPU q_start, kv_len
+// and block_table are read on the device; of the plan only its bounds matter.
 #pragma once
 
 #include "ops/attention/plan.h"

@@ -3,9 +3,7 @@
 
 namespace llamita {
 
-void attention_avx2(const AttentionJob& job) {
-  PagedAttention<cpu::Avx2> attention;
-  attention.run(job);
-}
+// Pointers only: nothing of this instruction set runs before someone asks for it.
+constinit const AttentionKernels kAttentionAvx2 = attention_kernels<cpu::Avx2>();
 
 }  // namespace llamita

@@ -3,9 +3,7 @@
 
 namespace llamita {
 
-void attention_avx512(const AttentionJob& job) {
-  PagedAttention<cpu::Avx512> attention;
-  attention.run(job);
-}
+// Pointers only: nothing of this instruction set runs before someone asks for it.
+constinit const AttentionKernels kAttentionAvx512 = attention_kernels<cpu::Avx512>();
 
 }  // namespace llamita

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "quant/kv_format.h"
 #include "tensor/dtype.h"
 
 namespace llamita {
@@ -26,10 +27,24 @@ struct AttentionJob {
   const int32_t* pages;  // of the sequence
 };
 
+// Keys are merged in partitions of so many, at absolute positions: short enough that a context of 4k keys
+// keeps 8 threads at work, long enough that merging, D multiplications and two exponentials, is nothing.
+inline constexpr int kPartitionKeys = 8 * kPageTokens;
+
 inline constexpr int kMaxHeadDim = 256;
 inline constexpr int kMaxQueries = 256;  // 16 rows by 16 heads
 
-void attention_avx2(const AttentionJob& job);
-void attention_avx512(const AttentionJob& job);
+// What one partition of the keys gives: (queries, D) unnormalised outputs, then the queries' largest scores,
+// then their sums of e^.
+inline int64_t partial_floats(int64_t queries, int64_t D) { return queries * (D + 2); }
+
+// All keys at once, or a partition to `partial` and then the partitions, which lie `stride` floats apart,
+// merged: the same bits.
+struct AttentionKernels {
+  void (*all)(const AttentionJob& job);
+  void (*partition)(const AttentionJob& job, int64_t partition, float* partial);
+  void (*merge)(const AttentionJob& job, const float* partials, int64_t stride);
+};
+extern const AttentionKernels kAttentionAvx2, kAttentionAvx512;
 
 }  // namespace llamita

@@ -11,6 +11,7 @@ void attention_reference(const AttentionArgs& args, Context& context);
 void attention_cpu_avx2(const AttentionArgs& args, Context& context);
 void attention_cpu_avx512(const AttentionArgs& args, Context& context);
 bool attention_cpu_supports(const AttentionArgs& args);
+int64_t attention_cpu_scratch_bytes(const AttentionArgs& args, const Caps& caps);
 
 // FlashAttention-3's form on compute capability 9.0 (flash3_sm90.cu): bf16 or f16, head dimension 64 or 128.
 void attention_flash3_sm90(const AttentionArgs& args, Context& context);

@@ -31,7 +31,7 @@ Tensor whole_groups(const Tensor& x, Arena& arena) {
 void run_parts(const LinearArgs& args, Context& context, Kernel kernel, int64_t unit) {
   const Arena::Scope scope(context.arena());
   // A unit of an interleaved weight is whole groups.
-  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? 2 * kPanelRows : unit;
+  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? kPanelRows : unit;
   for_parts(
       args, whole_groups(args.x, context.arena()), context, rows,
       [&](const LinearJob& job, int64_t begin, int64_t end) { multiply_rows(job, begin, end, kernel); });
@@ -52,6 +52,31 @@ void linear_cpu_rows_avx512(const LinearArgs& args, Context& context) {
 }
 void linear_cpu_panel_avx512(const LinearArgs& args, Context& context) {
   run_parts(args, context, linear_panel_avx512, kPanelRows);
+}
+
+void linear_cpu_bf16_avx512(const LinearArgs& args, Context& context) {
+  const Arena::Scope scope(context.arena());
+  const int64_t T = args.x.dim(0), K = args.weight->cols, stride = padded(K);
+  auto* rounded = static_cast<uint16_t*>(context.arena().take(DType::bf16, {T, stride}).data());
+  context.pool().parallel_for(T, grain_for(K / 4), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      bf16_round_row_avx512(args.x.ptr<float>() + t * args.x.stride(0), K, rounded + t * stride);
+    }
+  });
+  for_parts(args, args.x, context, kBf16BlockRows, [&](const LinearJob& job, int64_t begin, int64_t end) {
+    bf16_multiply_avx512({job, rounded, stride}, begin, end);
+  });
+}
+
+int64_t linear_cpu_bf16_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return args.x.dim(0) * padded(args.weight->cols) * 2;
+}
+
+bool linear_is_bf16(const LinearArgs& args) {
+  const std::vector<quant::Part>& parts = args.weight->parts;
+  return args.weight->layout == quant::Layout::rows &&
+         std::all_of(parts.begin(), parts.end(),
+                     [](const quant::Part& part) { return part.format == DType::bf16; });
 }
 
 int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps&) {

@@ -10,16 +10,25 @@ namespace {
 
 struct Kernels {
   void (*round_row)(const float* x, int64_t K, int64_t t, const Int8Rows& to);
+  void (*pack_tile)(int64_t K, int64_t t, int64_t count, const Int8Rows& x);  // nullptr: rows do
   void (*multiply)(const Int8Job& job, int64_t begin, int64_t end);
   void (*plain_few)(const LinearJob& job, int64_t begin, int64_t end);  // these two give the same bits
   void (*plain_many)(const LinearJob& job, int64_t begin, int64_t end);
   int64_t unit;
+  int64_t few_tokens;  // of an interleaved weight, which need no tiles
 };
 
 bool needs(const LinearArgs& args, Int8Run run) {
   const std::vector<quant::Part>& parts = args.weight->parts;
   return std::any_of(parts.begin(), parts.end(),
                      [&](const quant::Part& part) { return int8_run(part.format) == run; });
+}
+
+void take_tiles(int64_t T, int64_t K, Arena& arena, Int8Rows& rows) {
+  rows.tiles = arena.take(DType::i8, {T, K}).ptr<int8_t>();
+  rows.tile_scales = arena.take(DType::f32, {T, K / elems_of(rows.run)}).ptr<float>();
+  if (rows.run == Int8Run::of32) rows.tile_scaled_sums = arena.take(DType::f32, {T, K / 32}).ptr<float>();
+  rows.tile_sums = arena.take(DType::i32, {T, K / 32}).ptr<int32_t>();
 }
 
 // The activations rounded in runs of `run` elements, where a part needs them so.
@@ -32,9 +41,17 @@ Int8Rows rounded(const LinearArgs& args, Int8Run run, const Kernels& kernels, Co
                 .scales = arena.take(DType::f32, {T, K / elems_of(run)}).ptr<float>()};
   if (run == Int8Run::of32) rows.scaled_sums = arena.take(DType::f32, {T, K / 32}).ptr<float>();
   rows.sums = arena.take(DType::i32, {T, K / 32}).ptr<int32_t>();
-  context.pool().parallel_for(T, grain_for(K), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      kernels.round_row(args.x.ptr<float>() + t * args.x.stride(0), K, t, rows);
+  const bool few = args.weight->layout == quant::Layout::interleaved && T <= kernels.few_tokens;
+  const bool pack = kernels.pack_tile != nullptr && !few;
+  const int64_t tiles = (T + kTileTokens - 1) / kTileTokens;
+  if (pack) take_tiles(tiles * kTileTokens, K, arena, rows);
+  context.pool().parallel_for(tiles, grain_for(kTileTokens * K), [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t first = tile * kTileTokens, count = std::min<int64_t>(kTileTokens, T - first);
+      for (int64_t t = first; t < first + count; ++t) {
+        kernels.round_row(args.x.ptr<float>() + t * args.x.stride(0), K, t, rows);
+      }
+      if (pack) kernels.pack_tile(K, first, count, rows);
     }
   });
   return rows;
@@ -63,16 +80,17 @@ void linear_int8_reference(const LinearArgs& args, Context& context) {
     });
   };
   run_int8(args, context,
-           {int8_round_row_scalar, multiply, plain_multiply_scalar, plain_multiply_scalar, 16});
+           {int8_round_row_scalar, nullptr, multiply, plain_multiply_scalar, plain_multiply_scalar, 16, 0});
 }
 void linear_cpu_int8_avx2(const LinearArgs& args, Context& context) {
   run_int8(args, context,
-           {int8_round_row_avx2, int8_multiply_avx2, linear_rows_avx2, linear_panel_avx2, kInt8RowsAvx2});
+           {int8_round_row_avx2, int8_pack_tile_avx2, int8_multiply_avx2, linear_rows_avx2, linear_panel_avx2,
+            kInt8RowsAvx2, kInt8FewTokensAvx2});
 }
 void linear_cpu_int8_avx512(const LinearArgs& args, Context& context) {
   run_int8(args, context,
-           {int8_round_row_avx512, int8_multiply_avx512, linear_rows_avx512, linear_panel_avx512,
-            kInt8RowsAvx512});
+           {int8_round_row_avx512, int8_pack_tile_avx512, int8_multiply_avx512, linear_rows_avx512,
+            linear_panel_avx512, kInt8RowsAvx512, kInt8FewTokensAvx512});
 }
 
 bool linear_has_blocks(const LinearArgs& args) {
@@ -83,8 +101,11 @@ int64_t linear_int8_scratch_bytes(const LinearArgs& args, const Caps&) {
   const int64_t T = args.x.dim(0), K = args.weight->cols;
   const auto taken = [](int64_t bytes) { return (bytes + 63) / 64 * 64; };  // as the arena aligns
   int64_t bytes = 0;
-  if (needs(args, Int8Run::of32)) bytes += taken(T * K) + 3 * taken(T * K / 8);
-  if (needs(args, Int8Run::of256)) bytes += taken(T * K) + taken(T * K / 64) + taken(T * K / 8);
+  for (const int64_t tokens : {T, (T + kTileTokens - 1) / kTileTokens * kTileTokens}) {  // rows and tiles
+    const int64_t all = tokens * K;
+    if (needs(args, Int8Run::of32)) bytes += taken(all) + 3 * taken(all / 8);
+    if (needs(args, Int8Run::of256)) bytes += taken(all) + taken(all / 64) + taken(all / 8);
+  }
   return bytes;
 }
 

@@ -11,13 +11,22 @@ namespace {
 struct Int8Avx2 {
   using S = cpu::Avx2;
   using I = S::I;
-  static constexpr int kRowVectors = 2, kTokens = 4;
-  static constexpr bool kTakesSigned = true;
+  static constexpr int kRowVectors = 2;
+  static constexpr bool kTakesSigned = true, kVnni = false;
+  static constexpr int kGroupTokens = kInt8FewTokensAvx2;
+
+  // Tokens that share the registers with two vectors of rows.
+  template <class Format>
+  static constexpr int tokens() {
+    return 4;
+  }
 
 #define LLAMITA_INLINE [[gnu::always_inline]] static inline
   LLAMITA_INLINE I load(const void* from) { return {_mm256_load_si256(static_cast<const __m256i*>(from))}; }
   LLAMITA_INLINE I subtract(I a, I b) { return {_mm256_sub_epi32(a.v, b.v)}; }
-  LLAMITA_INLINE I multiply_pairs(I a, I b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+  LLAMITA_INLINE I add_pairs(I sum, I a, I b) {
+    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))};
+  }
   // A sub-block scale stands in both halves of a lane: widening the pairs multiplies by it at no cost.
   LLAMITA_INLINE __m256i low_scales(__m256i v) {
     return _mm256_blend_epi16(v, _mm256_slli_epi32(v, 16), 0xaa);
@@ -40,7 +49,7 @@ struct Int8Avx2 {
   }
 
   template <class Format, int kRows, int T>
-  LLAMITA_INLINE void dot32(const uint8_t* w, const int8_t* x, int64_t stride, const int32_t* scales,
+  LLAMITA_INLINE void dot32(const uint8_t* w, const int8_t* x, const int32_t* scales,
                             I (&sums)[kRowVectors][T]) {
     constexpr int kSteps = steps<Format>();
 #pragma GCC unroll 8
@@ -55,7 +64,7 @@ struct Int8Avx2 {
         }
         for (int u = 0; u < T; ++u) {
           int four;
-          __builtin_memcpy(&four, x + u * stride + 4 * step, sizeof four);
+          __builtin_memcpy(&four, x + (step * kTileTokens + u) * 4, sizeof four);
           const __m256i values = _mm256_set1_epi32(four);
           for (int r = 0; r < kRowVectors; ++r) {
             const __m256i products = Format::kSigned
@@ -86,6 +95,9 @@ void int8_multiply_avx2(const Int8Job& job, int64_t begin, int64_t end) {
 }
 void int8_round_row_avx2(const float* x, int64_t K, int64_t t, const Int8Rows& to) {
   int8::round_row(x, K, t, to);
+}
+void int8_pack_tile_avx2(int64_t K, int64_t t, int64_t count, const Int8Rows& x) {
+  int8::pack_tile(K, t, count, x);
 }
 
 }  // namespace llamita

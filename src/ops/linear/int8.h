@@ -44,6 +44,10 @@ constexpr Int8Run int8_run(DType format) {
 
 constexpr int64_t elems_of(Int8Run run) { return run == Int8Run::of32 ? 32 : 256; }
 
+// The panels take tokens in tiles, where what they read lies beside each other: rows of x would be K bytes
+// apart, and at K = 4096 eight of them share eight lines of L1.
+inline constexpr int kTileTokens = 8;
+
 // Rounded activations, rows dense.
 struct Int8Rows {
   Int8Run run = Int8Run::none;
@@ -52,6 +56,11 @@ struct Int8Rows {
   float* scaled_sums = nullptr;  // (T, K / 32): s; runs of 32 only
   int32_t* sums = nullptr;  // (T, K / 32): the sum of 32 q; runs of 256: of the first 16 in the low half,
                             // of the others in the high half
+  // The same once more for the panels, T rounded up to whole tiles; nullptr where no panel reads them.
+  int8_t* tiles = nullptr;            // (T / 8, K / 4, 8, 4): four elements of each of the tile's tokens
+  float* tile_scales = nullptr;       // (T / 8, K / 32 or 256, 8)
+  float* tile_scaled_sums = nullptr;  // (T / 8, K / 32, 8)
+  int32_t* tile_sums = nullptr;       // (T / 8, K / 32, 8)
 };
 
 struct Int8Job {
@@ -64,8 +73,14 @@ void int8_round_row_scalar(const float* x, int64_t K, int64_t t, const Int8Rows&
 void int8_round_row_avx2(const float* x, int64_t K, int64_t t, const Int8Rows& to);
 void int8_round_row_avx512(const float* x, int64_t K, int64_t t, const Int8Rows& to);
 
+// Packs rows [t, t + count), count at most kTileTokens, into the tile that begins at token t.
+void int8_pack_tile_avx2(int64_t K, int64_t t, int64_t count, const Int8Rows& x);
+void int8_pack_tile_avx512(int64_t K, int64_t t, int64_t count, const Int8Rows& x);
+
 // Outputs of rows [begin, end) of a part in a block format. Units of kInt8Rows* rows fill a panel.
 inline constexpr int kInt8RowsAvx2 = 16, kInt8RowsAvx512 = 32;
+// Tokens of an interleaved weight up to which rows of x are read; beyond, and for weights in rows, tiles.
+inline constexpr int kInt8FewTokensAvx2 = 4, kInt8FewTokensAvx512 = 8;
 void int8_multiply_scalar(const Int8Job& job, int64_t begin, int64_t end);
 void int8_multiply_avx2(const Int8Job& job, int64_t begin, int64_t end);
 void int8_multiply_avx512(const Int8Job& job, int64_t begin, int64_t end);

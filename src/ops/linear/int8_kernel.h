@@ -12,6 +12,7 @@
 #include "ops/linear/int8.h"
 #include "ops/linear/int8_group_kernel.h"
 #include "ops/linear/int8_token_kernel.h"
+#include "ops/linear/int8_turn.h"
 
 namespace llamita::int8 {
 
@@ -35,25 +36,6 @@ struct Panel {
   alignas(64) int32_t sub_pairs[kChunk / 32][kRows];   // two int16 of what multiplies the activations' sums
   alignas(64) uint16_t halves[2][kScales][kRows];
   alignas(64) float partial[kBlockTokens][kRows];
-
-  // Lane j of out[i] is word i of in[j].
-  [[gnu::always_inline]] static void turn(const __m256i (&in)[8], __m256i (&out)[8]) {
-    __m256i a[8], b[8];
-    for (int i = 0; i < 8; i += 2) {
-      a[i] = _mm256_unpacklo_epi32(in[i], in[i + 1]);
-      a[i + 1] = _mm256_unpackhi_epi32(in[i], in[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-      b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
-      b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
-      b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
-      b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
-    }
-    for (int i = 0; i < 4; ++i) {
-      out[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
-      out[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
-    }
-  }
 
   [[gnu::always_inline]] static void store8(void* to, __m256i v) {
     _mm256_store_si256(static_cast<__m256i*>(to), v);
@@ -200,17 +182,20 @@ struct Panel {
   template <int T>
   [[gnu::always_inline]] void add_block(const Int8Job& job, int64_t t, int64_t k, int block,
                                         const I (&sums)[R][T], float* out) const {
-    const int64_t K = job.plain.K;
+    // The tile's sums of the block, kTileTokens apart; u counts from t, which may be within a tile.
+    const int64_t K = job.plain.K, tile = t / kTileTokens, within = t % kTileTokens;
+    const int64_t sums_at = (tile * (K / 32) + k / 32) * kTileTokens + within;
+    const int64_t scales_at = (tile * (K / kRun) + k / kRun) * kTileTokens + within;
     for (int u = 0; u < T; ++u) {
-      const int32_t* x_sums = job.x.sums + (t + u) * (K / 32) + k / 32;
-      const F d = S::set(job.x.scales[(t + u) * (K / kRun) + k / kRun]);
+      const int32_t* x_sums = job.x.tile_sums + sums_at + u;
+      const F d = S::set(job.x.tile_scales[scales_at + u]);
       for (int r = 0; r < R; ++r) {
         I sum = sums[r][u];
         I min_sum = S::set_int(0);
         if constexpr (Format::kSuper && (Format::kMins || kOffset != 0)) {
           for (int i = 0; i < 8; ++i) {
             const I pairs = D::load(sub_pairs[8 * block + i] + r * kLanes);
-            min_sum = S::add(min_sum, D::multiply_pairs(pairs, S::set_int(x_sums[i])));
+            min_sum = D::add_pairs(min_sum, pairs, S::set_int(x_sums[i * kTileTokens]));
           }
         }
         if constexpr (Format::kSuper && kOffset != 0) {
@@ -227,7 +212,7 @@ struct Panel {
           if constexpr (Format::kSuper) {
             acc = S::fma(S::mul(min, d), S::to_float(min_sum), acc);
           } else {
-            acc = S::fma(min, S::set(job.x.scaled_sums[(t + u) * (K / 32) + k / 32]), acc);
+            acc = S::fma(min, S::set(job.x.tile_scaled_sums[scales_at + u]), acc);
           }
         }
         S::store(at, acc);
@@ -239,7 +224,7 @@ struct Panel {
   // that none costs another registers.
   template <int T>
   [[gnu::noinline]] void tile(const Int8Job& job, int64_t t, int64_t k, int groups, float* out) const {
-    const int64_t K = job.plain.K;
+    const int8_t* x = job.x.tiles + t / kTileTokens * kTileTokens * job.plain.K + t % kTileTokens * 4;
     if (k == 0) {
       for (int i = 0; i < T * kRows; i += kLanes) S::store(out + i, S::zero());
     }
@@ -249,7 +234,7 @@ struct Panel {
         for (int u = 0; u < T; ++u) sums[r][u] = S::set_int(0);
       }
       for (int i = g; i < g + kRun / 32; ++i) {
-        D::template dot32<Format, kRows>(weights[8 * i], job.x.q + t * K + k + 32 * i, K, sub_scales[2 * i],
+        D::template dot32<Format, kRows>(weights[8 * i], x + (k + 32 * i) * kTileTokens, sub_scales[2 * i],
                                          sums);
       }
       add_block<T>(job, t, k + 32 * g, g * 32 / kRun, sums, out);
@@ -257,10 +242,10 @@ struct Panel {
   }
 
   void multiply(const Int8Job& job, int64_t k, int groups, int64_t t_begin, int64_t t_end) {
+    constexpr int kTokens = D::template tokens<Format>();  // at once; divides a tile
+    static_assert(kTileTokens % kTokens == 0 && kBlockTokens % kTileTokens == 0);
     int64_t t = t_begin;
-    for (; t + D::kTokens <= t_end; t += D::kTokens) {
-      tile<D::kTokens>(job, t, k, groups, partial[t - t_begin]);
-    }
+    for (; t + kTokens <= t_end; t += kTokens) tile<kTokens>(job, t, k, groups, partial[t - t_begin]);
     for (; t + 2 <= t_end; t += 2) tile<2>(job, t, k, groups, partial[t - t_begin]);
     for (; t < t_end; ++t) tile<1>(job, t, k, groups, partial[t - t_begin]);
   }
@@ -304,7 +289,8 @@ static void run_panels(const Int8Job& job, int64_t begin, int64_t end) {
 template <class D>
 static void multiply(const Int8Job& job, int64_t begin, int64_t end) {
   with_format(job.plain.format, [&]<class Format>() {
-    if (job.plain.interleaved && job.plain.T <= kGroupTokens) return run_groups<D, Format>(job, begin, end);
+    if (job.plain.interleaved && job.plain.T <= D::kGroupTokens)
+      return run_groups<D, Format>(job, begin, end);
     if constexpr (!Format::kSuper) {
       if (!job.plain.interleaved && job.plain.T == 1) return run_tokens<D, Format>(job, begin, end);
     }

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "ops/linear/int8.h"
+#include "ops/linear/int8_turn.h"
 
 namespace llamita::int8 {
 
@@ -90,6 +91,33 @@ LLAMITA_INLINE void round_runs_of_256(const float* x, int64_t K, int64_t t, cons
 LLAMITA_INLINE void round_row(const float* x, int64_t K, int64_t t, const Int8Rows& to) {
   if (to.run == Int8Run::of32) round_runs_of_32(x, K, t, to);
   if (to.run == Int8Run::of256) round_runs_of_256(x, K, t, to);
+}
+
+// 32-bit words of rows [t, t + count), `words` of each, in tiles: word i of the tile's row u at to[8 i + u].
+// Rows past the last one repeat it.
+LLAMITA_INLINE void pack_words(const void* rows, int64_t words, int64_t t, int64_t count, void* to) {
+  const auto* first = static_cast<const int32_t*>(rows) + t * words;
+  auto* out = static_cast<int32_t*>(to) + t * words;
+  const auto row = [&](int u) { return first + (u < count ? u : count - 1) * words; };
+  int64_t i = 0;
+  for (; i + 8 <= words; i += 8) {
+    __m256i in[8], turned[8];
+    for (int u = 0; u < 8; ++u) in[u] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row(u) + i));
+    turn(in, turned);
+    for (int j = 0; j < 8; ++j) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8 * (i + j)), turned[j]);
+  }
+  for (; i < words; ++i) {
+    for (int u = 0; u < kTileTokens; ++u) out[8 * i + u] = row(u)[i];
+  }
+}
+
+// The rounded rows from t on, at most kTileTokens, into their tile.
+LLAMITA_INLINE void pack_tile(int64_t K, int64_t t, int64_t count, const Int8Rows& x) {
+  static_assert(kTileTokens == 8);
+  pack_words(x.q, K / 4, t, count, x.tiles);
+  pack_words(x.scales, K / elems_of(x.run), t, count, x.tile_scales);
+  pack_words(x.sums, K / 32, t, count, x.tile_sums);
+  if (x.run == Int8Run::of32) pack_words(x.scaled_sums, K / 32, t, count, x.tile_scaled_sums);
 }
 
 #undef LLAMITA_INLINE

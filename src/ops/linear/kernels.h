@@ -31,10 +31,21 @@ struct LinearJob {
 
 // Outputs of rows [begin, end) of the part. _rows decodes a row in registers and multiplies it with one to
 // four tokens at a time; _panel decodes kPanelRows rows into L1 and multiplies them with all tokens in tiles.
-inline constexpr int kPanelRows = 12;
+inline constexpr int kPanelRows = 48;
 void linear_rows_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_panel_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_rows_avx512(const LinearJob& job, int64_t begin, int64_t end);
 void linear_panel_avx512(const LinearJob& job, int64_t begin, int64_t end);
+
+// bf16 weights by activations rounded to bf16; plain.x is not read. Its order is in cpu_bf16_avx512.cc.
+struct Bf16Job {
+  LinearJob plain;
+  const uint16_t* x;  // (T, groups of 32 that hold K): zeros after K
+  int64_t x_stride;
+};
+// To nearest even, with zeros up to a whole group of 32.
+void bf16_round_row_avx512(const float* x, int64_t K, uint16_t* to);
+inline constexpr int64_t kBf16BlockRows = 32;
+void bf16_multiply_avx512(const Bf16Job& job, int64_t begin, int64_t end);
 
 }  // namespace llamita

@@ -1,5 +1,6 @@
 #include "ops/linear/linear.h"
 
+#include "hw/cpu/bf16_rate.h"
 #include "ops/cpu.h"
 #include "ops/cuda.h"
 #include "ops/linear/variants.h"
@@ -84,6 +85,16 @@ double int8_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
 }
 
+// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what
+// it costs is below what the weights' own rounding did.
+bool bf16_supports(const LinearArgs& args, const Caps& caps) {
+  return on_rows_with<cpu::Isa::avx512>(args, caps) && linear_is_bf16(args);
+}
+double bf16_us(const LinearArgs& args, const Caps& caps) {
+  const double factor = cpu::bf16_is_faster_than_f32() ? 0.5 : 2;
+  return factor * std::min(rows_us<cpu::Isa::avx512>(args, caps), panel_us<cpu::Isa::avx512>(args, caps));
+}
+
 #if LLAMITA_HAVE_CUDA
 bool cuda_reads(const LinearArgs& args, const Caps& caps) {
   return on_cuda(args, caps) && linear_cuda_reads(*args.weight);
@@ -139,6 +150,11 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .estimate_us = int8_us<cpu::Isa::avx2>,
      .run = linear_cpu_int8_avx2,
      .scratch_bytes = linear_int8_scratch_bytes},
+    {.name = "cpu_bf16_avx512",
+     .supports = bf16_supports,
+     .estimate_us = bf16_us,
+     .run = linear_cpu_bf16_avx512,
+     .scratch_bytes = linear_cpu_bf16_scratch_bytes},
     {.name = "cpu_rows_avx512",
      .supports = on_rows_with<cpu::Isa::avx512>,
      .estimate_us = rows_us<cpu::Isa::avx512>,

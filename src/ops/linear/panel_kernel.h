@@ -1,10 +1,12 @@
 // The kernel for many tokens, as a template over the vector struct S.
 //
-// A panel is kPanelRows rows by kChunk elements, decoded into f32 once for kBlockTokens tokens: 12 KiB, which
-// stay in L1 while tiles of kTileRows x 4 tokens run over it. A tile keeps one vector a row and token in
-// registers: with AVX2 3 x 4 of 16, with AVX-512 6 x 4 of 32; a step of 12 FMAs loads 7 vectors (24: 10),
-// so the FMA ports bind. Between chunks the accumulators wait in `partial`, lanes and all, because adding the
-// lanes early would change the order of accumulation that the kernel for few tokens has.
+// A panel is kPanelRows rows by kChunk elements, decoded into f32 once for kBlockTokens tokens: 96 KiB, which
+// stay in L2 while tiles of kTileRows x 4 tokens run over them; the four tokens' 8 KiB stay in L1. A tile
+// keeps one vector a row and token in registers: with AVX2 3 x 4 of 16, with AVX-512 6 x 4 of 32; a step of
+// 12 FMAs loads 7 vectors (24: 10), so the FMA ports bind. What must come from further away are the
+// activations, 4 T K bytes for every panel: with twelve rows they were 5 bytes a cycle, as much as DRAM gives
+// a core, and half the time. Between chunks the accumulators wait in `partial`, lanes and all, because adding
+// the lanes early would change the order of accumulation that the kernel for few tokens has.
 #pragma once
 
 #include "ops/linear/rows_kernel.h"
@@ -19,7 +21,7 @@ struct Panel {
   static constexpr int kTileTokens = 4;
   static constexpr int kChunkGroups = 16;
   static constexpr int kChunk = 32 * kChunkGroups;
-  static constexpr int kBlockTokens = 128;
+  static constexpr int kBlockTokens = 64;
   static constexpr int kTileFloats = kTileRows * kTileTokens * kLanes;
 
   alignas(64) float weights[kPanelRows][kChunk];
@@ -28,8 +30,14 @@ struct Panel {
   template <template <class> class Format>
   static void decode_rows(const LinearJob& job, int64_t n, int rows, int64_t g_begin, int groups,
                           float (*weights)[kChunk]) {
+    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded
+    // and multiplied, at the end of the rows that of the next panel.
+    const int64_t all = (job.K + 31) / 32, group_bytes = job.weight_stride / all;
+    const int64_t next =
+        g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
     for (int r = 0; r < rows; ++r) {
       const uint8_t* row = job.weight + (n + r) * job.weight_stride;
+      for (int64_t line = 0; line < groups * group_bytes; line += 64) __builtin_prefetch(row + next + line);
       for (int g = 0; g < groups; ++g) {
         F values[32 / kLanes];
         decode::group_of<S, Format>(row, job.K, g_begin + g, values);

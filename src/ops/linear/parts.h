@@ -33,7 +33,7 @@ inline LinearJob job_of(const LinearArgs& args, const Tensor& x, const quant::Pa
 template <class Kernel>
 void multiply_rows(const LinearJob& job, int64_t begin, int64_t end, Kernel kernel) {
   if (!job.interleaved) return kernel(job, begin, end);
-  constexpr int64_t kRows = 24;  // whole groups, and whole units of every kernel
+  constexpr int64_t kRows = 48;  // whole groups, and whole units of every kernel
   thread_local std::vector<std::byte> rows;
   rows.resize(static_cast<size_t>(kRows * job.weight_stride));
   const auto* groups = reinterpret_cast<const std::byte*>(job.weight);

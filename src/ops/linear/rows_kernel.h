@@ -30,9 +30,14 @@ static void rows_tile(const LinearJob& job, int64_t n, int64_t t) {
   for (int r = 0; r < R; ++r) {
     for (int u = 0; u < T; ++u) sums[r][u] = S::zero();
   }
-  for (int64_t g = 0; g < (job.K + 31) / 32; ++g) {
+  const int64_t groups = (job.K + 31) / 32, group_bytes = job.weight_stride / groups;
+  for (int64_t g = 0; g < groups; ++g) {
     for (int r = 0; r < R; ++r) {
       F weights[kVectors];
+      // What these registers multiply next: the processor's own prefetcher begins anew at each row.
+      for (int64_t line = 0; line < group_bytes; line += 64) {
+        __builtin_prefetch(row + (R + r) * job.weight_stride + g * group_bytes + line);
+      }
       decode::group_of<S, Format>(row + r * job.weight_stride, job.K, g, weights);
       for (int i = 0; i < kVectors; ++i) {
         for (int u = 0; u < T; ++u) {

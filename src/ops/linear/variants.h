@@ -13,7 +13,12 @@ void linear_cpu_panel_avx2(const LinearArgs& args, Context& context);
 void linear_cpu_rows_avx512(const LinearArgs& args, Context& context);
 void linear_cpu_panel_avx512(const LinearArgs& args, Context& context);
 
-// Arena bytes of the four above: a copy of x filled up with zeros where K is no multiple of 32.
+// bf16 weights by activations rounded to bf16: for weights that are bf16 in all parts.
+void linear_cpu_bf16_avx512(const LinearArgs& args, Context& context);
+bool linear_is_bf16(const LinearArgs& args);
+int64_t linear_cpu_bf16_scratch_bytes(const LinearArgs& args, const Caps& caps);
+
+// Arena bytes of the four f32 variants: a copy of x filled up with zeros where K is no multiple of 32.
 int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
 // The integer variants: int8.h. For weights with at least one part in a block format.

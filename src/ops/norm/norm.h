@@ -1,8 +1,8 @@
 // norm: RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last axis.
 //   rms:   out = x / sqrt(mean(x^2) + eps) * weight
 //   layer: out = (x - mean) / sqrt(var + eps) * weight + bias
-// Reduction order: on the CPU sums run in double over ascending elements of one row, on a GPU in f32 over a
-// fixed tree; a row's result depends on nothing else.
+// Reduction order: on the CPU sums run in double, element c of a row into partial sum c % 8 in ascending
+// order, and these in a tree; on a GPU in f32 over a fixed tree; a row's result depends on nothing else.
 #pragma once
 
 #include "ops/op.h"

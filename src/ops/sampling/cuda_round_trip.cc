@@ -12,36 +12,6 @@ namespace llamita {
 
 namespace {
 
-struct Upload {
-  std::vector<DeviceSamplingRow> rows;
-  std::vector<DeviceBias> bias;
-  std::vector<DeviceSeen> seen;
-};
-
-Upload parameters(std::span<const SamplingRow> rows) {
-  Upload upload;
-  for (const SamplingRow& row : rows) {
-    DeviceSamplingRow out{.temperature = row.temperature,
-                          .top_p = row.top_p,
-                          .min_p = row.min_p,
-                          .repetition_penalty = row.repetition_penalty,
-                          .frequency_penalty = row.frequency_penalty,
-                          .presence_penalty = row.presence_penalty,
-                          .top_k = row.top_k,
-                          .choice = row.choice,
-                          .seed = row.seed,
-                          .position = row.position,
-                          .bias_begin = static_cast<int32_t>(upload.bias.size()),
-                          .seen_begin = static_cast<int32_t>(upload.seen.size())};
-    for (const auto& [token, value] : row.logit_bias) upload.bias.push_back({token, value});
-    for (const SeenToken& seen : row.seen) upload.seen.push_back({seen.token, seen.in_reply});
-    out.bias_end = static_cast<int32_t>(upload.bias.size());
-    out.seen_end = static_cast<int32_t>(upload.seen.size());
-    upload.rows.push_back(out);
-  }
-  return upload;
-}
-
 // Values of the host as (n, sizeof) bytes on the device; undefined when there are none.
 template <class T>
 Tensor to_device(const std::vector<T>& values, Context& context) {
@@ -52,11 +22,17 @@ Tensor to_device(const std::vector<T>& values, Context& context) {
   return out;
 }
 
+Tensor late_token_tensor(const std::vector<int32_t>& tokens, Context& context) {
+  const Tensor bytes = to_device(tokens, context);
+  return bytes.defined() ? Tensor(bytes.data(), DType::i32, {bytes.dim(0)}, bytes.device()) : Tensor();
+}
+
 }  // namespace
 
 int64_t sampling_cuda_round_trip_scratch(const SamplingArgs& args, const Caps& caps) {
   const int64_t R = args.logits.dim(0);
-  constexpr int64_t kParameters = 64 + 4;  // a row; biases and seen tokens are few, and the arena grows
+  // A row, its late token and the chosen one; biases and seen tokens are few, and the arena grows
+  constexpr int64_t kParameters = sizeof(DeviceSamplingRow) + 2 * sizeof(int32_t);
   return args.logits.bytes() + R * kParameters +
          device_sampling_scratch({.logits = args.logits, .vocab_limit = args.vocab_limit}, caps) + 256;
 }
@@ -65,15 +41,22 @@ void sampling_cuda_round_trip(const SamplingArgs& args, Context& context) {
   const int64_t R = args.logits.dim(0), V = args.logits.dim(1);
   if (R == 0) return;
   const Arena::Scope scope(context.arena());
-  const Upload upload = parameters(args.rows);
+  DeviceSamplingRows upload;
+  std::vector<int32_t> late_tokens;
+  for (const SamplingRow& row : args.rows) {
+    upload.add(row);
+    if (row.late_token < 0) continue;
+    upload.rows.back().late = static_cast<int32_t>(late_tokens.size());
+    late_tokens.push_back(row.late_token);
+  }
   const Tensor logits = context.arena().take(DType::f32, {R, V});
   cuda::copy_async(logits.data(), args.logits.data(), static_cast<size_t>(logits.bytes()), context.stream());
   const Tensor tokens = context.arena().take(DType::i32, {R});
   device_sampling({.logits = logits,
                    .vocab_limit = args.vocab_limit,
                    .rows = to_device(upload.rows, context),
-                   .bias = to_device(upload.bias, context),
-                   .seen = to_device(upload.seen, context),
+                   .entries = to_device(upload.entries, context),
+                   .token_ids = late_token_tensor(late_tokens, context),
                    .tokens = tokens},
                   context);
   std::vector<int32_t> chosen(static_cast<size_t>(R));

@@ -26,11 +26,11 @@ Cost cost(const DeviceSamplingArgs& args) {
 
 #if LLAMITA_HAVE_CUDA
 constexpr Variant<DeviceSamplingArgs> kVariants[] = {
-    {.name = "block_select",
+    {.name = "cluster_select",
      .supports = on_cuda,
      .estimate_us = [](const DeviceSamplingArgs& args,
                        const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
-     .run = device_sampling_block_select,
+     .run = device_sampling_cluster_select,
      .scratch_bytes = device_sampling_scratch},
 };
 #else
@@ -38,6 +38,31 @@ constexpr std::span<const Variant<DeviceSamplingArgs>> kVariants;  // there is n
 #endif
 
 }  // namespace
+
+void DeviceSamplingRows::clear() {
+  rows.clear();
+  entries.clear();
+}
+
+void DeviceSamplingRows::add(const SamplingRow& row) {
+  DeviceSamplingRow out{.temperature = row.temperature,
+                        .top_p = row.top_p,
+                        .min_p = row.min_p,
+                        .repetition_penalty = row.repetition_penalty,
+                        .frequency_penalty = row.frequency_penalty,
+                        .presence_penalty = row.presence_penalty,
+                        .top_k = row.top_k,
+                        .choice = row.choice,
+                        .seed = row.seed,
+                        .position = row.position};
+  const auto end = [this] { return static_cast<int32_t>(entries.size()); };
+  out.bias_begin = end();
+  for (const auto& [token, value] : row.logit_bias) entries.push_back({token, value});
+  out.bias_end = out.seen_begin = end();
+  for (const SeenToken& seen : row.seen) entries.push_back({seen.token, static_cast<float>(seen.in_reply)});
+  out.seen_end = end();
+  rows.push_back(out);
+}
 
 const Op<DeviceSamplingArgs>& device_sampling_op() {
   static constexpr Op<DeviceSamplingArgs> kOp{"device_sampling", check, cost, kVariants};

@@ -36,6 +36,7 @@ struct SamplingRow {
   float presence_penalty = 0.0f;
   std::span<const std::pair<int32_t, float>> logit_bias;  // ids below vocab_limit
   std::span<const SeenToken> seen;                        // each token once; needed for penalties only
+  int32_t late_token = -1;            // one more of the reply, which `seen` does not count yet; -1: none
   std::span<const uint32_t> allowed;  // bit t % 32 of word t / 32: token t may be chosen; empty: all may
   uint64_t seed = 0;
   uint32_t choice = 0;

@@ -22,19 +22,26 @@ void forbid(std::span<const uint32_t> allowed, std::span<float> logits) {
   }
 }
 
+void penalise(const SamplingRow& row, int in_reply, float& logit) {
+  logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
+  if (in_reply == 0) return;
+  // Two roundings, in this order, on every device.
+  const float frequency = row.frequency_penalty * static_cast<float>(in_reply);
+  logit -= frequency;
+  logit -= row.presence_penalty;
+}
+
 }  // namespace
 
 void adjust(const SamplingRow& row, std::span<float> logits) {
   for (const auto& [token, bias] : row.logit_bias) logits[static_cast<size_t>(token)] += bias;
+  bool late_is_first = row.late_token >= 0;
   for (const SeenToken& seen : row.seen) {
-    float& logit = logits[static_cast<size_t>(seen.token)];
-    logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
-    if (seen.in_reply == 0) continue;
-    // Two roundings, in this order, on every device.
-    const float frequency = row.frequency_penalty * static_cast<float>(seen.in_reply);
-    logit -= frequency;
-    logit -= row.presence_penalty;
+    const bool late = seen.token == row.late_token;
+    late_is_first &= !late;
+    penalise(row, seen.in_reply + (late ? 1 : 0), logits[static_cast<size_t>(seen.token)]);
   }
+  if (late_is_first) penalise(row, 1, logits[static_cast<size_t>(row.late_token)]);
   if (!row.allowed.empty()) forbid(row.allowed, logits);
 }
 

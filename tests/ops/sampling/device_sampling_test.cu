@@ -1,11 +1,14 @@
-// Sampling on a GPU chooses the token that the CPU's reference chooses, for every combination of settings.
+// Sampling on a GPU chooses the token that the CPU's reference chooses, for every combination of settings,
+// and what was chosen reaches the next step.
 #include "ops/cuda_test_support.h"
+#include "ops/sampling/feed_back.h"
 #include "ops/sampling/sampling.h"
 
 namespace llamita {
 namespace {
 
 using test::CudaMachine;
+using test::DeviceInts;
 using test::DeviceMatrix;
 using test::Machine;
 using CudaSampling = test::GpuTest;
@@ -65,6 +68,8 @@ std::vector<Row> settings(int32_t limit) {
             row.row.frequency_penalty = 0.37f;
             row.row.presence_penalty = 0.11f;
             for (int32_t t = 0; t < std::min(limit, 40); t += 3) row.seen.push_back({t, t % 4});
+            // One that was seen before or one that was not.
+            if (position % 8 == 0) row.row.late_token = std::min(limit - 1, position % 16 == 0 ? 3 : 4);
           }
           if (position % 5 == 0) row.bias = {{0, 3.5f}, {limit - 1, -2.25f}};
           if (position % 6 == 0) row.row.logprobs = 3;
@@ -73,18 +78,23 @@ std::vector<Row> settings(int32_t limit) {
   return rows;
 }
 
+void check_every_setting(int64_t V, int32_t limit, float scale) {
+  std::vector<Row> rows = settings(limit);
+  std::mt19937 random(static_cast<uint32_t>(V));
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> logits(rows.size() * static_cast<size_t>(V));
+  for (float& logit : logits) logit = normal(random);
+  check(logits, V, limit, rows, cat("V ", V));
+}
+
+TEST_F(CudaSampling, SmallVocabularies) {
+  check_every_setting(1, 1, 1.0f);
+  check_every_setting(37, 30, 2.0f);
+}
+
 TEST_F(CudaSampling, ChoosesAsTheCpuForEverySetting) {
-  for (const auto& [V, limit, scale] : {std::tuple<int64_t, int32_t, float>{1, 1, 1.0f},
-                                        {37, 30, 2.0f},
-                                        {1024, 1024, 3.0f},
-                                        {5003, 5000, 4.0f}}) {
-    std::vector<Row> rows = settings(limit);
-    std::mt19937 random(static_cast<uint32_t>(V));
-    std::normal_distribution<float> normal(0, scale);
-    std::vector<float> logits(rows.size() * static_cast<size_t>(V));
-    for (float& logit : logits) logit = normal(random);
-    check(logits, V, limit, rows, cat("V ", V));
-  }
+  check_every_setting(1024, 1024, 3.0f);
+  check_every_setting(5003, 5000, 4.0f);
 }
 
 TEST_F(CudaSampling, EqualLogitsGoByTheirIds) {
@@ -126,6 +136,28 @@ TEST_F(CudaSampling, AVocabularyOf128kTokens) {
   std::vector<float> logits(rows.size() * static_cast<size_t>(V));
   for (float& logit : logits) logit = normal(random);
   check(logits, V, static_cast<int32_t>(V), rows, "128k");
+}
+
+using CudaFeedBack = test::GpuTest;
+
+TEST_F(CudaFeedBack, TakesTheRowsThatAreNamedAndNothingElse) {
+  for (const int tokens : {1, 7, 256, 300}) {
+    std::vector<int32_t> ids, source, expected;
+    const std::vector<int32_t> chosen = {11, -1, 33, 44, 55};
+    for (int t = 0; t < tokens; ++t) {
+      ids.push_back(1000 + t);
+      source.push_back(t % 3 == 1 ? -1 : t % 5);
+      expected.push_back(source.back() < 0 ? ids.back() : std::max(chosen[static_cast<size_t>(t % 5)], 0));
+    }
+    CudaMachine gpu(DType::bf16);
+    Machine cpu(1, cpu::Isa::generic);
+    DeviceInts<int32_t> on_card(ids), rows(source), tokens_before(chosen);
+    feed_back({tokens_before.tensor(), rows.tensor(), on_card.tensor()}, gpu.context());
+    gpu.stream().synchronize();
+    EXPECT_EQ(on_card.array.read(), expected);
+    feed_back({tokens_before.host(), rows.host(), on_card.host()}, cpu.context());
+    EXPECT_EQ(on_card.values, expected);
+  }
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ shift $(($# < 2 ? $# : 2))
 python3 tests/e2e/soak.py --self-test
 # A cache that the warm-up fills: pages that were never used are no resident memory yet.
 kv=$([[ $model == tiny ]] && echo 4 || echo 200)
-start_server "$binary" "$model" --context 1024 --kv-memory "$kv" --write-timeout 3 --max-unread-bytes 65536 --send-buffer-bytes 16384
+start_server "$binary" "$model" --context 1024 --kv-memory "$kv" --write-timeout 3 --max-unread-bytes 65536 --send-buffer-bytes 16384 \
+  --queue-timeout 120
 python3 tests/e2e/soak.py "$url" $server "$@" || {
   tail -n 20 "$work/log" >&2
   exit 1

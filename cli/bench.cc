@@ -18,6 +18,7 @@
 #include "cli/resolve_model.h"
 #include "cli/settings.h"
 #include "cli/shapes.h"
+#include "cli/vision_cost.h"
 #include "engine/compute_device.h"
 #include "engine/direct_runner.h"
 #include "formats/json.h"
@@ -31,6 +32,7 @@ namespace {
 
 constexpr int64_t kMostTokens = 1 << 20;
 constexpr int kMostSequences = 256;
+constexpr int kWordsBesideImage = 32;
 
 std::vector<int> parse_list(const std::string& text, const char* what, int64_t low) {
   std::vector<int> list;
@@ -61,9 +63,14 @@ TokenCost cost_of(const Model& loaded, int64_t kv_bytes_per_token) {
   const ModelConfig& model = loaded.config();
   // Prefill looks rows of the embedding up and needs the head for its last token only.
   const double table = static_cast<double>(model.vocab) * model.hidden;
-  const double matrices = static_cast<double>(loaded.parameters()) - table * (model.tied_head ? 1 : 2);
+  const double seeing = vision_cost(model).parameters;
+  const double matrices =
+      static_cast<double>(loaded.parameters()) - seeing - table * (model.tied_head ? 1 : 2);
+  const double seeing_bytes =
+      seeing / static_cast<double>(loaded.parameters()) * static_cast<double>(loaded.weight_bytes());
   return {2 * matrices,
-          static_cast<double>(loaded.weight_bytes() - (model.tied_head ? 0 : loaded.embedding_bytes())),
+          static_cast<double>(loaded.weight_bytes() - (model.tied_head ? 0 : loaded.embedding_bytes())) -
+              seeing_bytes,
           4.0 * model.layers * model.heads * model.head_dim, static_cast<double>(kv_bytes_per_token)};
 }
 
@@ -123,6 +130,9 @@ class Bench : public Subcommand {
            "read bandwidth measured at the start, prefill rows with the f32 multiply-add peak of the CPU, "
            "also\n"
            "measured (integer kernels may exceed it), or with what a GPU could do at its highest clock.\n"
+           "Of a model that takes images also the first token of a prompt of one image and 32 tokens, from "
+           "its\n"
+           "pixels to the chosen token, and the writing after it.\n"
            "\nExamples:\n"
            "  llamita bench model.gguf\n"
            "  llamita bench model.gguf -p 128,512 -n 64 -r 9 --threads 1,2\n"
@@ -192,6 +202,8 @@ class Bench : public Subcommand {
     if (!save_.empty()) return save();
     const Placement placement = choose_placement(config_);
     config_.context = longest();
+    if (const auto vision = config_of_subject().vision)
+      config_.context = std::max(config_.context, image_prompt(*vision) + room());
     config_.batch_sequences = most(batches_);
     config_.batch_tokens = batch_tokens_ > 0 ? batch_tokens_ : placement.on_gpu() ? 8192 : 512;
     if (!placement.on_gpu()) config_.kv_bytes = cpu_cache_bytes();
@@ -206,6 +218,7 @@ class Bench : public Subcommand {
       if (!json_) print_head(subject, roofs);
       measure(runner, *subject.model, roofs, rows);
       if (trace_ && !json_) print_traces(runner, roofs);
+      if (trace_ && !json_ && subject.model->config().vision) print_image_trace(runner, roofs);
     }
     print(json_ ? to_json(subject, rows).dump() + "\n" : "\n" + to_table(subject, rows));
     return 0;
@@ -244,18 +257,20 @@ class Bench : public Subcommand {
   int longest() const { return most(depths_) + room(); }
   int room() const { return std::max({most(prompts_), most(generates_), 1}); }
 
+  ModelConfig config_of_subject() const {
+    return shape_.empty() ? read_model_config(resolve_model(model_))
+                          : measure_model(TensorFiles::made_up(config_of_shape(shape_), shape_)).config;
+  }
+
   // Room for as many such sequences as run at once; 0, the default, is room for one.
   int64_t cpu_cache_bytes() const {
     if (config_.batch_sequences == 1) return 0;
-    const ModelConfig model =
-        shape_.empty() ? read_model_config(resolve_model(model_))
-                       : measure_model(TensorFiles::made_up(config_of_shape(shape_), shape_)).config;
-    return plan_memory(model, config_, 0).kv_bytes * config_.batch_sequences;
+    return plan_memory(config_of_subject(), config_, 0).kv_bytes * config_.batch_sequences;
   }
 
   void measure(DirectRunner& runner, const Model& model, const Roofs& roofs, std::vector<Row>& rows) {
     const TokenCost cost = cost_of(model, runner.memory_plan().kv_bytes_per_token);
-    const bool gpu = model.placement().on_gpu();
+    if (model.config().vision) measure_images(runner, model, roofs, cost, rows);
     for (const int batch : batches_) {
       for (const int depth : depths_) {
         runner.prefill(depth, batch, room());  // once: every test goes back to this depth
@@ -265,8 +280,7 @@ class Bench : public Subcommand {
             const std::string how = decode && sample_ != "none" ? cat(" ", sample_) : "";
             Row row{cat(decode ? "tg" : "pp", tokens, how, batch > 1 ? cat(" x ", batch) : std::string(),
                         depth > 0 ? cat(" @ d", depth) : std::string())};
-            row.device =
-                gpu ? cat("cuda:", model.placement().device.index) : cat(runner.threads(), " threads");
+            row.device = runner.device_name();
             row.threads = runner.threads(), row.tokens = tokens, row.depth = depth, row.batch = batch;
             row.decode = decode;
             const auto seconds = repeat([&] {
@@ -284,6 +298,39 @@ class Bench : public Subcommand {
             rows.push_back(row);
           }
         }
+      }
+    }
+  }
+
+  static int image_prompt(const VisionConfig& vision) { return vision.image_rows() + kWordsBesideImage; }
+
+  // The first token of an image with words beside it, of every sequence of a batch, and decoding after it.
+  void measure_images(DirectRunner& runner, const Model& model, const Roofs& roofs, const TokenCost& cost,
+                      std::vector<Row>& rows) {
+    const int tokens = image_prompt(*model.config().vision);
+    const double device_keys = (tokens + 1) / 2.0;
+    for (const int batch : batches_) {
+      Row row{cat("first token, image + ", kWordsBesideImage, batch > 1 ? cat(" x ", batch) : std::string())};
+      row.device = runner.device_name();
+      row.threads = runner.threads(), row.tokens = tokens, row.batch = batch;
+      const double work =
+          tokens * (cost.flops + cost.flops_per_key * device_keys) + vision_cost(model.config()).flops;
+      finish(row, repeat([&] { return runner.see(kWordsBesideImage, batch, room()); }), batch * work,
+             roofs.flops_per_second);
+      rows.push_back(row);
+      for (const int written : generates_) {
+        if (written == 0) continue;
+        Row decode{cat("tg", written, batch > 1 ? cat(" x ", batch) : std::string(), " after an image")};
+        decode.device = row.device;
+        decode.threads = row.threads, decode.tokens = written, decode.depth = tokens, decode.batch = batch;
+        decode.decode = true;
+        const auto seconds = repeat([&] {
+          runner.rewind(tokens);
+          return runner.decode(written);
+        });
+        finish(decode, seconds, cost.bytes + cost.bytes_per_key * (tokens + (written + 1) / 2.0) * batch,
+               roofs.read_bytes_per_second);
+        rows.push_back(decode);
       }
     }
   }
@@ -322,6 +369,16 @@ class Bench : public Subcommand {
                   trace_table(records, {roofs.read_bytes_per_second, roofs.flops_per_second})));
       }
     }
+  }
+
+  void print_image_trace(DirectRunner& runner, const Roofs& roofs) const {
+    std::vector<OpRecord> records;
+    runner.see(kWordsBesideImage, 1, 0);
+    runner.record_to(&records);
+    runner.see(kWordsBesideImage, 1, 0);
+    runner.record_to(nullptr);
+    print(cat("\nA prompt of one image and ", kWordsBesideImage, " tokens:\n",
+              trace_table(records, {roofs.read_bytes_per_second, roofs.flops_per_second})));
   }
 
   // Seconds of each repetition, after one that does not count.

@@ -9,6 +9,7 @@
 #include "cli/greeting.h"
 #include "cli/line_reader.h"
 #include "cli/output.h"
+#include "cli/pictures.h"
 #include "cli/resolve_model.h"
 #include "cli/settings.h"
 
@@ -53,6 +54,7 @@ class Chat : public Subcommand {
            "  llamita chat Qwen/Qwen2.5-3B-Instruct          downloaded on first use\n"
            "  llamita chat ~/models/llama.gguf -c 8k         a file, with room for 8192 tokens\n"
            "  llamita chat --system \"Answer in rhymes.\" --temp 1\n"
+           "  llamita chat llava-hf/llava-1.5-7b-hf --image llama.jpg\n"
            "  echo \"Why is the sky blue?\" | llamita chat\n";
   }
 
@@ -63,6 +65,9 @@ class Chat : public Subcommand {
     options.group("Conversation");
     options.value("-s,--system", "TEXT", "what the model is told before the conversation",
                   [this](const std::string& text) { system_ = text; });
+    options.repeated("--image", "FILE",
+                     "a PNG, JPEG or WebP that the first question is about; may be given several times",
+                     [this](const std::string& path) { images_.push_back(path); });
     declare_sampling(options, params_);
     declare_engine(options, config_);
   }
@@ -79,7 +84,9 @@ class Chat : public Subcommand {
       throw Error(cat(info.name,
                       " has no chat template, so it cannot chat; `llamita generate --raw` continues text"));
     }
+    require_sight(images_, info);
     ChatSession session(loaded.llm, params_, system_);
+    for (const std::string& path : images_) session.attach(path);
     if (interactive) {
       print(greeting(info, model_, stdout_paint()));
       flush_output();
@@ -139,6 +146,7 @@ class Chat : public Subcommand {
   }
 
   std::string model_, system_;
+  std::vector<std::string> images_;
   SamplingParams params_ = default_sampling(kDefaultMaxTokens);
   EngineConfig config_;
 };

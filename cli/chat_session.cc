@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "base/cat.h"
 #include "cli/conversation_file.h"
 #include "cli/interrupt.h"
 #include "cli/numbers.h"
+#include "cli/pictures.h"
 #include "cli/settings.h"
 
 namespace llamita::cli {
@@ -21,8 +23,9 @@ std::string trimmed(const std::string& text) {
 }
 
 // A file name as it was typed, with ~ as shells have it.
-std::string file_argument(const std::string& argument, const char* command) {
-  if (argument.empty()) throw Error(cat(command, " needs a file name: ", command, " llama.json"));
+std::string file_argument(const std::string& argument, const char* command,
+                          const char* example = "llama.json") {
+  if (argument.empty()) throw Error(cat(command, " needs a file name: ", command, " ", example));
   const char* home = std::getenv("HOME");
   return home != nullptr && argument.rfind("~/", 0) == 0 ? cat(home, argument.substr(1)) : argument;
 }
@@ -57,6 +60,13 @@ const std::vector<ChatSession::Command>& ChatSession::commands() {
        }},
       {"/system", "[TEXT]", "tell the model what to be; without TEXT shows it; 'none' removes it",
        [](Session& chat, Text& text) { return chat.change_system(text), true; }},
+      {"/image", "FILE", "ask the next question about this picture (PNG, JPEG, WebP)",
+       [](Session& chat, Text& text) {
+         chat.attach(file_argument(text, "/image", "llama.jpg"));
+         return say(cat("The next question is about ", chat.attached_.size(),
+                        chat.attached_.size() == 1 ? " picture." : " pictures.")),
+                true;
+       }},
       {"/set", "[NAME VALUE]", "change a setting ('default' brings it back); alone it lists them",
        [](Session& chat, Text& text) { return chat.set(text), true; }},
       {"/save", "FILE", "write the conversation to FILE as JSON",
@@ -76,13 +86,20 @@ ChatSession::ChatSession(LLM& llm, SamplingParams sampling, const std::string& s
 }
 
 void ChatSession::ask(const std::string& prompt) {
-  conversation_.push_back({"user", to_utf8(prompt)});
+  Message question{"user", to_utf8(prompt)};
+  question.pictures = std::exchange(attached_, {});  // one that cannot be answered about is given up
+  conversation_.push_back(std::move(question));
   try {
     answer(0);
   } catch (...) {
     conversation_.pop_back();
     throw;
   }
+}
+
+void ChatSession::attach(const std::string& path) {
+  if (llm_.info().image_tokens == 0) throw Error(cat(llm_.info().name, " takes no images"));
+  attached_.push_back(read_picture(path));
 }
 
 void ChatSession::regenerate() {

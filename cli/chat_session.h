@@ -19,6 +19,8 @@ class ChatSession {
   // stays in the conversation, also when it was cut. Throws Error when the model cannot answer; the
   // conversation is then as it was before.
   void ask(const std::string& prompt);
+  // The next question is about this picture too. Throws Error when it cannot be read or the model takes none.
+  void attach(const std::string& path);
   // The same for the last question again, with another seed.
   void regenerate();
 
@@ -43,7 +45,8 @@ class ChatSession {
   const SamplingParams first_sampling_;
   SamplingParams sampling_;
   Conversation conversation_;
-  uint64_t attempt_ = 0;  // of the last question
+  std::vector<Picture> attached_;  // to the next question
+  uint64_t attempt_ = 0;           // of the last question
   std::optional<Completion> last_;
 };
 

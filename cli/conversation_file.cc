@@ -11,10 +11,36 @@
 #include "base/cat.h"
 #include "formats/json.h"
 #include "llamita/error.h"
+#include "server/api/image_parts.h"
+#include "server/api/reply_format.h"
 
 namespace llamita::cli {
 
 namespace {
+
+Json text_json(const char* text) { return Json(std::string(text)); }
+
+// The media type of a picture says nothing that its bytes do not.
+Json content_json(const Message& message) {
+  if (message.pictures.empty()) return Json(message.content);
+  Json::Array parts;
+  size_t begin = 0;
+  const auto add_text = [&](size_t end) {
+    if (end > begin)
+      parts.emplace_back(Json::Object{{"type", text_json("text")},
+                                      {"text", Json(message.content.substr(begin, end - begin))}});
+    begin = end;
+  };
+  for (const Picture& picture : message.pictures) {
+    add_text(picture.at);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(picture.file->data());
+    const std::string url = cat("data:image;base64,", server::base64(bytes, picture.file->size()));
+    parts.emplace_back(Json::Object{{"type", text_json("image_url")},
+                                    {"image_url", Json(Json::Object{{"url", Json(url)}})}});
+  }
+  add_text(message.content.size());
+  return Json(std::move(parts));
+}
 
 std::string to_json(const std::string& model, const Conversation& conversation) {
   Json::Array messages;
@@ -46,6 +72,25 @@ const std::string& text_member(const Json& object, const char* key, const std::s
   return member->as_string(cat(where, ": ", key));
 }
 
+void read_content(const Json& entry, const std::string& where, Message& message) {
+  const Json* content = entry.find("content");
+  if (content == nullptr || !content->is_array()) {
+    message.content = text_member(entry, "content", where);
+    return;
+  }
+  for (const Json& part : content->as_array(where)) {
+    const std::string& type = text_member(part, "type", where);
+    const Json* image = part.find("image_url");
+    if (type == "text") {
+      message.content += text_member(part, "text", where);
+    } else if (type == "image_url" && image != nullptr) {
+      message.pictures.push_back({server::read_image(*image, where, {}, {}), message.content.size()});
+    } else {
+      throw Error(cat(where, ": expected parts of type text or image_url"));
+    }
+  }
+}
+
 }  // namespace
 
 void save_conversation(const std::string& path, const std::string& model, const Conversation& conversation) {
@@ -70,7 +115,8 @@ Conversation load_conversation(const std::string& path) {
   Conversation conversation;
   for (const Json& entry : messages->as_array(cat(path, ": messages"))) {
     const std::string where = cat(path, ": message ", conversation.size() + 1);
-    Message message{text_member(entry, "role", where), text_member(entry, "content", where)};
+    Message message{text_member(entry, "role", where)};
+    read_content(entry, where, message);
     if (message.role != "system" && message.role != "user" && message.role != "assistant") {
       throw Error(cat(where, ": expected the role system, user or assistant, got '", message.role, "'"));
     }

@@ -1,4 +1,5 @@
-// Conversations on disk: {"model": "…", "messages": [{"role": "user", "content": "…"}, …]}.
+// Conversations on disk: {"model": "…", "messages": [{"role": "user", "content": "…"}, …]}. Messages with
+// pictures have their content in OpenAI's parts, pictures as data: URLs.
 #pragma once
 
 #include <string>

@@ -8,6 +8,7 @@
 #include "cli/model_and_text.h"
 #include "cli/numbers.h"
 #include "cli/output.h"
+#include "cli/pictures.h"
 #include "cli/settings.h"
 #include "formats/json.h"
 
@@ -77,6 +78,7 @@ class Generate : public Subcommand {
            "  llamita generate \"Why is the sky blue?\"\n"
            "  llamita generate Qwen/Qwen2.5-3B-Instruct --file question.txt --temp 0\n"
            "  git diff | llamita generate --system \"Summarise this change in one line.\"\n"
+           "  llamita generate ./llava-1.5-7b-hf --image llama.jpg \"What is this?\"\n"
            "  llamita generate model.gguf --raw -n 40 \"Once upon a time\"\n"
            "  llamita generate --json --logprobs 3 \"Say yes.\" | python3 -m json.tool\n";
   }
@@ -89,6 +91,11 @@ class Generate : public Subcommand {
                   [this](const std::string& text) { file_ = text; });
     options.value("-s,--system", "TEXT", "what the model is told before the prompt",
                   [this](const std::string& text) { system_ = text; });
+    options.repeated(
+        "--image", "FILE",
+        "a PNG, JPEG or WebP that the prompt is about; may be given several times; with --raw it "
+        "stands in front",
+        [this](const std::string& path) { images_.push_back(path); });
     options.flag("--raw", "continue the prompt as plain text: no chat template", raw_);
     options.flag("--json", "print one JSON object: text, tokens, finish_reason, usage, timings", json_);
     options.value(
@@ -106,6 +113,7 @@ class Generate : public Subcommand {
     arguments_.settle(name(), !file_.empty());
     read_prompt();
     LoadedModel loaded = load(arguments_.model, config_);
+    require_sight(images_, loaded.llm.info());
     const Request request = make_request(loaded.llm.info());
     const InterruptScope interrupt;
     const bool streams = !json_ && params_.n == 1;
@@ -149,11 +157,13 @@ class Generate : public Subcommand {
         throw Error(raw_ ? std::string("--system and --raw: plain completion has no system message")
                          : cat("--system: ", info.name, " has no chat template"));
       }
+      request.pictures = read_pictures(images_);
       return request;
     }
     Conversation conversation;
     if (!system_.empty()) conversation.push_back({"system", to_utf8(system_)});
     conversation.push_back({"user", prompt_});
+    conversation.back().pictures = read_pictures(images_);
     request.prompt = std::move(conversation);
     return request;
   }
@@ -216,6 +226,7 @@ class Generate : public Subcommand {
 
   ModelAndText arguments_;
   std::string prompt_, file_, system_;
+  std::vector<std::string> images_;
   bool raw_ = false, json_ = false;
   SamplingParams params_ = default_sampling(kDefaultMaxTokens);
   EngineConfig config_;

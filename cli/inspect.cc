@@ -152,8 +152,11 @@ class Inspect : public Subcommand {
     if (exact)
       text +=
           line("activations", cat(bytes_text(plan.arena_bytes), " (steps of ", plan.shape.batch_tokens, ")"));
-    text += line("together", bytes_text(plan.weight_bytes + plan.kv_bytes + plan.arena_bytes) +
-                                 (exact ? "" : " and activations; --context N measures them"));
+    if (plan.image_bytes > 0)
+      text += line("images", cat(bytes_text(plan.image_bytes), " (rows of ", plan.shape.image_slots, ")"));
+    text +=
+        line("together", bytes_text(plan.weight_bytes + plan.kv_bytes + plan.image_bytes + plan.arena_bytes) +
+                             (exact ? "" : " and activations; --context N measures them"));
     if (const auto available = available_memory()) text += line("available", bytes_text(*available));
     return text;
   }
@@ -180,6 +183,7 @@ class Inspect : public Subcommand {
                         {"weight_bytes", json_of(plan.weight_bytes)},
                         {"kv_bytes", json_of(plan.kv_bytes)},
                         {"kv_bytes_per_token", json_of(plan.kv_bytes_per_token)}};
+    if (plan.image_bytes > 0) memory.emplace_back("image_bytes", json_of(plan.image_bytes));
     if (exact) memory.emplace_back("activation_bytes", json_of(plan.arena_bytes));
     Json::Object object{{"name", Json(config.name)},
                         {"path", Json(card.path)},

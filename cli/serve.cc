@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
+#include "cli/fetch_image.h"
 #include "cli/numbers.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -86,6 +87,7 @@ class Serve : public Subcommand {
   ServerConfig config_;
   EngineConfig engine_;
   int64_t kv_megabytes_ = 0;
+  std::vector<std::string> image_hosts_;
 };
 
 void Serve::declare_network(OptionSet& options) {
@@ -111,6 +113,10 @@ void Serve::declare_api(OptionSet& options) {
                    [this](const std::string& text) { config_.model_names.push_back(text); });
   options.flag("--lenient", "ignore fields of requests that the server does not know, with a warning",
                config_.lenient);
+  options.repeated("--image-host", "NAME",
+                   "fetch images of https: URLs from this host; may be given several times (default: only "
+                   "images inside requests)",
+                   [this](const std::string& text) { image_hosts_.push_back(text); });
   options.value("--tool-format", "NAME",
                 "what the model's tool calls look like: hermes or llama3 (default: its family's)",
                 [this](const std::string& text) {
@@ -144,6 +150,8 @@ void Serve::declare_limits(OptionSet& options) {
   number(options, "--max-stop-bytes", "of a stop string", api.stop_bytes, 1, 1024);
   number(options, "--max-schema-bytes", "of a JSON schema or grammar", api.schema_bytes, 1, 64 << 10);
   number(options, "--max-tools", "tools of a request", api.tools, 1, 4096);
+  number(options, "--max-images", "images of a request", api.images.images, 0, 64);
+  number(options, "--max-image-bytes", "of an image's file", api.images.bytes, 1, 16 << 20);
   seconds(options, "--header-timeout", "seconds for a request's header", http.header_timeout);
   seconds(options, "--body-timeout", "seconds for a request's body", http.body_timeout);
   seconds(options, "--idle-timeout", "seconds until an idle connection is closed", http.idle_timeout);
@@ -168,8 +176,8 @@ void Serve::declare_limits(OptionSet& options) {
 void Serve::declare_batching(OptionSet& options) {
   options.group("Many users at once");
   number(options, "--max-batch-tokens",
-         "tokens of one step; longer prompts take several; 0 means 512, on a GPU 2048", engine_.batch_tokens, 0,
-         1 << 20);
+         "tokens of one step; longer prompts take several; 0 means 512, on a GPU 2048", engine_.batch_tokens,
+         0, 1 << 20);
   number(options, "--max-batch-sequences", "sequences of one step", engine_.batch_sequences, 1, 1 << 16);
   number(options, "--max-queue", "requests that wait; one more is told 429", engine_.queue_requests, 1,
          kMostCount);
@@ -204,6 +212,7 @@ void Serve::announce(const Server& server) const {
 
 int Serve::run() {
   config_.version = LLAMITA_VERSION;
+  config_.fetch_image = fetch_from_hosts(image_hosts_);
   engine_.kv_bytes = kv_megabytes_ * 1'000'000;
   config_.prepare_queue = static_cast<size_t>(engine_.queue_requests);
   if (config_.model_names.empty()) {

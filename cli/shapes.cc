@@ -30,6 +30,17 @@ constexpr Shape kShapes[] = {
     {"qwen2.5-7b", kQwen2, "qwen2", 3584, 28, 28, 4, 18944, 152064, 32768, 1000000, 1e-6, false, 0},
 };
 
+// LLaVA-1.5-7B: Vicuna's shape with 64 more rows of vocabulary, and CLIP ViT-L/14 at 336 pixels.
+constexpr const char* kLlavaName = "llava-1.5-7b";
+constexpr const char* kLlavaConfig = R"({
+  "architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "image_token_index": 32000,
+  "text_config": {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 32064,
+    "max_position_embeddings": 4096, "rope_theta": 10000.0, "rms_norm_eps": 1e-05},
+  "vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "intermediate_size": 4096, "image_size": 336, "patch_size": 14},
+  "vision_feature_layer": -2, "vision_feature_select_strategy": "default"})";
+
 Json rope_scaling(double factor) {
   return Json(Json::Object{{"rope_type", Json(std::string("llama3"))},
                            {"factor", Json(factor)},
@@ -42,11 +53,12 @@ Json rope_scaling(double factor) {
 
 std::string shape_names() {
   std::string names;
-  for (const Shape& shape : kShapes) names += cat(names.empty() ? "" : ", ", shape.name);
-  return names;
+  for (const Shape& shape : kShapes) names += cat(shape.name, ", ");
+  return names + kLlavaName;
 }
 
 Json config_of_shape(const std::string& name) {
+  if (name == kLlavaName) return Json::parse(kLlavaConfig, kLlavaName);
   for (const Shape& shape : kShapes) {
     if (shape.name != name) continue;
     Json::Object config{{"architectures", Json(Json::Array{Json(std::string(shape.architecture))})},

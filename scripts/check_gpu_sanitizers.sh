@@ -6,8 +6,8 @@
 #
 #   scripts/check_gpu_sanitizers.sh [BUILD] [TOOL...]       default: build-cuda, all four tools
 #
-# One line a tool and program; the findings of those that have any follow. Exits with 1 when there are findings,
-# with 2 when something is missing.
+# PROGRAMS="test_hw_cuda ..." takes only some of the test programs. One line a tool and program; the findings of those
+# that have any follow. Exits with 1 when there are findings, with 2 when something is missing.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 build=${1:-build-cuda}
@@ -29,7 +29,7 @@ trap 'rm -rf "$log"' EXIT
 failed=0
 printf '| %-9s | %-15s | %5s | %8s | seconds |\n|---|---|---:|---:|---:|\n' tool program tests findings
 for tool in "${tools[@]}"; do
-  for program in test_hw_cuda test_ops_cuda test_engine_gpu; do
+  for program in ${PROGRAMS:-test_hw_cuda test_ops_cuda test_engine_gpu}; do
     path=$build/tests/$program
     [ -x "$path" ] || { echo "$path is missing: build it (make test-gpu does)" >&2; exit 2; }
     out=$log/$tool-$program

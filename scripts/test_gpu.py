@@ -22,7 +22,7 @@ def main():
     parser.add_argument("build", type=Path)
     parser.add_argument("--filter", default="*", help="as --gtest_filter has it")
     arguments = parser.parse_args()
-    failures, ran = [], 0
+    failures, ran, idle = [], 0, []
     print("| program | tests | passed | skipped | failed | seconds |\n|---|---:|---:|---:|---:|---:|")
     for program in PROGRAMS:
         path = arguments.build / "tests" / program
@@ -40,6 +40,8 @@ def main():
         failed = [test for test in tests if test.get("failures")]
         skipped = [test for test in tests if test.get("result") == "SKIPPED"]
         ran += len(tests) - len(skipped)
+        if tests and len(skipped) == len(tests):
+            idle.append(program)
         print(f"| {program} | {len(tests)} | {len(tests) - len(failed) - len(skipped)} | {len(skipped)} | {len(failed)} | "
               f"{seconds:.1f} |", flush=True)
         for test in failed:
@@ -48,8 +50,8 @@ def main():
             failures.append(f"{program} ended with {done.returncode}:\n" + "\n".join(done.stdout.splitlines()[-15:]))
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)
-    if ran == 0 and not failures:
-        sys.exit("nothing ran: there is no NVIDIA GPU here, or the filter names no test")
+    if not failures and (idle or ran == 0):
+        sys.exit(f"nothing ran of {', '.join(idle) or 'any program'}: there is no NVIDIA GPU here, or the filter names no test")
     return 1 if failures else 0
 
 

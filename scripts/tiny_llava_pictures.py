@@ -146,14 +146,14 @@ def presence_question(rng, things, main):
 QUESTIONS = {"count": (count_question, 0.40), "total": (total_question, 0.08), "color": (color_question, 0.10),
              "shape": (shape_question, 0.08), "place": (place_question, 0.12), "cell": (cell_question, 0.12),
              "presence": (presence_question, 0.10)}
+QUESTION_NAMES = list(QUESTIONS)
+QUESTION_BOUNDS = np.cumsum([share for _, share in QUESTIONS.values()])[:-1]
 
 
 def ask(rng, things, main, only=None):
     """(kind of question, question, answer); `only`: that kind, or None when this picture does not allow it."""
-    names = list(QUESTIONS)
-    weights = np.array([QUESTIONS[n][1] for n in names])
     while True:
-        name = only or names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        name = only or QUESTION_NAMES[int(np.searchsorted(QUESTION_BOUNDS, rng.random(), side="right"))]
         found = QUESTIONS[name][0](rng, things, main)
         if found:
             return (name, *found)

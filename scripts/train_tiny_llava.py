@@ -3,6 +3,7 @@
 
 Run: python3 scripts/train_tiny_llava.py --out FOLDER [--minutes 4]
      (one GPU, no network; pip: torch, transformers >= 5, tokenizers, safetensors, pillow, numpy)
+     Making the pictures takes CPU time alone: --prepare FILE does that and stops, --pool FILE takes what it made.
 
 FOLDER becomes a model folder as published ones are (weights in float16, under 4 MiB) with, beside it:
   pictures/*.png, pictures/expected.json   unseen pictures, a question and the true answer for each, and what the model says
@@ -23,6 +24,7 @@ import math
 import multiprocessing
 import os
 import pathlib
+import pickle
 import shutil
 import sys
 import time
@@ -47,7 +49,7 @@ BATCH = 512
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 1.5e-3, 200, 0.05
 ACCURACY = 0.95
 MOST_PICTURE_BYTES = 6144
-TRAINING_SEED, CHECK_SEED, TEST_SEED, SHOWN_SEED = 1, 2, 3, 4  # streams of pictures that share none
+TRAINING_SEED, CHECK_SEED, TEST_SEED, SHOWN_SEED, COUNT_SEED = 1, 2, 3, 4, 5  # streams of pictures that share none
 
 TOKENIZER = files.make_tokenizer()
 CONVERSATIONS = files.Conversations(TOKENIZER)
@@ -74,23 +76,12 @@ def make_part(job):
             np.array(targets, np.int16).reshape(shape))
 
 
-def make_pool(count):
-    """Training pictures as torch tensors on the CPU."""
-    started = time.time()
-    jobs = [(TRAINING_SEED, number) for number in range(math.ceil(count / PART))]
-    workers = len(os.sched_getaffinity(0))
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        parts = list(pool.imap(make_part, jobs))
-    arrays = [torch.from_numpy(np.concatenate(column)) for column in zip(*parts)]
-    print(f"{len(jobs) * PART} pictures made by {workers} processes in {time.time() - started:.0f} s", flush=True)
-    return arrays
-
-
-def make_questions(stream, count, only=None):
-    """Single questions about fresh pictures: [(pixels, kind of question, question, answer)]."""
-    rng = np.random.default_rng([stream, 0])
+def make_question_part(job):
+    """PART single questions about fresh pictures: [(pixels, kind of question, question, answer)]."""
+    stream, number, only = job
+    rng = np.random.default_rng([stream, number])
     out = []
-    while len(out) < count:
+    while len(out) < PART:
         image, things, main = pictures.picture(rng)
         asked = pictures.ask(rng, things, main, only)
         if asked:
@@ -98,11 +89,33 @@ def make_questions(stream, count, only=None):
     return out
 
 
+def make_pool(count):
+    """(training pictures as arrays, {"check", "test", "counts": unseen pictures with single questions})."""
+    started = time.time()
+    workers = len(os.sched_getaffinity(0))
+    wanted = {"check": (CHECK_SEED, 1000, None), "test": (TEST_SEED, 4000, None), "counts": (COUNT_SEED, 2000, "count")}
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        parts = pool.map(make_part, [(TRAINING_SEED, number) for number in range(math.ceil(count / PART))], 1)
+        questions = {}
+        for name, (stream, many, only) in wanted.items():
+            jobs = [(stream, number, only) for number in range(many // PART)]
+            questions[name] = [question for part in pool.map(make_question_part, jobs, 1) for question in part]
+    arrays = [np.concatenate(column) for column in zip(*parts)]
+    print(f"{len(arrays[0])} pictures made by {workers} processes in {time.time() - started:.0f} s", flush=True)
+    return arrays, questions
+
+
 def pixel_values(pixels):
     """uint8 (N, S, S, 3) -> what the processor gives, float32 (N, 3, S, S), in its order of operations."""
     scaled = (pixels.double() * files.PREPROCESSOR["rescale_factor"]).float()
     mean, std = (torch.tensor(v, device=pixels.device) for v in (files.MEAN, files.STD))
     return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def varied(pixels):
+    """The same pictures in a little different light and with grain, so that none is ever seen twice."""
+    tint = 5 * torch.randn(len(pixels), 1, 1, 3, device=pixels.device)
+    return (pixels + tint + 2 * torch.randn(pixels.shape, device=pixels.device)).round().clamp(0, 255)
 
 
 # ---- model ----------------------------------------------------------------------------------------------------------
@@ -154,15 +167,14 @@ def report(questions, right):
     return ", ".join(f"{kind} {np.mean(v):.3f}" for kind, v in sorted(by_kind.items()))
 
 
-def train(model, pool, minutes, device):
-    pixels, labels, ids, targets = (t.to(device) for t in pool)
-    check = make_questions(CHECK_SEED, 1000)
+def train(model, pool, check, minutes, device):
+    pixels, labels, ids, targets = (torch.from_numpy(array).to(device) for array in pool)
     tap = Tap(model)
     head = nn.Linear(files.model_config(TOKENIZER)["vision_config"]["hidden_size"], 1 + len(pictures.KINDS)).to(device)
     parameters = [p for p in [*model.parameters(), *head.parameters()] if p.requires_grad]
     optimizer = torch.optim.AdamW([{"params": [p for p in parameters if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
                                    {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}],
-                                  lr=PEAK_RATE, betas=(0.9, 0.98))
+                                  lr=PEAK_RATE, betas=(0.9, 0.98), fused=device.type == "cuda")
     started = last_shown = time.time()
     step = 0
     while (progress := (time.time() - started) / (60 * minutes)) < 1:
@@ -172,7 +184,7 @@ def train(model, pool, minutes, device):
         pick = torch.randint(len(pixels), (BATCH,), device=device)
         variant = torch.randint(VARIANTS, (BATCH,), device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = model(input_ids=ids[pick, variant].long(), pixel_values=pixel_values(pixels[pick]),
+            logits = model(input_ids=ids[pick, variant].long(), pixel_values=pixel_values(varied(pixels[pick])),
                            use_cache=False).logits
             seen = head(tap.features)
         loss = cross_entropy(logits.float().flatten(0, 1), targets[pick, variant].long().flatten(), ignore_index=-100)
@@ -284,33 +296,42 @@ def write_golden(model, folder, paths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--prepare", type=pathlib.Path, help="only make the pictures and write them to this file")
+    parser.add_argument("--pool", type=pathlib.Path, help="what --prepare wrote")
     parser.add_argument("--minutes", type=float, default=4, help="of training proper; making the pictures comes before")
     parser.add_argument("--pictures", type=int, default=200_000, help="to train on")
     parser.add_argument("--shown", type=int, default=40, help="test pictures to keep")
     parser.add_argument("--device", default="cuda")
     arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
+    if (arguments.out is None) == (arguments.prepare is None):
+        parser.error("one of --out and --prepare is needed")
+    if arguments.out and arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("train_tiny_llava: there is no GPU; --device cpu takes hours")
-    pool = make_pool(arguments.pictures)  # before CUDA starts, which does not survive a fork
+    if arguments.pool:
+        pool, unseen = pickle.loads(arguments.pool.read_bytes())
+    else:
+        pool, unseen = make_pool(arguments.pictures)  # before CUDA starts, which does not survive a fork
+    if arguments.prepare:
+        arguments.prepare.write_bytes(pickle.dumps((pool, unseen), protocol=5))
+        return 0
 
     torch.manual_seed(0)
     device = torch.device(arguments.device)
     torch.set_float32_matmul_precision("high")
     model = new_model().to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    train(model, pool, arguments.minutes, device)
-
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)
     files.write_files(arguments.out, TOKENIZER)
+    write_weights(model, arguments.out)  # what cannot be read back is better known before the training
+    train(model, pool, unseen["check"], arguments.minutes, device)
     written = write_weights(model, arguments.out)
     paths = write_pictures(written, arguments.out, arguments.shown)
     write_golden(written, arguments.out, paths)
 
     torch.set_float32_matmul_precision("highest")
-    questions = make_questions(TEST_SEED, 4000)
-    counts = make_questions(TEST_SEED + 100, 2000, "count")
+    questions, counts = unseen["test"], unseen["counts"]
     on_device = written.to(device)
     right, right_counts = evaluate(on_device, questions, device), evaluate(on_device, counts, device)
     size = sum(f.stat().st_size for f in arguments.out.rglob("*") if f.is_file())

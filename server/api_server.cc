@@ -58,6 +58,8 @@ void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   host_->parse.tool_format = config_.tool_format.value_or(tool_format_of_family(engine_->info().family));
   int& reply_tokens = host_->parse.limits.reply_tokens;
   if (reply_tokens == 0 || reply_tokens > engine_->info().context) reply_tokens = engine_->info().context;
+  host_->parse.takes_images = engine_->info().image_tokens > 0;
+  host_->parse.fetch_image = config_.fetch_image;
   host_->update_queue = config_.update_queue;
   host_->timeout = config_.request_timeout;
   host_->queue_timeout = config_.queue_timeout;
@@ -197,7 +199,8 @@ Json ApiServer::model_json(const std::string& name) const {
                            {"created", integer(created_)},
                            {"owned_by", text("llamita")},
                            {"root", Json(engine_->info().name)},
-                           {"max_model_len", integer(engine_->info().context)}});
+                           {"max_model_len", integer(engine_->info().context)},
+                           {"takes_images", Json(engine_->info().image_tokens > 0)}});
 }
 
 void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {

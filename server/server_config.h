@@ -25,6 +25,7 @@ struct ServerConfig {
   std::vector<std::string> cors_origins;  // whose pages may call this server; "*": all
   bool lenient = false;                   // unknown fields are ignored with a warning in the log
   std::optional<ToolFormat> tool_format;  // what calls of tools look like; default: the family's
+  FetchImage fetch_image;                 // how images behind https: URLs are got; empty: they are refused
   std::string metrics_prefix = "vllm";
   std::string version;
 

@@ -30,17 +30,17 @@ struct Loop {
 };
 
 #if defined(__x86_64__)
-#define LLAMITA_CHAINS(Vector, Set, step)                                  \
-  const Vector one = Set(1);                                               \
-  Vector chains[kChains];                                                  \
-  for (int c = 0; c < kChains; ++c) chains[c] = Set(static_cast<char>(c)); \
-  for (int64_t i = 0; i < kIterations; ++i) {                              \
-    _Pragma("GCC unroll 12") for (int c = 0; c < kChains; ++c) {           \
-      const Vector chain = chains[c];                                      \
-      chains[c] = step;                                                    \
-    }                                                                      \
-  }                                                                        \
-  Vector all = chains[0];                                                  \
+#define LLAMITA_CHAINS(Vector, Set, step)                                   \
+  const Vector one = Set(1);                                                \
+  Vector chains[kChains];                                                   \
+  for (int c = 0; c < kChains; ++c) chains[c] = Set(static_cast<char>(c));  \
+  for (int64_t i = 0; i < kIterations; ++i) {                               \
+    _Pragma("GCC unroll 12") for (int c = 0; c < kChains; ++c) {            \
+      const Vector chain = chains[c];                                       \
+      chains[c] = step;                                                     \
+    }                                                                       \
+  }                                                                         \
+  Vector all = chains[0];                                                   \
   for (int c = 1; c < kChains; ++c) all = all + chains[c];
 
 __attribute__((target("avx2,fma"))) int f32_avx2() {
@@ -81,8 +81,7 @@ double operations_a_second(ThreadPool& pool, const Loop& loop) {
 double bytes_a_second(ThreadPool& pool) {
   constexpr int64_t kWords = int64_t{64} << 20;  // 512 MiB: far larger than any cache
   const int64_t share = kWords / pool.threads();
-  const Storage storage =
-      Storage::allocate(static_cast<size_t>(8 * kWords));  // in huge pages, as weights are
+  const Storage storage = Storage::allocate(static_cast<size_t>(8 * kWords));  // in huge pages, as weights are
   auto* data = static_cast<uint64_t*>(storage.data());
   std::fill_n(data, kWords, uint64_t{1});
   double best = 0;

@@ -51,6 +51,53 @@ def build(name):
     return model.eval()
 
 
+LLAVA = "llava-1.5-7b"
+IMAGE_TOKEN, IMAGE_TOKENS, WORDS = 32000, 576, 32
+
+
+def build_llava():
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    text = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=32,
+                       intermediate_size=11008, vocab_size=32064, max_position_embeddings=4096, rms_norm_eps=1e-5)
+    tower = CLIPVisionConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
+                             image_size=336, patch_size=14, projection_dim=768)
+    config = LlavaConfig(text_config=text, vision_config=tower, image_token_index=IMAGE_TOKEN)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = LlavaForConditionalGeneration(config)
+    torch.set_default_dtype(torch.float32)
+    return model.eval()
+
+
+def llava_first_token(model, batch, new):
+    """(seconds to the first token of a prompt of an image and some words, from pixels that are on the card; seconds a
+    step of `new` greedy ones behind it)."""
+    import torch
+    words = torch.randint(0, IMAGE_TOKEN, (batch, WORDS), device="cuda")
+    ids = torch.cat([torch.full((batch, IMAGE_TOKENS), IMAGE_TOKEN, device="cuda"), words], 1)
+    pixels = torch.randn(batch, 3, 336, 336, device="cuda", dtype=torch.bfloat16)
+    state = {}
+
+    def first():
+        out = model(input_ids=ids, pixel_values=pixels, use_cache=True, logits_to_keep=1)
+        state["token"], state["cache"] = out.logits[:, -1:].argmax(-1), out.past_key_values
+        state["token"].cpu()
+
+    def steps():
+        for _ in range(new):
+            out = model(input_ids=state["token"], past_key_values=state["cache"], use_cache=True)
+            state["token"] = out.logits[:, -1:].argmax(-1)
+
+    with torch.inference_mode():
+        firsts, decodes = [], []
+        for _ in range(4):
+            firsts.append(timed(first))
+            decodes.append(timed(steps) / new)
+        return statistics.median(firsts[1:]), statistics.median(decodes[1:])
+
+
 def timed(work):
     import torch
     torch.cuda.synchronize()
@@ -117,7 +164,7 @@ def numbers(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default="llama-3.2-1b,llama-3.2-3b", help=", ".join(SHAPES))
+    parser.add_argument("--shape", default="llama-3.2-1b,llama-3.2-3b", help=", ".join([*SHAPES, LLAVA]))
     parser.add_argument("--batch", type=numbers, default=[1])
     parser.add_argument("--prompt", type=int, default=128, help="tokens in the cache before decoding")
     parser.add_argument("--new", type=int, default=128, help="tokens to decode")
@@ -139,8 +186,17 @@ def main():
         print(f"transformers {transformers.__version__}, torch {torch.__version__}, {torch.cuda.get_device_name()}")
         print("| model | test | batch | tokens/s | ms |\n|---|---|---:|---:|---:|")
     for name in arguments.shape.split(","):
+        if name == LLAVA:
+            model = build_llava()
+            for batch in arguments.batch:
+                first, step = llava_first_token(model, batch, arguments.new)
+                report(name, f"first token, image + {WORDS}", batch, first, batch * (IMAGE_TOKENS + WORDS))
+                report(name, "eager decode after an image", batch, step, batch)
+            del model
+            torch.cuda.empty_cache()
+            continue
         if name not in SHAPES:
-            sys.exit(f"there is no shape {name}; there are {', '.join(SHAPES)}")
+            sys.exit(f"there is no shape {name}; there are {', '.join([*SHAPES, LLAVA])}")
         model = build(name)
         for batch in arguments.batch:
             report(name, "eager decode", batch, eager_decode(model, batch, arguments.prompt, arguments.new), batch)

@@ -15,9 +15,9 @@ struct EngineConfig {
   // Most tokens of one step: longer prompts are prefilled in chunks. 0: 512 on the CPU; 2048 on a GPU, whose
   // matrix units want as many.
   int batch_tokens = 0;
-  int batch_sequences = 64;       // most sequences of one step
-  int queue_requests = 256;       // most requests that wait (AsyncEngine)
-  int64_t queue_tokens = 0;       // most prompt tokens that wait; 0: four times what the KV cache holds
+  int batch_sequences = 64;  // most sequences of one step
+  int queue_requests = 256;  // most requests that wait (AsyncEngine)
+  int64_t queue_tokens = 0;  // most prompt tokens that wait; 0: four times what the KV cache holds
   // Memory for keys and values; 0: enough for one sequence of `context` tokens, and on a GPU for
   // batch_sequences of them as far as nine tenths of what is free allow.
   int64_t kv_bytes = 0;

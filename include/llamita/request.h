@@ -1,7 +1,9 @@
 // What is asked of a model and what comes back.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -17,12 +19,19 @@ struct ToolCall {
   std::string arguments;  // JSON text of an object
 };
 
+// An image in a prompt: a whole PNG, JPEG or WebP file, for models that take images.
+struct Picture {
+  std::shared_ptr<const std::string> file;
+  size_t at = 0;  // it stands before this byte of the text it belongs to
+};
+
 struct Message {
   std::string role;  // "system", "user", "assistant" or "tool"
   std::string content;
   std::vector<ToolCall> tool_calls = {};  // of an assistant
   std::string tool_call_id = {};          // of a tool: the call it answers
   std::string name = {};                  // of the speaker or tool, where templates show it
+  std::vector<Picture> pictures = {};     // in order of `at`
 };
 
 // A conversation, rendered with the model's chat template; message text never becomes control tokens.
@@ -39,8 +48,9 @@ struct Request {
   // Plain text to continue, a conversation to answer, or token ids to continue as they are.
   std::variant<std::string, Conversation, std::vector<int32_t>> prompt;
   SamplingParams sampling;
-  ChatOptions chat = {};   // for a conversation
-  bool embedding = false;  // no reply: the completion carries the prompt's embedding
+  ChatOptions chat = {};               // for a conversation
+  bool embedding = false;              // no reply: the completion carries the prompt's embedding
+  std::vector<Picture> pictures = {};  // of a prompt that is plain text, in order of `at`
 };
 
 enum class FinishReason { stop, length, cancelled, error, deadline };

@@ -9,22 +9,43 @@ namespace llamita::server {
 
 namespace {
 
-// A string, or an array of text parts, which are put together.
-std::string read_content(const Json& value, const std::string& path, const Fields& message) {
-  if (value.is_string()) return value.as_string("");
+// A string, or an array of parts: texts, which are put together, and images between them.
+void read_content(const Json& value, const std::string& path, const ParseContext& context,
+                  const Fields& outer, Message& message) {
+  if (value.is_string()) {
+    message.content = value.as_string("");
+    return;
+  }
   if (!value.is_array()) throw ApiError(400, cat(path, " must be a string or an array of parts"), path);
-  std::string text;
   for (const Json& part : value.as_array("")) {
-    Fields fields(part, path, message);
+    Fields fields(part, path, outer);
     const std::string type = fields.required_text("type");
+    if (type == "image_url" && context.takes_images) {
+      const Json* image = fields.take("image_url");
+      if (image == nullptr) throw ApiError(400, cat(path, " has a part without image_url"), path);
+      if (message.pictures.size() >= static_cast<size_t>(context.limits.images.images)) {
+        throw ApiError(400, cat(path, " has more than ", context.limits.images.images, " images"), path);
+      }
+      message.pictures.push_back(
+          {read_image(*image, path, context.limits.images, context.fetch_image), message.content.size()});
+      if (image->is_object()) {
+        Fields inner(*image, path + ".image_url", fields);
+        inner.take("url");
+        inner.ignore({"detail"});
+        inner.finish();
+      }
+      fields.finish();
+      continue;
+    }
     if (type != "text") {
-      throw ApiError(400, cat(path, " has a part of type ", printable(type), "; this model takes text only"),
+      throw ApiError(400,
+                     cat(path, " has a part of type ", printable(type), "; this model takes ",
+                         context.takes_images ? "text and image_url" : "text only"),
                      path, "unsupported_parameter");
     }
-    text += fields.required_text("text");
+    message.content += fields.required_text("text");
     fields.finish();
   }
-  return text;
 }
 
 ToolCall read_tool_call(const Json& value, const std::string& path, const Fields& message) {
@@ -43,7 +64,8 @@ ToolCall read_tool_call(const Json& value, const std::string& path, const Fields
   return out;
 }
 
-Message read_message(const Json& value, const std::string& path, const Fields& body) {
+Message read_message(const Json& value, const std::string& path, const ParseContext& context,
+                     const Fields& body) {
   Fields fields(value, path, body);
   Message message;
   message.role = fields.required_text("role");
@@ -61,7 +83,7 @@ Message read_message(const Json& value, const std::string& path, const Fields& b
     }
   }
   if (const Json* content = fields.take("content")) {
-    message.content = read_content(*content, path + ".content", fields);
+    read_content(*content, path + ".content", context, fields, message);
   } else if (!assistant) {
     throw ApiError(400, cat(path, ".content must be given"), path + ".content");
   }
@@ -74,15 +96,21 @@ Message read_message(const Json& value, const std::string& path, const Fields& b
   return message;
 }
 
-Conversation read_messages(Fields& fields) {
+Conversation read_messages(Fields& fields, const ParseContext& context) {
   const Json* value = fields.take("messages");
   if (value == nullptr || !value->is_array() || value->as_array("").empty()) {
     throw ApiError(400, "messages must be an array of at least one message", "messages");
   }
   Conversation conversation;
   const Json::Array& array = value->as_array("");
+  size_t images = 0;
   for (size_t i = 0; i < array.size(); ++i) {
-    conversation.push_back(read_message(array[i], cat("messages[", i, "]"), fields));
+    conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, fields));
+    images += conversation.back().pictures.size();
+    if (images > static_cast<size_t>(context.limits.images.images)) {
+      throw ApiError(400, cat("messages have more than ", context.limits.images.images, " images"),
+                     "messages");
+    }
   }
   return conversation;
 }
@@ -128,7 +156,7 @@ GenerationRequest parse_chat(std::string_view body, const ParseContext& context)
   Fields fields(json, context.rules(out.warnings));
   Request request;
   SamplingParams& params = request.sampling;
-  request.prompt = read_messages(fields);
+  request.prompt = read_messages(fields, context);
   read_common(fields, context, out, params);
   read_chat_logprobs(fields, context.limits.logprobs, out, params);
   read_max_tokens(fields, context.most_reply_tokens(), params);

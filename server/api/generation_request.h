@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "llamita/request.h"
+#include "server/api/image_parts.h"
 #include "server/api/tools.h"
 
 namespace llamita::server {
@@ -22,6 +23,7 @@ struct ApiLimits {
   size_t stop_bytes = 256;  // … each of at most this length
   size_t schema_bytes = 64 << 10;
   int tools = 128;
+  ImageLimits images;
   size_t body_values = size_t{1} << 20;  // JSON values in a body
   int body_depth = 64;
 };
@@ -31,6 +33,8 @@ struct ParseContext {
   bool lenient = false;
   ToolFormat tool_format = ToolFormat::hermes;
   int vocab_size = 0;                        // token ids are below; 0: not known
+  bool takes_images = false;                 // the model does
+  FetchImage fetch_image = {};               // empty: only data: URLs
   std::vector<AskedField>* asked = nullptr;  // hears which fields there are
 
   FieldRules rules(std::vector<std::string>& warnings) const { return {lenient, &warnings, asked}; }

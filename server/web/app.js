@@ -2,6 +2,7 @@
 import {get, getKey, setKey, stream} from "./api.js";
 import {toggleLive} from "./live.js";
 import {element, render} from "./markdown.js";
+import {bindPictures, enablePictures, takePictures, thumbnail} from "./pictures.js";
 import {conversations, saveConversations, saveSettings, settings} from "./store.js";
 import {renderTokens} from "./tokens.js";
 
@@ -64,7 +65,7 @@ function showTurn(turn) {
 
 function fillBody(turn) {
   const body = turn.node.querySelector(".body");
-  if (turn.role === "user") body.textContent = turn.content;
+  if (turn.role === "user") body.replaceChildren(...(turn.pictures ?? []).map(thumbnail), turn.content);
   else if (turn.showTokens && turn.tokens?.length) body.replaceChildren(renderTokens(turn.tokens));
   else body.replaceChildren(...render(turn.content));
   if (turn.error) body.append(element("p", {className: "error"}, turn.error));
@@ -91,7 +92,7 @@ function edit(turn) {
     button("Send", () => {
       const at = current.turns.indexOf(turn);
       current.turns.length = at;
-      ask(area.value);
+      ask(area.value, turn.pictures);
     }),
     button("Cancel", () => { fillBody(turn); fillTools(turn); }));
   body.replaceChildren(area);
@@ -102,13 +103,18 @@ function regenerate(turn) {
   if (running) return;
   const at = current.turns.indexOf(turn);
   const [question] = current.turns.splice(at - 1);
-  ask(question.content);
+  ask(question.content, question.pictures);
 }
 
 // -- asking -----------------------------------------------------------------------------------------------
 
+function contentOf({content, pictures}) {
+  if (!pictures?.length) return content;
+  return [...pictures.map(url => ({type: "image_url", image_url: {url}})), {type: "text", text: content}];
+}
+
 function requestBody() {
-  const messages = current.turns.filter(turn => turn.content && !turn.error).map(({role, content}) => ({role, content}));
+  const messages = current.turns.filter(turn => turn.content && !turn.error).map(turn => ({role: turn.role, content: contentOf(turn)}));
   if (settings.system.trim()) messages.unshift({role: "system", content: settings.system});
   const body = {messages, stream: true, stream_options: {include_usage: true}};
   for (const name of ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]) {
@@ -118,12 +124,12 @@ function requestBody() {
   return body;
 }
 
-async function ask(text) {
+async function ask(text, pictures = []) {
   if (!current) {
     current = {title: text.trim().slice(0, 60) || "Chat", turns: []};
     conversations.unshift(current);
   }
-  current.turns.push({role: "user", content: text});
+  current.turns.push(pictures.length ? {role: "user", content: text, pictures} : {role: "user", content: text});
   const body = requestBody();
   const turn = {role: "assistant", content: "", tokens: []};
   current.turns.push(turn);
@@ -189,7 +195,7 @@ function send() {
   if (!text.trim() || running) return;
   input.value = "";
   grow();
-  ask(text);
+  ask(text, takePictures());
 }
 
 function grow() {
@@ -224,6 +230,7 @@ async function showModel() {
   try {
     const [model] = (await get("/v1/models")).data;
     $("model").textContent = `${model.id} · context ${model.max_model_len}`;
+    enablePictures(model.takes_images);
   } catch (error) {
     $("model").textContent = error.message;
     setTimeout(showModel, 2000);
@@ -264,5 +271,6 @@ function bind() {
 bindSettings();
 applyTheme();
 bind();
+bindPictures();
 showModel();
 open(conversations[0] ?? null);

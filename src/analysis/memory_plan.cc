@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "nn/vision_batch.h"
 #include "ops/sampling/device_sampling.h"
 #include "ops/sampling/sampling.h"
 
@@ -16,6 +17,11 @@ namespace {
 constexpr int kDefaultContext =
     32768;                          // of models that allow more: the cache of 128k tokens fits few machines
 constexpr int kLeastContext = 512;  // that a context nobody asked for is cut to
+// A CPU gains nothing from seeing several images at once; a GPU's matrix products do up to some thousand
+// rows.
+constexpr int kImagesPerPass = 8;
+constexpr int kPassesKept = 2;
+constexpr int kCpuImageSlots = 4;
 constexpr int kMaxContext = INT32_MAX / 2;
 constexpr int kMaxBatchTokens = 1 << 20;
 constexpr int kMaxBatchSequences = 4096;
@@ -42,13 +48,28 @@ std::string gib(int64_t bytes) {
   return text;
 }
 
-int64_t needed_bytes(const MemoryPlan& plan) { return plan.kv_bytes + plan.arena_bytes + plan.copied_bytes; }
+int64_t needed_bytes(const MemoryPlan& plan) {
+  return plan.kv_bytes + plan.arena_bytes + plan.image_bytes + plan.copied_bytes;
+}
+
+void plan_images(const ModelConfig& model, MemoryPlan& plan) {
+  if (!model.vision) return;
+  const VisionConfig& vision = *model.vision;
+  const bool gpu = plan.caps.device == DeviceKind::cuda;
+  EngineShape& shape = plan.shape;
+  shape.images_per_pass = gpu ? kImagesPerPass : 1;
+  shape.image_slots = gpu ? kPassesKept * kImagesPerPass : kCpuImageSlots;
+  const int64_t rows = int64_t{shape.image_slots} * vision.image_rows() + shape.batch_tokens;
+  const int64_t pixels = int64_t{3} * vision.image_size * vision.image_size * shape.images_per_pass;
+  plan.image_bytes = checked_mul<int64_t>(rows, model.hidden, "images") * int64_t{sizeof(float)} +
+                     pixels * int64_t{sizeof(float)};
+}
 
 // The most tokens, in whole pages, whose keys and values fit beside the rest.
 int64_t fitting_tokens(const MemoryPlan& plan, int64_t available) {
   const int64_t page_bytes = plan.kv_bytes_per_token * kPageTokens;
   const int64_t scratch = plan.shape.scratch_pages * page_bytes;
-  const int64_t room = available - plan.arena_bytes - plan.copied_bytes - scratch;
+  const int64_t room = available - plan.arena_bytes - plan.image_bytes - plan.copied_bytes - scratch;
   return std::max<int64_t>(0, room) / page_bytes * kPageTokens;
 }
 
@@ -93,6 +114,7 @@ MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int
   shape.scratch_pages = caps.device == DeviceKind::cuda ? 1 : 0;
   plan.caps = caps;
   plan.weight_bytes = weight_bytes;
+  plan_images(model, plan);
 
   const int64_t elems =
       checked_mul<int64_t>(int64_t{2} * model.layers * model.kv_heads, model.head_dim, "KV cache");
@@ -200,8 +222,26 @@ int64_t measure_largest_arena(const Model& model, const EngineShape& shape, int3
     for (const int count : {1, sequences}) {
       most = std::max(most, measure_arena(model, shape, tokens, count, sequences, vocab_limit, caps));
     }
-    if (tokens == shape.batch_tokens) return most;
+    if (tokens == shape.batch_tokens) break;
   }
+  for (int images = 1; images <= shape.images_per_pass; ++images)
+    most = std::max(most, measure_image_arena(model, images, caps));
+  return most;
+}
+
+int64_t measure_image_arena(const Model& model, int images, const Caps& caps) {
+  const VisionConfig& vision = *model.config().vision;
+  const Device device{caps.device, caps.device_index};
+  const VisionBatch pass(vision, images);
+  ForwardBatch batch = pass.on_host();
+  for (Tensor* tensor : {&batch.kv_slot, &batch.q_start, &batch.kv_len, &batch.block_table})
+    *tensor = Tensor(nullptr, tensor->dtype(), tensor->shape(), device);
+  Arena arena(device);
+  Context context(arena, caps);
+  const Tensor pixels(nullptr, DType::f32, {images, 3, vision.image_size, vision.image_size}, device);
+  const Tensor rows = arena.take(DType::f32, {images, vision.tokens(), model.config().hidden});
+  model.encode_images(pixels, batch, rows, context);
+  return static_cast<int64_t>(arena.peak());
 }
 
 void require_memory(const MemoryPlan& plan, std::optional<int64_t> available) {

@@ -19,6 +19,8 @@ struct EngineShape {
   int batch_tokens = 0;
   int batch_sequences = 0;  // at most batch_tokens
   int scratch_pages = 0;    // behind the others, for the sequences that fill up a GPU's batch
+  int images_per_pass = 0;  // of models that take images: most that the vision tower sees at once
+  int image_slots = 0;      // images whose rows are kept
 };
 
 struct MemoryPlan {
@@ -28,6 +30,7 @@ struct MemoryPlan {
   int64_t copied_bytes = 0;  // weights that will take memory of their own; 0 once they are loaded
   int64_t kv_bytes_per_token = 0;
   int64_t kv_bytes = 0;     // all pages
+  int64_t image_bytes = 0;  // rows of images that are kept, those of a step, and a pass's pixels
   int64_t arena_bytes = 0;  // activations of the largest step; 0 until a model was there to measure
 };
 
@@ -66,6 +69,9 @@ int64_t measure_largest_arena(const Model& model, const EngineShape& shape, int3
 // `logit_rows` tokens and their sampling over `vocab_limit` token ids. Touches no weights.
 int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, int sequences, int logit_rows,
                       int32_t vocab_limit, const Caps& caps);
+
+// The same of a pass of `images` images through the model's vision tower.
+int64_t measure_image_arena(const Model& model, int images, const Caps& caps);
 
 // The cache's tensors without memory.
 KvCache shape_only_cache(const ModelConfig& model, const EngineShape& shape);

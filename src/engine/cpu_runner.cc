@@ -1,8 +1,10 @@
 // StepRunner of the CPU: ops run as they are called, so a step is done when submit() returns.
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "base/log.h"
+#include "engine/image_rows.h"
 #include "engine/step_runner.h"
 
 namespace llamita {
@@ -21,6 +23,9 @@ class CpuRunner : public StepRunner {
       }
     }
     provide_arena(static_cast<size_t>(plan.arena_bytes));
+    const auto copy = [](void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); };
+    if (model.config().vision)
+      images_.emplace(model, plan, DeviceMemory{Device{}, Storage::allocate, copy, copy});
   }
 
   void submit(StepInputs& inputs, std::span<const SamplingRow> rows, bool keep_hidden, int slot) override {
@@ -95,6 +100,7 @@ class CpuRunner : public StepRunner {
   Tensor forward(const StepInputs& inputs) {
     context_->record_to(records_);
     ForwardBatch batch = inputs.on_host();
+    if (!inputs.images.rows.empty()) batch.input_rows = images_.value().rows_of(inputs.images, *context_);
     if (!hidden_.empty()) {
       hidden_out_.assign(static_cast<size_t>(model_.config().layers) + 1, Tensor());
       hidden_out_.back() = Tensor::of(hidden_.data(), {inputs.tokens(), model_.config().hidden});
@@ -111,6 +117,7 @@ class CpuRunner : public StepRunner {
   std::vector<Storage> cache_memory_;
   std::unique_ptr<Arena> arena_;
   std::optional<Context> context_;
+  std::optional<ImageRows> images_;
   std::vector<OpRecord>* records_ = nullptr;
   std::vector<SampledToken> sampled_[kSlots];
   int last_slot_ = 0;

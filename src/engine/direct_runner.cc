@@ -67,14 +67,41 @@ double DirectRunner::prefill(int tokens, int sequences, int more) {
   return extend(tokens);
 }
 
+double DirectRunner::extend(int tokens) { return fill(tokens, {}); }
+
+double DirectRunner::see(int tokens, int sequences, int more) {
+  LLAMITA_CHECK(model_.config().vision.has_value(), "a model that takes no images");
+  const VisionConfig& vision = *model_.config().vision;
+  open(sequences, vision.image_rows() + tokens + more);
+  std::vector<ImageSpan> images;
+  for (int sequence = 0; sequence < sequences; ++sequence) {
+    auto image = std::make_shared<PreparedImage>();
+    image->token = next_image_++;
+    image->pixels.resize(size_t{3} * static_cast<size_t>(vision.image_size * vision.image_size));
+    for (size_t i = 0; i < image->pixels.size(); ++i)
+      image->pixels[i] =
+          static_cast<float>((i * 2654435761u + static_cast<size_t>(image->token)) % 1000) / 500 - 1;
+    images.push_back({0, vision.image_rows(), image});
+  }
+  return fill(vision.image_rows() + tokens, images);
+}
+
+std::string DirectRunner::device_name() const {
+  if (plan_.caps.device == DeviceKind::cuda) return cat("cuda:", plan_.caps.device_index);
+  return cat(threads(), " threads");
+}
+
 // Steps as the scheduler makes them: as many tokens as a step may have, one sequence after the other.
-double DirectRunner::extend(int tokens) {
+// `images`: one at the start of each sequence, whose last token then also chooses the next; or none.
+double DirectRunner::fill(int tokens, std::span<const ImageSpan> images) {
   require_room(tokens);
   const int end = length_ + tokens;
   std::vector<int> done(tables_.size(), length_);
   const Stopwatch watch;
   for (size_t first = 0; first < tables_.size();) {
     sched::Batch batch;
+    StepImages step_images;
+    std::vector<SamplingRow> rows;
     int room = plan_.shape.batch_tokens;
     for (size_t sequence = first; sequence < tables_.size() && room > 0; ++sequence) {
       const int begin = done[sequence], stop = std::min(end, begin + room);
@@ -82,11 +109,23 @@ double DirectRunner::extend(int tokens) {
       batch.chunks.push_back(chunk(sequence, begin, stop));
       for (int position = begin; position < stop; ++position)
         batch.tokens.push_back(made_up_token(sequence, position));
+      if (!images.empty()) {
+        const ImageSpan& image = images[sequence];
+        const int seen = std::min(stop, image.end);
+        if (begin < seen) step_images.rows.push_back({image.image, begin, seen});
+        for (int position = begin; position < seen; ++position)
+          batch.tokens[batch.tokens.size() - static_cast<size_t>(stop - position)] = image.image->token;
+        batch.chunks.back().sample = stop == end;
+        if (stop == end) rows.emplace_back();
+      }
       room -= stop - begin;
       done[sequence] = stop;
     }
     while (first < tables_.size() && done[first] == end) ++first;
-    if (!batch.empty()) runner_.submit(batch, {});
+    for (const ImageSpan& image : images) step_images.ahead.push_back(image.image);
+    if (batch.empty()) continue;
+    const ModelRunner::Ticket sent = runner_.submit(batch, rows, false, std::move(step_images));
+    if (!rows.empty()) runner_.collect(sent);
   }
   length_ = end;
   runner_.synchronize();
@@ -142,8 +181,9 @@ double DirectRunner::decode_sampled(int steps, const SamplingRow& row, int steps
   return watch.seconds();
 }
 
-std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens) {
-  validate_prompt(tokens, model_.config().vocab, plan_.shape.context + 1);
+std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens,
+                                           std::span<const ImageSpan> images) {
+  validate_prompt(tokens, images, model_.config().vocab, plan_.shape.context + 1);
   const int length = static_cast<int>(tokens.size());
   open(1, length);
   std::vector<float> logits;
@@ -155,7 +195,12 @@ std::vector<float> DirectRunner::logits_of(std::span<const int32_t> tokens) {
     sched::Batch batch;
     batch.chunks = {chunk(0, begin, end)};
     batch.tokens.assign(tokens.begin() + begin, tokens.begin() + end);
-    runner_.step_logits(batch, logits);
+    StepImages seen;
+    for (const ImageSpan& span : images) {
+      const int first = std::max(begin, span.begin), last = std::min(end, span.end);
+      if (first < last) seen.rows.push_back({span.image, first - span.begin, last - span.begin});
+    }
+    runner_.step_logits(batch, logits, std::move(seen));
   }
   length_ = length;
   return logits;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/model_runner.h"
@@ -20,6 +21,9 @@ class DirectRunner {
   // `sequences` fresh sequences of `tokens` made-up tokens each, in steps of batch_tokens. Returns seconds.
   // Throws Error when they do not fit into the cache with room for `more` tokens each.
   double prefill(int tokens, int sequences = 1, int more = 0);
+  // Of a model that takes images: `sequences` fresh sequences of a made-up image, never seen before, and
+  // `tokens` tokens behind it, up to the choice of each one's next token. Returns seconds.
+  double see(int tokens, int sequences = 1, int more = 0);
   // `tokens` more of each sequence in steps of batch_tokens, after prefill(): a prompt that goes on. Returns
   // seconds.
   double extend(int tokens);
@@ -31,12 +35,13 @@ class DirectRunner {
   // back to the model, with at most `steps_under_way` steps (1 or 2) sent and not collected.
   double decode_sampled(int steps, const SamplingRow& row, int steps_under_way);
 
-  // Logits (T, V), row t those after tokens[0 .. t]: teacher forcing. Throws Error for ids outside the
-  // vocabulary and for more tokens than the context.
-  std::vector<float> logits_of(std::span<const int32_t> tokens);
+  // Logits (T, V), row t those after tokens[0 .. t]: teacher forcing. Tokens inside `images` are the images'.
+  // Throws Error for ids outside the vocabulary and for more tokens than the context.
+  std::vector<float> logits_of(std::span<const int32_t> tokens, std::span<const ImageSpan> images = {});
 
   const MemoryPlan& memory_plan() const { return plan_; }
   int threads() const { return pool_.threads(); }
+  std::string device_name() const;  // "cuda:0", "2 threads"
   // Every op that runs appends a record (nullptr: off).
   void record_to(std::vector<OpRecord>* records) { runner_.record_to(records); }
 
@@ -45,6 +50,7 @@ class DirectRunner {
   void require_room(int more) const;
   sched::Batch decode_batch() const;
   sched::Batch::Chunk chunk(size_t sequence, int begin, int end) const;
+  double fill(int tokens, std::span<const ImageSpan> images);
   int32_t made_up_token(size_t sequence, int position) const;
 
   const Model& model_;
@@ -54,6 +60,7 @@ class DirectRunner {
   kv::BlockPool blocks_;
   std::vector<kv::BlockTable> tables_;  // by sequence
   int length_ = 0;                      // tokens of each sequence
+  int32_t next_image_ = sched::kFirstImageToken;
 };
 
 }  // namespace llamita

@@ -11,6 +11,8 @@ namespace llamita {
 
 namespace {
 
+constexpr size_t kMostImagesAhead = 32;
+
 int32_t choosable(const Model& model, const Tokenizer& tokenizer) {
   return std::min(model.config().vocab, tokenizer.vocab_size());
 }
@@ -89,7 +91,7 @@ int32_t Engine::choosable_tokens() const { return choosable(model_, tokenizer_);
 void Engine::check(const TokenRequest& request) const {
   if (!request.error.empty()) throw Error(request.error);
   validate(request.sampling, choosable_tokens());
-  validate_prompt(request.prompt, model_.config().vocab, context());
+  validate_prompt(request.prompt, request.images, model_.config().vocab, context());
 }
 
 std::vector<Completion> Engine::generate(const std::vector<TokenRequest>& requests, const Stream& stream,
@@ -126,7 +128,7 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   running.request = std::move(request);
   running.options = options;
   running.on_update = std::move(on_update);
-  const auto& [prompt, params, error, embedding, form] = *running.request;
+  const auto& [prompt, params, error, embedding, form, images] = *running.request;
   running.completion.prompt_tokens = static_cast<int>(prompt.size());
   try {
     check(*running.request);
@@ -226,7 +228,8 @@ bool Engine::send_step() {
   flights_.push_back(describe(std::move(batch)));
   Flight& flight = flights_.back();
   note_begun(flight.batch);
-  flight.ticket = runner_.submit(flight.batch, sampling_rows(flight.batch), flight.embeds);
+  flight.ticket =
+      runner_.submit(flight.batch, sampling_rows(flight.batch), flight.embeds, images_of(flight.batch));
   return true;
 }
 
@@ -293,6 +296,26 @@ std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) const 
     rows.back().position = static_cast<uint64_t>(chunk.end);  // of a token of the step before, one further
   }
   return rows;
+}
+
+// The step's parts of images, and the images of requests that wait, so that a pass through the vision tower
+// serves several requests.
+StepImages Engine::images_of(const sched::Batch& batch) const {
+  StepImages images;
+  for (const sched::Batch::Chunk& chunk : batch.chunks) {
+    for (const ImageSpan& span : choosing_.at(chunk.sequence).request->request->images) {
+      const int begin = std::max(chunk.begin, span.begin), end = std::min(chunk.end, span.end);
+      if (begin < end) images.rows.push_back({span.image, begin - span.begin, end - span.begin});
+    }
+  }
+  if (images.rows.empty()) return images;
+  for (const auto& [id, running] : requests_) {
+    if (running->first_token) continue;
+    for (const ImageSpan& span : running->request->images) {
+      if (images.ahead.size() < kMostImagesAhead) images.ahead.push_back(span.image);
+    }
+  }
+  return images;
 }
 
 void Engine::count(const Flight& flight) {

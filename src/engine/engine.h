@@ -36,6 +36,7 @@ struct TokenRequest {
   std::string error;  // not empty: the request failed before it came here, for this reason
   bool embedding = false;
   std::shared_ptr<grammar::MaskCache> form = nullptr;  // sampling.constraint, compiled
+  std::vector<ImageSpan> images = {};                  // in the prompt, whose tokens there are the images'
 };
 
 class Engine {
@@ -126,6 +127,7 @@ class Engine {
   void note_begun(const sched::Batch& batch);
   void count_unstarted(const Running& request, int change);
   std::vector<SamplingRow> sampling_rows(const sched::Batch& batch) const;
+  StepImages images_of(const sched::Batch& batch) const;
   void count(const Flight& flight);
   void advance(sched::SequenceId id, const SampledToken& sampled, int last_token);
   void embed(sched::SequenceId id, int last_token);

@@ -16,6 +16,7 @@
 #include "engine/gpu_inputs.h"
 #include "engine/gpu_op_timer.h"
 #include "engine/gpu_sampler.h"
+#include "engine/image_rows.h"
 #include "engine/step_runner.h"
 #include "hw/cuda/graph.h"
 #include "hw/cuda/memory.h"
@@ -78,6 +79,9 @@ class GpuRunner : public StepRunner {
   void provide_cache();
   void provide_arena(size_t bytes);
   void grow_arena();
+  void upload(void* to, const void* from, size_t bytes);
+  void provide_images(const MemoryPlan& plan);
+  void see_images(const StepImages& images, ForwardBatch& batch);
   void grow_inputs();
   Tensor prefill(StepInputs& inputs, int slot, bool keep_hidden);
   Tensor decode(StepInputs& inputs, int slot);
@@ -106,6 +110,10 @@ class GpuRunner : public StepRunner {
   std::vector<OpRecord>* records_ = nullptr;
   GpuOpTimer timer_;
 
+  std::optional<ImageRows> images_;
+  Storage pinned_pixels_;  // on their way to the card
+  cuda::Event pixels_copied_;
+
   Storage pinned_logits_;                  // that step_logits() asks for
   Storage hidden_memory_, pinned_hidden_;  // (T, C), on the card and page-locked, made when first wanted
   std::vector<Tensor> hidden_out_;
@@ -123,6 +131,7 @@ GpuRunner::GpuRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_l
       sampler_(device_.index, shape_.batch_sequences, model.config().vocab, vocab_limit, pool) {
   provide_cache();
   provide_arena(static_cast<size_t>(plan.arena_bytes));
+  provide_images(plan);
 }
 
 void GpuRunner::provide_cache() {
@@ -138,6 +147,34 @@ void GpuRunner::provide_cache() {
       at += side;
     }
   }
+}
+
+void GpuRunner::provide_images(const MemoryPlan& plan) {
+  if (!model_.config().vision) return;
+  images_.emplace(
+      model_, plan,
+      DeviceMemory{device_, [this](size_t n) { return cuda::allocate_storage(n, device_.index); },
+                   [this](void* to, const void* from, size_t n) { upload(to, from, n); },
+                   [this](void* to, const void* from, size_t n) { cuda::copy_async(to, from, n, stream_); }});
+}
+
+// Through page-locked memory, which waits for the copy before: the host goes on at once.
+void GpuRunner::upload(void* to, const void* from, size_t bytes) {
+  pixels_copied_.synchronize();
+  if (pinned_pixels_.bytes() < bytes) pinned_pixels_ = cuda::allocate_pinned(bytes);
+  std::memcpy(pinned_pixels_.data(), from, bytes);
+  cuda::copy_async(to, pinned_pixels_.data(), bytes, stream_);
+  stream_.record(pixels_copied_);
+}
+
+void GpuRunner::see_images(const StepImages& images, ForwardBatch& batch) {
+  if (images.rows.empty()) return;
+  const size_t begin = records_ == nullptr ? 0 : records_->size();
+  context_->record_to(records_);
+  context_->time_with(records_ == nullptr ? nullptr : &timer_);
+  timer_.queue_on(stream_);
+  batch.input_rows = images_.value().rows_of(images, *context_);
+  if (records_ != nullptr) timer_.write_times(*records_, begin);
 }
 
 void GpuRunner::provide_arena(size_t bytes) {
@@ -182,6 +219,7 @@ void GpuRunner::submit(StepInputs& inputs, std::span<const SamplingRow> rows, bo
 
 Tensor GpuRunner::prefill(StepInputs& inputs, int slot, bool keep_hidden) {
   GpuInputs::Uploaded step = inputs_.upload(inputs, sampler_.parameters(), slot, stream_);
+  see_images(inputs.images, step.batch);
   if (keep_hidden) {
     const auto width = int64_t{model_.config().hidden};
     const auto most = static_cast<size_t>(shape_.batch_tokens * width) * sizeof(float);

@@ -14,8 +14,9 @@ ModelRunner::ModelRunner(const Model& model, const MemoryPlan& plan, int32_t voc
                                                   : make_gpu_runner(model, plan, vocab_limit, pool)) {}
 
 ModelRunner::Ticket ModelRunner::submit(const sched::Batch& batch, std::span<const SamplingRow> rows,
-                                        bool keep_hidden) {
+                                        bool keep_hidden, StepImages images) {
   inputs_.read(batch, StepInputs::LogitsOf::sampled_chunks, sampled_);
+  inputs_.images = std::move(images);
   LLAMITA_CHECK(rows.empty() || static_cast<int>(rows.size()) == inputs_.rows(), rows.size(),
                 " samplings of ", inputs_.rows(), " rows");
   sampled_.clear();
@@ -39,8 +40,9 @@ std::span<const float> ModelRunner::hidden(int token) const {
   return runner_->hidden().subspan(begin, width_);
 }
 
-void ModelRunner::step_logits(const sched::Batch& batch, std::vector<float>& out) {
+void ModelRunner::step_logits(const sched::Batch& batch, std::vector<float>& out, StepImages images) {
   inputs_.read(batch, StepInputs::LogitsOf::all_tokens);
+  inputs_.images = std::move(images);
   runner_->step_logits(inputs_, out);
 }
 

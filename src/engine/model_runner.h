@@ -28,15 +28,16 @@ class ModelRunner {
   // Starts one step; on a GPU it runs while the host goes on. `rows`: none, or one for each chunk that
   // samples, in order; nothing of them is read later. Tokens that are kTokenOfStepBefore are what the step
   // submitted before chooses, whether that is known yet or not. `keep_hidden`: hidden() can be asked for
-  // after collect() until the next submit().
-  Ticket submit(const sched::Batch& batch, std::span<const SamplingRow> rows, bool keep_hidden = false);
+  // after collect() until the next submit(). `images`: of the batch's image tokens.
+  Ticket submit(const sched::Batch& batch, std::span<const SamplingRow> rows, bool keep_hidden = false,
+                StepImages images = {});
   // Waits for a step and gives its tokens, one a row. They live until the step after next is submitted. A
   // step whose tokens nobody wants need not be collected.
   std::span<const SampledToken> collect(Ticket ticket);
   // (C): the final-norm state of token `token` of the collected step's tokens.
   std::span<const float> hidden(int token) const;
   // Runs one step and appends the logits (V each) of every token to `out`. At most batch_sequences tokens.
-  void step_logits(const sched::Batch& batch, std::vector<float>& out);
+  void step_logits(const sched::Batch& batch, std::vector<float>& out, StepImages images = {});
   // Waits for all steps.
   void synchronize() { runner_->synchronize(); }
 

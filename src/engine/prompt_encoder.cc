@@ -35,21 +35,48 @@ Json::Object call_of(const ToolCall& call, bool arguments_as_object) {
   return out;
 }
 
-Json message_json(const Message& message, bool arguments_as_objects) {
-  Json::Object out{{"role", Json(message.role)}, {"content", Json(message.content)}};
+// How the arguments of calls and the text of messages are shown to a template.
+struct Shown {
+  bool arguments_as_objects = true;
+  bool content_in_parts = false;  // as templates of models that take images want it
+};
+
+// "…" -> [{"type": "image"}, {"type": "text", "text": "…"}]
+Json content_parts(const Message& message) {
+  Json::Array parts;
+  const auto add_text = [&](size_t begin, size_t end) {
+    if (begin == end) return;
+    parts.emplace_back(Json::Object{{"type", Json(std::string("text"))},
+                                    {"text", Json(message.content.substr(begin, end - begin))}});
+  };
+  size_t begin = 0;
+  for (const Picture& picture : message.pictures) {
+    const size_t at = std::clamp(picture.at, begin, message.content.size());
+    add_text(begin, at);
+    parts.emplace_back(Json::Object{{"type", Json(std::string("image"))}});
+    begin = at;
+  }
+  add_text(begin, message.content.size());
+  return Json(std::move(parts));
+}
+
+Json message_json(const Message& message, const Shown& shown) {
+  Json::Object out{{"role", Json(message.role)},
+                   {"content", shown.content_in_parts ? content_parts(message) : Json(message.content)}};
   if (!message.name.empty()) out.emplace_back("name", Json(message.name));
   if (!message.tool_call_id.empty()) out.emplace_back("tool_call_id", Json(message.tool_call_id));
   if (!message.tool_calls.empty()) {
     Json::Array calls;
-    for (const ToolCall& call : message.tool_calls) calls.emplace_back(call_of(call, arguments_as_objects));
+    for (const ToolCall& call : message.tool_calls)
+      calls.emplace_back(call_of(call, shown.arguments_as_objects));
     out.emplace_back("tool_calls", Json(std::move(calls)));
   }
   return Json(std::move(out));
 }
 
-Json messages_json(const Conversation& conversation, bool arguments_as_objects) {
+Json messages_json(const Conversation& conversation, const Shown& shown) {
   Json::Array messages;
-  for (const Message& message : conversation) messages.push_back(message_json(message, arguments_as_objects));
+  for (const Message& message : conversation) messages.push_back(message_json(message, shown));
   return Json(std::move(messages));
 }
 
@@ -78,7 +105,8 @@ void cut_at_mark(std::vector<Piece>& pieces) {
 
 }  // namespace
 
-PromptEncoder::PromptEncoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
+PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, std::string image_text)
+    : tokenizer_(tokenizer), image_text_(std::move(image_text)) {
   const std::optional<std::string>& source = tokenizer.chat_template();
   if (!source) return;
   try {
@@ -114,24 +142,46 @@ std::vector<Piece> PromptEncoder::render(const Conversation& conversation, const
     marked.back().content += kEndMark;
   }
   const Conversation& messages = chat.continue_last ? marked : conversation;
-  const Json as_objects = messages_json(messages, true);
+  const bool in_parts = !image_text_.empty();
+  const Json as_objects = messages_json(messages, {true, in_parts});
   std::vector<Piece> pieces;
   try {
     pieces = template_->render(as_objects, options);
   } catch (const Error&) {
     if (!calls_tools(messages)) throw;
     // Templates that join the arguments to text fail on objects.
-    pieces = template_->render(messages_json(messages, false), options);
+    pieces = template_->render(messages_json(messages, {false, in_parts}), options);
   }
   if (chat.continue_last) cut_at_mark(pieces);
   return pieces;
 }
 
+std::vector<Piece> PromptEncoder::with_pictures(const std::string& text,
+                                                const std::vector<Picture>& pictures) const {
+  std::vector<Piece> pieces;
+  size_t begin = 0;
+  for (const Picture& picture : pictures) {
+    const size_t at = std::clamp(picture.at, begin, text.size());
+    if (at > begin) pieces.push_back({text.substr(begin, at - begin), false});
+    pieces.push_back({image_text_, true});
+    begin = at;
+  }
+  if (begin < text.size()) pieces.push_back({text.substr(begin), false});
+  return pieces;
+}
+
 std::vector<int32_t> PromptEncoder::encode(const Request& request) const {
-  if (const auto* text = std::get_if<std::string>(&request.prompt))
+  if (const auto* text = std::get_if<std::string>(&request.prompt)) {
+    if (!request.pictures.empty()) return tokenizer_.encode(with_pictures(*text, request.pictures), true);
     return tokenizer_.encode(*text, true, false);
+  }
   if (const auto* tokens = std::get_if<std::vector<int32_t>>(&request.prompt)) return *tokens;
-  return tokenizer_.encode(render(std::get<Conversation>(request.prompt), request.chat), false);
+  const std::vector<Piece> pieces = render(std::get<Conversation>(request.prompt), request.chat);
+  // transformers' processors, unlike its tokenizers, let a BOS be put before what the template wrote, unless
+  // it begins with one.
+  const std::string bos = special_text(tokenizer_.bos());
+  const bool has_bos = !pieces.empty() && !bos.empty() && pieces.front().text.starts_with(bos);
+  return tokenizer_.encode(pieces, !image_text_.empty() && !has_bos);
 }
 
 }  // namespace llamita

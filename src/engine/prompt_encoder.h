@@ -15,12 +15,14 @@ namespace llamita {
 class PromptEncoder {
  public:
   // Borrows the tokenizer. A chat template that cannot be used is reported when a conversation needs it:
-  // plain text works without.
-  explicit PromptEncoder(const Tokenizer& tokenizer);
+  // plain text works without. `image_text`: the control token that stands for an image, "" when the model
+  // takes none.
+  explicit PromptEncoder(const Tokenizer& tokenizer, std::string image_text = "");
 
   // Plain text gets what the tokenizer adds to every text (a BOS, say); a conversation gets exactly what its
-  // template wrote, which includes a BOS where the model wants one; token ids stay as they are. Throws Error.
-  // Thread-safe.
+  // template wrote, which includes a BOS where the model wants one. Where a model takes images, the BOS is
+  // added that its template leaves out, as transformers' processors do. Token ids stay as they are. An image
+  // is one image token yet. Throws Error. Thread-safe.
   std::vector<int32_t> encode(const Request& request) const;
   // The prompt of a conversation. Messages go to the template in OpenAI's shape; the arguments of tool calls
   // as objects, as most templates want them, else as text. Throws Error when there is no usable template,
@@ -33,7 +35,10 @@ class PromptEncoder {
  private:
   std::string special_text(std::optional<int32_t> token) const;
 
+  std::vector<Piece> with_pictures(const std::string& text, const std::vector<Picture>& pictures) const;
+
   const Tokenizer& tokenizer_;
+  std::string image_text_;
   std::optional<ChatTemplate> template_;
   std::string template_error_;
 };

@@ -5,14 +5,31 @@
 namespace llamita {
 
 RequestPreparer::RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder,
-                                 const Engine& engine)
+                                 const Engine& engine, const ImagePreparer* images)
     : encoder_(encoder),
       engine_(engine),
+      images_(images),
       grammars_(tokenizer, engine.choosable_tokens(), engine.stop_tokens()) {}
 
+namespace {
+
+std::vector<Picture> pictures_of(const Request& request) {
+  std::vector<Picture> pictures = request.pictures;
+  if (const auto* conversation = std::get_if<Conversation>(&request.prompt)) {
+    for (const Message& message : *conversation)
+      pictures.insert(pictures.end(), message.pictures.begin(), message.pictures.end());
+  }
+  return pictures;
+}
+
+}  // namespace
+
 TokenRequest RequestPreparer::prepare(const Request& request) const {
+  const std::vector<Picture> pictures = pictures_of(request);
+  if (images_ == nullptr && !pictures.empty()) throw Error("this model takes no images: ask in words alone");
   TokenRequest out;
   out.prompt = encoder_.encode(request);
+  if (images_ != nullptr) out.images = images_->place(pictures, out.prompt);
   out.sampling = request.sampling;
   out.embedding = request.embedding;
   engine_.check(out);

@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/grammar_cache.h"
+#include "engine/image_preparer.h"
 #include "engine/prompt_encoder.h"
 #include "llamita/request.h"
 
@@ -12,8 +13,9 @@ namespace llamita {
 
 class RequestPreparer {
  public:
-  // Borrows all.
-  RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder, const Engine& engine);
+  // Borrows all. `images` is null for a model that takes none.
+  RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder, const Engine& engine,
+                  const ImagePreparer* images = nullptr);
 
   // Throws Error for a request that cannot be served. Thread-safe, also while the engine steps.
   TokenRequest prepare(const Request& request) const;
@@ -21,6 +23,7 @@ class RequestPreparer {
  private:
   const PromptEncoder& encoder_;
   const Engine& engine_;
+  const ImagePreparer* images_;
   mutable GrammarCache grammars_;
 };
 

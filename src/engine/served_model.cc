@@ -21,6 +21,7 @@ ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder
   info.context = engine.context();
   info.vocab_size = model.config().vocab;
   info.has_chat_template = encoder.has_chat_template();
+  info.image_tokens = model.config().vision ? model.config().vision->image_rows() : 0;
   info.template_error = encoder.template_error();
   return info;
 }
@@ -30,12 +31,13 @@ int64_t milliseconds(double seconds) { return static_cast<int64_t>(1e3 * seconds
 }  // namespace
 
 ServedModel::ServedModel(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_ptr<Model> model_in,
-                         const EngineConfig& config)
+                         const EngineConfig& config, std::unique_ptr<ImagePreparer> images_in)
     : tokenizer(std::move(tokenizer_in)),
       model(std::move(model_in)),
-      encoder(*tokenizer),
+      images(std::move(images_in)),
+      encoder(*tokenizer, images == nullptr ? std::string() : images->image_text()),
       engine(*model, *tokenizer, config),
-      preparer(*tokenizer, encoder, engine),
+      preparer(*tokenizer, encoder, engine, images.get()),
       info(describe(*model, engine, encoder)) {}
 
 std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const EngineConfig& config,
@@ -63,7 +65,10 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
   const double loaded = watch.seconds();
   if (tokenizer == nullptr) tokenizer = reading.get();
   const double read = watch.seconds();
-  auto served = std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config);
+  const auto& vision = model->config().vision;
+  auto images = vision ? std::make_unique<ImagePreparer>(path, *vision) : nullptr;
+  auto served =
+      std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config, std::move(images));
   log_info(served->info.name, " is ready in ", milliseconds(watch.seconds()), " ms: device and room ",
            milliseconds(prepared), ", weights ", milliseconds(loaded - prepared), ", more for the tokenizer ",
            milliseconds(read - loaded), ", cache and plan ", milliseconds(watch.seconds() - read));

@@ -9,6 +9,8 @@ namespace llamita {
 void StepInputs::read(const sched::Batch& batch, LogitsOf logits_of,
                       std::span<const sched::SequenceId> rows_before) {
   token_ids.assign(batch.tokens.begin(), batch.tokens.end());
+  for (int32_t& id : token_ids) id = id >= sched::kFirstImageToken ? kImageRow : id;
+  images = {};
   for (auto* list : {&positions, &q_start, &kv_len, &block_table, &logit_rows}) list->clear();
   kv_slot.clear();
   size_t most_blocks = 1;

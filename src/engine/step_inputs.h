@@ -6,10 +6,14 @@
 #include <span>
 #include <vector>
 
+#include "engine/prepared_image.h"
 #include "nn/forward_batch.h"
 #include "sched/batch.h"
 
 namespace llamita {
+
+// Where an image stands in ForwardBatch::token_ids.
+inline constexpr int32_t kImageRow = -2;
 
 struct StepInputs {
   enum class LogitsOf { sampled_chunks, all_tokens };
@@ -20,6 +24,7 @@ struct StepInputs {
   std::vector<int32_t> token_source;
   std::vector<int32_t> q_start, kv_len, block_table, logit_rows;  // (B+1), (B), (B, max_blocks), (R)
   AttentionPlan attention;
+  StepImages images;
 
   // Takes the place of what was here; the arrays keep their memory. A step that samples nothing gets the
   // logits of its last token all the same. `rows_before`: the sequences of the rows of the step before.
@@ -35,7 +40,7 @@ struct StepInputs {
   int rows() const { return static_cast<int>(logit_rows.size()); }
   int max_blocks() const { return static_cast<int>(block_table.size()) / sequences(); }
   bool has_sources() const;  // whether any token is one of the step before
-  bool is_decode() const { return tokens() == sequences() && rows() == sequences(); }
+  bool is_decode() const { return tokens() == sequences() && rows() == sequences() && images.rows.empty(); }
 
   // Over these arrays, which must stay as they are while it is used.
   ForwardBatch on_host() const;

@@ -71,9 +71,18 @@ void validate(const SamplingParams& params, int32_t vocab_size) {
   validate_stops(params, vocab_size);
 }
 
-void validate_prompt(std::span<const int32_t> prompt, int32_t vocab_size, int context) {
+void validate_prompt(std::span<const int32_t> prompt, std::span<const ImageSpan> images, int32_t vocab_size,
+                     int context) {
   if (prompt.empty()) throw Error("the prompt has no tokens: give at least one character");
-  for (const int32_t token : prompt) require_token("the prompt", token, vocab_size);
+  size_t at = 0;
+  const auto require_words = [&](size_t end) {
+    for (; at < end; ++at) require_token("the prompt", prompt[at], vocab_size);
+  };
+  for (const ImageSpan& image : images) {
+    require_words(static_cast<size_t>(image.begin));
+    at = static_cast<size_t>(image.end);
+  }
+  require_words(prompt.size());
   if (prompt.size() >= static_cast<size_t>(context)) {
     throw Error(cat("the prompt has ", prompt.size(),
                     " tokens, which leaves no room for a reply in a context of ", context,

@@ -10,5 +10,6 @@ extern const Family kMistral;
 extern const Family kQwen2;
 extern const Family kQwen3;
 extern const Family kGpt2;
+extern const Family kLlava;
 
 }  // namespace llamita

@@ -23,6 +23,12 @@ class Model {
   // values into the cache. With shape-only tensors and a measuring arena it plans memory and touches nothing.
   virtual Tensor forward(const ForwardBatch& batch, const KvCache& kv, Context& context) const = 0;
 
+  // Of models with config().vision: what n prepared images (n, 3, S, S) f32 become, written to `rows` (n,
+  // tokens, C) f32: an image's rows are the last config().vision->image_rows() of its tokens. `batch` has the
+  // parts of a ForwardBatch that attention reads, over pages of the arena's (nn/vision_batch.h).
+  virtual void encode_images(const Tensor& pixels, const ForwardBatch& batch, const Tensor& rows,
+                             Context& context) const;
+
   const ModelConfig& config() const { return config_; }
   int64_t parameters() const { return parameters_; }
   int64_t weight_bytes() const { return weight_bytes_; }        // as they lie in memory

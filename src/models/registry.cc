@@ -8,7 +8,7 @@ namespace llamita {
 
 namespace {
 
-constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kQwen2, &kQwen3, &kGpt2};
+constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kQwen2, &kQwen3, &kGpt2, &kLlava};
 
 const Family& family_of(const TensorFiles& files) {
   std::string known;
@@ -50,6 +50,10 @@ std::unique_ptr<Model> build(const TensorFiles& files, WeightLoader& weights) {
 }
 
 }  // namespace
+
+void Model::encode_images(const Tensor&, const ForwardBatch&, const Tensor&, Context&) const {
+  LLAMITA_CHECK(false, config_.family, " takes no images");
+}
 
 std::span<const Family* const> families() { return kFamilies; }
 

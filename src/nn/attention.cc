@@ -38,6 +38,7 @@ void Attention::add_to(const Tensor& x, const Tensor& cos_sin, const ForwardBatc
              .plan = batch.plan,
              .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
              .window = window,
+             .causal = causal,
              .out = mixed},
             context);
   linear({.x = mixed.view({tokens, int64_t{heads} * head_dim}),

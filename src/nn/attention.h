@@ -17,6 +17,7 @@ struct Attention {
   int kv_heads = 0;  // Hkv
   int head_dim = 0;  // D
   int window = 0;    // keys a token sees including itself; 0: all
+  bool causal = true;
 
   NormKind norm_kind = NormKind::rms;
   float norm_eps = 0;

@@ -16,6 +16,10 @@ using SequenceId = uint64_t;  // never used twice by one scheduler
 // caller's token: other negative ones stand for rows of embeddings.
 inline constexpr int32_t kTokenOfStepBefore = std::numeric_limits<int32_t>::min();
 
+// From here on a token is no id of the vocabulary: it stands in an image's place, and its number is the
+// image's, so that prefixes with different images differ. The engine puts the image's rows there.
+inline constexpr int32_t kFirstImageToken = 1 << 30;
+
 struct Batch {
   struct Chunk {
     SequenceId sequence = 0;

@@ -120,6 +120,14 @@ RopeConfig read_rope(const ConfigReader& config, int head_dim, int max_positions
   return rope;
 }
 
+Json with_defaults(const Json& config, const Json& defaults, const std::string& what) {
+  Json::Object out = config.as_object(what);
+  for (const auto& [key, value] : defaults.as_object(what)) {
+    if (config.find(key) == nullptr) out.emplace_back(key, value);
+  }
+  return Json(std::move(out));
+}
+
 ModelConfig read_llama_like_config(const ConfigReader& config) {
   ModelConfig model;
   model.layers = config.get_int("num_hidden_layers", 1, limits::kLayers);

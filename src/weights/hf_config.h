@@ -31,6 +31,9 @@ class ConfigReader {
   std::string file_;
 };
 
+// The same object with what `defaults` has and it lacks, as transformers' configuration classes fill it.
+Json with_defaults(const Json& config, const Json& defaults, const std::string& what);
+
 // Sizes, norm, activation, rope and window of a Llama-like config.json.
 ModelConfig read_llama_like_config(const ConfigReader& config);
 Activation activation_by_name(const std::string& name, const ConfigReader& config);

@@ -17,6 +17,7 @@ inline constexpr int64_t kHeadDim = 1024;
 inline constexpr int64_t kFfn = 1 << 20;
 inline constexpr int64_t kVocab = (1 << 23) - 1;  // a token id and a word of sampling's sort fit 32 bits
 inline constexpr int64_t kMaxPositions = 1 << 27;
+inline constexpr int64_t kImageSide = 1 << 13;  // of a vision tower
 
 // `value` as int; Error naming `what` when it is outside [min, max].
 inline int checked(int64_t value, int64_t min, int64_t max, std::string_view what) {

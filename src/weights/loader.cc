@@ -223,6 +223,61 @@ Vector WeightLoader::vector(std::span<const PartSpec> parts) {
   return out;
 }
 
+Vector WeightLoader::table(const std::string& name, int64_t rows, int64_t cols) {
+  const std::array<int64_t, 2> shape{rows, cols};
+  const StoredTensor& tensor = take_matrix(name, shape);
+  count(tensor);
+  Vector out;
+  if (placement_.on_gpu()) {
+    const StoredTensor* const one = &tensor;
+    const PartSpec part{"", name, rows * cols};
+    out = place_vector(std::span(&one, 1), std::span(&part, 1));
+    out.values = Tensor(out.storage.data(), DType::f32, {rows, cols}, placement_.device);
+    return out;
+  }
+  out.storage = Storage::allocate(static_cast<size_t>(rows * cols) * sizeof(float));
+  out.values = Tensor(out.storage.data(), DType::f32, {rows, cols});
+  read_vector(tensor, 0, out.values.ptr<float>());
+  bytes_ += out.values.bytes();
+  copied_bytes_ += out.values.bytes();
+  return out;
+}
+
+quant::Weight WeightLoader::convolution(const std::string& name, int64_t rows, int64_t channels,
+                                        int64_t side) {
+  constexpr int64_t kWhole = 32;
+  const std::array<int64_t, 4> shape{rows, channels, side, side};
+  const StoredTensor& tensor = take_matrix(name, shape);
+  if (!is_float(tensor.dtype)) {
+    throw Error(cat(files_.path(), ": weight ", tensor.name, " is ", llamita::name(tensor.dtype),
+                    ", expected F32, F16 or BF16"));
+  }
+  count(tensor);
+  const int64_t stored_cols = channels * side * side;
+  quant::Weight weight;
+  weight.cols = (stored_cols + kWhole - 1) / kWhole * kWhole;
+  if (placement_.on_gpu()) {
+    place_convolution(tensor, weight);
+    return weight;
+  }
+  const auto stored_row = static_cast<size_t>(row_bytes(tensor.dtype, stored_cols));
+  const auto row = static_cast<size_t>(row_bytes(tensor.dtype, weight.cols));
+  Storage storage;
+  if (!measuring_) {
+    storage = Storage::allocate(static_cast<size_t>(rows) * row);
+    const Storage made_up = files_.is_made_up() ? made_up_storage(tensor) : Storage();
+    const auto* from =
+        files_.is_made_up() ? static_cast<const std::byte*>(made_up.data()) : tensor.data.data();
+    auto* to = static_cast<std::byte*>(storage.data());
+    std::memset(to, 0, storage.bytes());
+    for (int64_t n = 0; n < rows; ++n, from += stored_row, to += row) std::memcpy(to, from, stored_row);
+  }
+  weight.parts.push_back({"patches", tensor.dtype, rows, std::move(storage)});
+  bytes_ += rows * static_cast<int64_t>(row);
+  copied_bytes_ += rows * static_cast<int64_t>(row);
+  return weight;
+}
+
 Vector WeightLoader::computed(std::span<const float> values, int64_t rows, int64_t cols) {
   LLAMITA_CHECK(rows * cols == static_cast<int64_t>(values.size()), values.size(), " values for (", rows,
                 ", ", cols, ")");
@@ -267,6 +322,10 @@ void WeightLoader::skip(std::string_view name) {
     taken_.insert(tensor);
     done_bytes_ += static_cast<int64_t>(tensor->data.size());
   }
+}
+
+void WeightLoader::skip_all(std::string_view prefix) {
+  for (const std::string& name : files_.names_below(prefix)) skip(name);
 }
 
 void WeightLoader::finish() const {

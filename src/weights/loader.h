@@ -66,10 +66,17 @@ class WeightLoader {
     const PartSpec part{"", name, n};
     return vector(std::span(&part, 1));
   }
+  // A small matrix that is added and not multiplied with, as f32: (rows, cols).
+  Vector table(const std::string& name, int64_t rows, int64_t cols);
+  // A stored convolution (rows, channels, side, side) over patches as the matrix (rows, K) that it is, with
+  // zeros behind the channels' elements up to a K of whole 32, which kernels want.
+  quant::Weight convolution(const std::string& name, int64_t rows, int64_t channels, int64_t side);
   // A table that was computed, where kernels can read it: `values` as they are, (rows, cols) f32.
   Vector computed(std::span<const float> values, int64_t rows, int64_t cols);
   // Says that a stored constant (a mask, a precomputed table) is not needed.
   void skip(std::string_view name);
+  // The same for all whose Hugging Face names begin so: layers that do not run.
+  void skip_all(std::string_view prefix);
   // A (rows, cols) matrix that is not needed because `of`, taken already, is the same (a tied head stored
   // twice). Throws Error when it is misshapen; warns when its bytes differ.
   void skip_duplicate(const std::string& name, const std::string& of, int64_t rows, int64_t cols);
@@ -99,6 +106,7 @@ class WeightLoader {
   Storage room_on_gpu(size_t bytes);
   void place(std::span<const StoredTensor* const> tensors, std::span<const PartSpec> parts,
              Orientation stored, quant::Weight& weight);
+  void place_convolution(const StoredTensor& tensor, quant::Weight& weight);
   void place_part(const StoredTensor& tensor, const PartSpec& part, int64_t cols, Orientation stored,
                   quant::Part& placed);
   Vector place_vector(std::span<const StoredTensor* const> tensors, std::span<const PartSpec> parts);

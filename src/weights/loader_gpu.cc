@@ -126,6 +126,26 @@ void WeightLoader::place(std::span<const StoredTensor* const> tensors, std::span
   }
 }
 
+void WeightLoader::place_convolution(const StoredTensor& tensor, quant::Weight& weight) {
+  const int64_t rows = tensor.shape[0], stored_cols = elements(tensor) / rows;
+  const DType kept = placement_.format_of(tensor.dtype);
+  const Storage storage = room_on_gpu(static_cast<size_t>(rows * row_bytes(kept, weight.cols)));
+  weight.parts.push_back({"patches", kept, rows, storage});
+  if (device_ == nullptr) return;
+  // What multiplies the padding's zeros need only be finite.
+  if (files_.is_made_up())
+    return device_->make_up(storage.data(), kept, rows * weight.cols, numbers_for(tensor));
+  const auto row = static_cast<size_t>(row_bytes(kept, weight.cols));
+  const auto filled = static_cast<size_t>(row_bytes(kept, stored_cols));
+  DeviceWeights::Fill fill = rows_of(tensor, 0, Orientation::out_in, stored_cols, kept);
+  device_->upload(storage.data(), rows, row, [=](std::byte* to, int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n, to += row) {
+      fill(to, n, n + 1);
+      std::memset(to + filled, 0, row - filled);
+    }
+  });
+}
+
 void WeightLoader::place_part(const StoredTensor& tensor, const PartSpec& part, int64_t cols,
                               Orientation stored, quant::Part& placed) {
   if (files_.is_made_up())

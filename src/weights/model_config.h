@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,29 @@ struct RopeConfig {
   std::vector<float> freq_factors;            // rotary_dim / 2 divisors of the frequencies, or empty (GGUF)
 };
 
+// A vision tower and how its states become rows in the place of tokens.
+struct VisionConfig {
+  int layers = 0;      // that run: those behind the wanted state are not loaded
+  int all_layers = 0;  // that files have
+  int hidden = 0;      // C of the tower
+  int heads = 0;
+  int ffn = 0;
+  int image_size = 0;  // S
+  int patch = 0;
+  float norm_eps = 1e-5f;
+  Activation activation = Activation::quick_gelu;
+  bool drops_class_token = true;  // before the projector
+  Activation projector_activation = Activation::gelu;
+  bool projector_bias = true;
+  int32_t image_token = -1;  // whose places in a prompt an image's rows take
+
+  int patches() const { return (image_size / patch) * (image_size / patch); }
+  int tokens() const { return 1 + patches(); }  // of the tower, class token first
+  int image_rows() const { return tokens() - (drops_class_token ? 1 : 0); }  // that an image becomes
+};
+
 struct ModelConfig {
-  std::string family;  // registry key: "llama", "mistral", "qwen2", "qwen3", "gpt2"
+  std::string family;  // registry key: "llama", "mistral", "qwen2", "qwen3", "gpt2", "llava"
   std::string name;    // for people
   int layers = 0;
   int hidden = 0;    // C
@@ -53,6 +75,7 @@ struct ModelConfig {
   int sliding_window = 0;              // keys a token sees including itself; 0: all
   std::vector<bool> layer_is_sliding;  // per layer; empty: all layers alike
   RopeConfig rope;
+  std::optional<VisionConfig> vision;  // of models that take images
   int32_t bos = -1;
   std::vector<int32_t> eos;  // from config and generation_config, may be empty
 };

@@ -42,7 +42,25 @@ constexpr Rename kLayer[] = {
     {"mlp.c_proj", "ffn_down"},
 };
 
+// The first that fits is taken.
+constexpr Rename kLlava[] = {
+    {"language_model.model.", "model."},
+    {"language_model.lm_head.", "lm_head."},
+    {"model.language_model.", "model."},
+    {"model.vision_tower.vision_model.", "vision_tower."},
+    {"model.vision_tower.", "vision_tower."},
+    {"vision_tower.vision_model.", "vision_tower."},
+    {"model.multi_modal_projector.", "multi_modal_projector."},
+};
+
 }  // namespace
+
+std::string llava_name(std::string_view name) {
+  for (const auto& [from, to] : kLlava) {
+    if (name.starts_with(from)) return cat(to, name.substr(from.size()));
+  }
+  return std::string(name);
+}
 
 std::string gguf_name(std::string_view name) {
   const size_t dot = name.rfind('.');

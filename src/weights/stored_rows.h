@@ -45,9 +45,15 @@ inline int adjacent_head_dim(const TensorFiles& files, const PartSpec& part) {
   return files.rotary_pairs_adjacent() ? part.rotary_head_dim : 0;
 }
 
-// A vector as f32, all of it, in the kernels' order.
+inline int64_t elements(const StoredTensor& tensor) {
+  int64_t product = 1;
+  for (const int64_t dim : tensor.shape) product *= dim;
+  return product;
+}
+
+// A vector, or a small table row by row, as f32, all of it, in the kernels' order.
 inline void read_vector(const StoredTensor& tensor, int head_dim, float* values) {
-  const int64_t n = tensor.shape[0];
+  const int64_t n = elements(tensor);
   if (tensor.data.empty()) {
     const MadeUp numbers = numbers_for(tensor);
     for (int64_t i = 0; i < n; ++i)  // rounded as a file would have them
@@ -58,12 +64,6 @@ inline void read_vector(const StoredTensor& tensor, int head_dim, float* values)
   quant::unpack_row(tensor.dtype, tensor.data.data(), stored.data(), n);
   for (int64_t i = 0; i < n; ++i)
     values[i] = stored[static_cast<size_t>(head_dim > 0 ? adjacent_row(i, head_dim) : i)];
-}
-
-inline int64_t elements(const StoredTensor& tensor) {
-  int64_t product = 1;
-  for (const int64_t dim : tensor.shape) product *= dim;
-  return product;
 }
 
 // Bytes in the file, or those that made-up numbers would take there.

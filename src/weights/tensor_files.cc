@@ -66,8 +66,10 @@ TensorFiles TensorFiles::made_up(Json config, std::string name) {
 
 void TensorFiles::index() {
   by_name_.reserve(tensors_.size());
+  const bool llava = architecture_ == "LlavaForConditionalGeneration";
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (!by_name_.emplace(tensors_[i].name, i).second)
+    const std::string& name = tensors_[i].name;
+    if (!by_name_.emplace(llava ? llava_name(name) : name, i).second)
       throw Error(cat(path_, " has two tensors ", tensors_[i].name));
   }
 }
@@ -80,6 +82,14 @@ const StoredTensor* TensorFiles::find(std::string_view name) const {
   auto at = by_name_.find(stored_name(name));
   if (at == by_name_.end() && !is_gguf()) at = by_name_.find(std::string(name.substr(name.find('.') + 1)));
   return at == by_name_.end() ? nullptr : &tensors_[at->second];
+}
+
+std::vector<std::string> TensorFiles::names_below(std::string_view prefix) const {
+  std::vector<std::string> names;
+  for (const auto& [name, index] : by_name_) {
+    if (name.starts_with(prefix)) names.push_back(name);
+  }
+  return names;
 }
 
 int64_t TensorFiles::total_bytes() const {

@@ -55,6 +55,9 @@ class TensorFiles {
   // What find() looked for, for messages: "blk.0.ffn_up.weight" in a GGUF file.
   std::string stored_name(std::string_view name) const;
 
+  // The Hugging Face names that begin so, of a folder's tensors.
+  std::vector<std::string> names_below(std::string_view prefix) const;
+
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   int64_t total_bytes() const;
 

@@ -44,6 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data + 1), size - 1);
   ParseContext context;
   context.lenient = (data[0] & 4) != 0;
+  context.takes_images = (data[0] & 8) != 0;
   for (const auto parse : {parse_chat, parse_completion, parse_embedding}) {
     try {
       check_request(parse(text, context), context.limits);

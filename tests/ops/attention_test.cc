@@ -25,6 +25,7 @@ struct Scene {
     int64_t H = 6, Hkv = 2, D = 64;
     int window = 0;
     DType dtype = DType::f16;
+    bool causal = true;
   };
 
   // Sequence b has `kv_len[b]` keys and its last `rows[b]` tokens are in the step.
@@ -106,6 +107,7 @@ struct Scene {
             .plan = &plan,
             .scale = 0.125f,
             .window = shape.window,
+            .causal = shape.causal,
             .out = out.tensor().split_last(shape.H)};
   }
 
@@ -115,7 +117,7 @@ struct Scene {
     const int64_t D = shape.D;
     for (size_t b = 0; b < kv_len.size(); ++b) {
       for (int64_t t = q_start[b]; t < q_start[b + 1]; ++t) {
-        const int64_t position = kv_len[b] - (q_start[b + 1] - t);
+        const int64_t position = kv_len[b] - (shape.causal ? q_start[b + 1] - t : 1);
         const int64_t first = shape.window > 0 ? std::max<int64_t>(0, position + 1 - shape.window) : 0;
         for (int64_t head = 0; head < shape.H; ++head) {
           const int64_t column = head / (shape.H / shape.Hkv) * D;
@@ -156,6 +158,9 @@ TEST(Attention, EveryVariantAgreesWithDouble) {
       {.H = 3, .Hkv = 1, .D = 128, .window = 70},
       {.H = 2, .Hkv = 2, .D = 20, .window = 1},
       {.H = 2, .Hkv = 1, .D = 256, .window = 64, .dtype = DType::f32},
+      {.H = 2, .Hkv = 2, .D = 64, .dtype = DType::f32, .causal = false},
+      {.H = 4, .Hkv = 2, .D = 80, .causal = false},
+      {.H = 2, .Hkv = 1, .D = 20, .causal = false},
   };
   for (const Scene::Shape& shape : shapes) {
     for (const Variant<AttentionArgs>& variant : attention_op().variants) {

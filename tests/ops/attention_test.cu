@@ -20,6 +20,7 @@ struct Batch {
   int64_t H, Hkv, D;
   int window = 0;
   DType q = DType::bf16;
+  bool causal = true;
 };
 
 // Everything of a batch on both sides.
@@ -81,6 +82,7 @@ struct Scene {
             .plan = &plan,
             .scale = 1.0f / std::sqrt(static_cast<float>(b.D)),
             .window = b.window,
+            .causal = b.causal,
             .out = out->tensor().split_last(b.H)};
   }
 
@@ -106,8 +108,8 @@ struct Scene {
 };
 
 std::string text_of(const Batch& b) {
-  std::string text =
-      cat("H ", b.H, "/", b.Hkv, " D ", b.D, " window ", b.window, " q ", name(b.q), ", rows/keys");
+  std::string text = cat(b.causal ? "" : "full, ", "H ", b.H, "/", b.Hkv, " D ", b.D, " window ", b.window,
+                         " q ", name(b.q), ", rows/keys");
   for (const auto& [rows, keys] : b.sequences) text += cat(" ", rows, "/", keys);
   return text;
 }
@@ -166,6 +168,16 @@ TEST_F(CudaAttention, SlidingWindows) {
   for (const int window : {1, 16, 50, 64, 100, 1000}) {
     check({{{1, 333}, {1, 20}}, 8, 2, 64, window}, DType::bf16, 3);
     check({{{200, 200}, {40, 333}}, 4, 2, 128, window}, DType::bf16, 3);
+  }
+}
+
+// A vision tower's tokens see each other: every sequence has as many keys as rows, or more.
+TEST_F(CudaAttention, FullAttention) {
+  for (const DType type : {DType::bf16, DType::f16}) {
+    check({{{65, 65}, {65, 65}}, 2, 2, 64, 0, type, false}, type, 3);
+    check({{{577, 577}, {577, 577}, {577, 577}}, 4, 4, 64, 0, type, false}, type, 3);
+    check({{{1, 1}, {3, 130}, {129, 700}}, 4, 2, 128, 0, type, false}, type, 3);
+    check({{{1, 333}, {200, 257}}, 6, 2, 80, 0, type, false}, type, 2);
   }
 }
 

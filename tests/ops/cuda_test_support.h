@@ -141,6 +141,21 @@ inline quant::Weight to_device(const quant::Weight& weight) {
   return out;
 }
 
+// The same with the parts behind each other in one piece of memory, as the loader places them.
+inline quant::Weight to_device_in_one_piece(const quant::Weight& weight) {
+  quant::Weight out = weight;
+  const Storage whole = cuda::allocate_storage(static_cast<size_t>(weight.bytes()), 0);
+  auto* to = static_cast<uint8_t*>(whole.data());
+  for (quant::Part& part : out.parts) {
+    const size_t bytes = part.storage.bytes();
+    LLAMITA_CUDA_CHECK(cudaMemcpy(to, part.storage.data(), bytes, cudaMemcpyHostToDevice));
+    part.storage = Storage::borrow(to, bytes, std::make_shared<Storage>(whole));
+    to += bytes;
+  }
+  LLAMITA_CUDA_CHECK(cudaDeviceSynchronize());
+  return out;
+}
+
 // A stream, a poisoned arena and a context on card 0.
 class CudaMachine {
  public:

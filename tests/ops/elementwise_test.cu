@@ -5,6 +5,7 @@
 #include "ops/gather/gather.h"
 #include "ops/kv_write/kv_write.h"
 #include "ops/norm/norm.h"
+#include "ops/patch_embed/patch_embed.h"
 #include "ops/rope/rope.h"
 
 namespace llamita {
@@ -43,6 +44,42 @@ TEST_F(CudaElementwise, NormOfBothKindsInEveryType) {
                              cat(name, " ", llamita::name(dtype), " T ", T, " C ", C));
         });
       }
+    }
+  }
+}
+
+TEST_F(CudaElementwise, PatchesOfImages) {
+  CudaMachine gpu(DType::bf16);
+  Machine cpu(1, cpu::Isa::generic);
+  for (const DType dtype : kPassing) {
+    for (const auto& [S, p, C] : {std::tuple<int64_t, int64_t, int64_t>{12, 4, 10}, {56, 14, 64}}) {
+      const int64_t n = 2, tokens = 1 + (S / p) * (S / p), K = 3 * p * p + 20;
+      DeviceMatrix pixels(n * 3 * S, S, DType::f32, 0), class_row(1, C, DType::f32, 0),
+          positions(tokens, C, DType::f32, 0), patches(n * tokens, K, dtype), x(n * tokens, C, DType::f32);
+      pixels.fill_normal(1);
+      class_row.fill_normal(2);
+      positions.fill_normal(3);
+      std::vector<float> want_patches(static_cast<size_t>(n * tokens * K)),
+          want_x(static_cast<size_t>(n * tokens * C));
+      const PatchEmbedArgs args{.pixels = pixels.tensor().view({n, 3, S, S}),
+                                .class_row = class_row.vector(),
+                                .positions = positions.tensor(),
+                                .patch = p,
+                                .patches = patches.tensor(),
+                                .x = x.tensor()};
+      const PatchEmbedArgs reference{.pixels = Tensor::of(pixels.host().data(), {n, 3, S, S}),
+                                     .class_row = class_row.host_vector(),
+                                     .positions = positions.host_tensor(),
+                                     .patch = p,
+                                     .patches = Tensor::of(want_patches.data(), {n * tokens, K}),
+                                     .x = Tensor::of(want_x.data(), {n * tokens, C})};
+      test::run_reference(patch_embed_op(), reference, cpu.context());
+      test::for_variants<PatchEmbedArgs>(patch_embed_op(), args, gpu, [&](std::string_view name) {
+        const std::string what = cat(name, " ", llamita::name(dtype), " S ", S);
+        test::expect_close(patches.read(), want_patches,
+                           dtype == DType::f32 ? 1e-14 : test::nmse_bound(dtype), what);
+        test::expect_close(x.read(), want_x, 1e-14, what);
+      });
     }
   }
 }

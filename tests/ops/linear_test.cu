@@ -98,6 +98,47 @@ TEST_F(CudaLinear, LargeWeightsTakeSeveralTilesABlock) {
   check_linear({{{DType::f16, 300}}, 70, 4104, DType::f16, DType::f16, false, true}, DType::f16, gpu, cpu);
 }
 
+// Few tiles: blocks share them along K. Many: a block has several.
+TEST_F(CudaLinear, SkinnyProductsOfEverySplit) {
+  Machine cpu(1, cpu::Isa::generic);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    CudaMachine gpu(type);
+    for (const int64_t T : {9, 16, 24, 64, 77, 128}) {
+      const bool odd = T % 2 == 1;
+      for (const auto& [N, K] : {std::pair<int64_t, int64_t>{61, 1000}, {2049, 648}, {4100, 200}})
+        check_linear({{{type, N}}, T, K, type, odd ? DType::f32 : type, odd, N != 2049}, type, gpu, cpu);
+    }
+    check_linear({{{type, 17000}}, 40, 136, type, DType::f32, true, false}, type, gpu, cpu);
+    check_linear({{{type, 35000}}, 128, 72, type, type, false, true}, type, gpu, cpu);
+  }
+}
+
+// Batch invariance of the skinny product as far as it goes: the bits of a token do not depend on the others
+// while the tile of tokens is the same, and every run gives the same.
+TEST_F(CudaLinear, ATokensBitsAreItsOwnInASkinnyTile) {
+  CudaMachine gpu(DType::bf16);
+  const quant::Weight weight = test::to_device(test::random_weight(DType::bf16, 700, 1096, 1));
+  DeviceMatrix x(64, 1096, DType::bf16), many(64, 700, DType::f32), some(35, 700, DType::f32);
+  x.fill_normal(1);
+  const auto run_skinny = [&](int64_t tokens, const Tensor& out) {
+    const LinearArgs args{x.tensor().slice(0, tokens), &weight, {}, {}, out};
+    for (const auto& variant : linear_op().variants) {
+      if (variant.name != "skinny_sm90" || !variant.supports(args, gpu.context().caps())) continue;
+      variant.run(args, gpu.context());
+      return true;
+    }
+    return false;
+  };
+  if (!run_skinny(64, many.tensor())) GTEST_SKIP() << "skinny_sm90 needs compute capability 9.0";
+  std::vector<float> all = many.read();
+  all.resize(35 * 700);
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    some.poison();
+    ASSERT_TRUE(run_skinny(35, some.tensor()));
+    EXPECT_EQ(some.read(), all);
+  }
+}
+
 TEST_F(CudaLinear, FusedPartsOfRaggedRows) {
   Machine cpu(1, cpu::Isa::generic);
   CudaMachine gpu(DType::bf16);
@@ -174,6 +215,7 @@ struct AttnInCase {
   int64_t T, C, H, Hkv, D, R;  // R 0: no rotation
   std::vector<DType> formats;  // of q, k, v
   bool bias, qk_norm, layer_norm;
+  bool one_piece = false;
 };
 
 void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
@@ -181,7 +223,7 @@ void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
   Machine cpu(1, cpu::Isa::generic);
   const quant::Weight qkv =
       weight_of({{c.formats[0], c.H * c.D}, {c.formats[1], c.Hkv * c.D}, {c.formats[2], c.Hkv * c.D}}, c.C);
-  const quant::Weight there = test::to_device(qkv);
+  const quant::Weight there = c.one_piece ? test::to_device_in_one_piece(qkv) : test::to_device(qkv);
   const int64_t N = qkv.rows(), pages = 2;
   DeviceMatrix x(c.T, c.C, DType::f32), norm_weight(1, c.C, DType::f32), norm_bias(1, c.C, DType::f32),
       bias(1, N, DType::f32), q_norm(1, c.D, DType::f32), k_norm(1, c.D, DType::f32),
@@ -282,6 +324,19 @@ TEST_F(CudaLinear, AttnInOfLlamaQwenAndGpt2Shapes) {
   }
 }
 
+TEST_F(CudaLinear, AttnInOfWeightsInOnePiece) {
+  const int least = CudaMachine::caps_of(DType::bf16).arch == 90 ? 2 : 1;
+  for (const DType type : {DType::bf16, DType::f16}) {
+    const std::vector<DType> dense{type, type, type};
+    for (const int64_t T : {2, 9, 17, 33, 64, 100, 128}) {
+      check_attn_in({T, 576, 9, 3, 64, 64, dense, false, false, false, true}, type, least);    // SmolLM2
+      check_attn_in({T, 1024, 4, 2, 128, 128, dense, true, false, false, true}, type, least);  // Qwen2.5
+      check_attn_in({T, 96, 3, 3, 32, 0, dense, true, false, true, true}, type, least);        // GPT-2
+    }
+    check_attn_in({20, 72, 5, 1, 16, 16, dense, false, false, false, true}, type, least);
+  }
+}
+
 struct MlpInCase {
   int64_t T, C, F;
   DType format;
@@ -341,6 +396,9 @@ TEST_F(CudaLinear, MlpInGatedAndNot) {
       check_mlp_in({T, 512, 100, DType::q4_k, Activation::silu, true, false}, type, 2);
       check_mlp_in({T, 64, 20, DType::q4_0, Activation::gelu, false, false}, type, 2);
     }
+    for (const int64_t T : {9, 31, 64, 128})
+      check_mlp_in({T, 584, 1500, type, Activation::silu, true, T == 64}, type, 1);
+    check_mlp_in({20, 64, 17000, type, Activation::silu, true, false}, type, 1);
     check_mlp_in({33, 576, 200, type, Activation::silu, true, true}, type, 1);
     check_mlp_in({12, 96, 45, type, Activation::gelu_tanh, false, true}, type, 1);
   }

@@ -118,6 +118,7 @@ KnownFields asked_by(Parse parse, std::initializer_list<const char*> bodies) {
   std::vector<AskedField> asked;
   ParseContext context;
   context.asked = &asked;
+  context.takes_images = true;
   for (const char* body : bodies) EXPECT_NO_THROW(parse(body, context)) << body;
   KnownFields out;
   for (const AskedField& field : asked) {
@@ -150,7 +151,8 @@ void expect_same(const KnownFields& parser, const KnownFields& document) {
 }
 
 const char* const kChatBody =
-    R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},
+    R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},
+          {"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]},
         {"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f"}}]},
         {"role":"tool","content":"1"}],
       "tools":[{"type":"function","function":{"name":"f"}}],

@@ -40,8 +40,9 @@ class ModelSteps {
 
   // One forward pass over these chunks, each appended to its sequence. Logits of every token, in order: (T,
   // V).
-  std::vector<float> run(const std::vector<Chunk>& chunks,
-                         std::vector<std::vector<float>>* hidden = nullptr) {
+  // Negative ids take rows of `input_rows` (n, C).
+  std::vector<float> run(const std::vector<Chunk>& chunks, std::vector<std::vector<float>>* hidden = nullptr,
+                         const Tensor& input_rows = {}) {
     std::vector<int32_t> ids, positions, q_start{0}, kv_len, rows;
     std::vector<int64_t> slots;
     size_t most_pages = 1;
@@ -68,6 +69,7 @@ class ModelSteps {
     const auto count = static_cast<int64_t>(chunks.size());
     ForwardBatch batch{.token_ids = Tensor::of(ids.data(), {tokens}),
                        .positions = Tensor::of(positions.data(), {1, tokens}),
+                       .input_rows = input_rows,
                        .kv_slot = Tensor::of(slots.data(), {tokens}),
                        .q_start = Tensor::of(q_start.data(), {count + 1}),
                        .kv_len = Tensor::of(kv_len.data(), {count}),

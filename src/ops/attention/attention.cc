@@ -28,7 +28,7 @@ void check(const AttentionArgs& args) {
               {{"B", B}, {"max_blocks", args.block_table.dim(1)}});
   check_shape("attention", "out", args.out, passing_dtype(args.out), {{"T", T}, {"H", H}, {"D", D}});
   LLAMITA_CHECK(args.plan != nullptr, "attention: no plan");
-  LLAMITA_CHECK(args.window >= 0, "attention: window ", args.window);
+  LLAMITA_CHECK(args.window >= 0 && (args.causal || args.window == 0), "attention: window ", args.window);
   const int64_t needed = (args.plan->max_kv_len + kPageTokens - 1) / kPageTokens;
   LLAMITA_CHECK(needed <= args.block_table.dim(1), "attention: block_table (B, max_blocks) has max_blocks ",
                 args.block_table.dim(1), ", ", args.plan->max_kv_len, " keys need ", needed);
@@ -43,7 +43,8 @@ double most_keys(const AttentionArgs& args) {
 
 // Pairs of a row and a key it sees.
 double score_count(const AttentionArgs& args) {
-  if (only_bounds(args)) return static_cast<double>(args.q.dim(0)) * most_keys(args);
+  // Vision towers have sequences of one length, so that the bound is what every row sees.
+  if (only_bounds(args) || !args.causal) return static_cast<double>(args.q.dim(0)) * most_keys(args);
   double sum = 0;
   for (const AttentionPlan::Item& item : args.plan->items) {
     for (int32_t row = item.q_begin; row < item.q_end; ++row) {
@@ -56,7 +57,7 @@ double score_count(const AttentionArgs& args) {
 
 // The keys each sequence's rows see, every one counted once.
 double key_count(const AttentionArgs& args) {
-  if (only_bounds(args)) return static_cast<double>(args.kv_len.dim(0)) * most_keys(args);
+  if (only_bounds(args) || !args.causal) return static_cast<double>(args.kv_len.dim(0)) * most_keys(args);
   struct Range {
     int64_t begin = INT64_MAX, end = 0;
   };
@@ -126,7 +127,7 @@ constexpr Variant<AttentionArgs> kVariants[] = {
     {.name = "paged_decode",
      .supports =
          [](const AttentionArgs& args, const Caps& caps) {
-           return on_cuda(args, caps) && attention_paged_decode_supports(args);
+           return on_cuda(args, caps) && args.causal && attention_paged_decode_supports(args);
          },
      .estimate_us = paged_decode_us,
      .run = attention_cuda_paged_decode,

@@ -1,7 +1,8 @@
-// attention: causal scaled dot-product attention with grouped query heads over a paged cache, for any mix of
-// prefill chunks and decode tokens. Keys and values are read only through the block table.
-//   token t of sequence b stands at position p = kv_len[b] - (q_start[b+1] - t) and sees keys max(0,
-//   p+1-window) .. p
+// attention: scaled dot-product attention with grouped query heads over a paged cache, for any mix of prefill
+// chunks and decode tokens. Keys and values are read only through the block table.
+//   causal: token t of sequence b stands at position p = kv_len[b] - (q_start[b+1] - t) and sees keys max(0,
+//           p+1-window) .. p
+//   full:   it sees all kv_len[b] keys (vision towers)
 // Method: online softmax (Milakov and Gimelshein 2018; FlashAttention, Dao et al. 2022): one pass over the
 // keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order into partitions
 // of kPartitionKeys (kernels.h) at absolute positions, and these in ascending order, one query row and head
@@ -26,7 +27,8 @@ struct AttentionArgs {
   const AttentionPlan* plan = nullptr;
   float scale = 1;
   int window = 0;  // keys a token sees including itself; 0: all
-  Tensor out;      // (T, H, D) f32, on a GPU also bf16 or f16
+  bool causal = true;
+  Tensor out;  // (T, H, D) f32, on a GPU also bf16 or f16
 };
 
 const Op<AttentionArgs>& attention_op();

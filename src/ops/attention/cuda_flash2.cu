@@ -172,12 +172,12 @@ __device__ __forceinline__ void warp_values(float (&o)[Tile<kDim>::kBlocks][kDim
   }
 }
 
-// Scores of keys that a row does not see become -inf. `position`: of fragment element 0 of lane 0.
+// Scores of keys that a row does not see become -inf. `position`: of fragment element 0 of lane 0, or of all.
 __device__ __forceinline__ void mask_scores(float (&s)[kKeys / 8][4], const AttentionParams& p, int position,
                                             int key0, int lane) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int last = position + lane / 4 + 8 * half, first = p.first_key(last);
+    const int last = p.causal ? position + lane / 4 + 8 * half : position, first = p.first_key(last);
 #pragma unroll
     for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll
@@ -253,8 +253,8 @@ __global__ void __launch_bounds__(kThreads) flash2(const __grid_constant__ Atten
   const int row = w.row0 + warp * 16 * kBlocks;  // the warp's first, in the sequence
   const int end_row = min(w.row0 + kRows, w.rows);
   const int first_tile = p.first_key(w.first_position + w.row0) / kKeys;
-  const int end_tile = (w.first_position + end_row + kKeys - 1) / kKeys;
   const int keys = w.first_position + w.rows;  // of the sequence
+  const int end_tile = ((p.causal ? w.first_position + end_row : keys) + kKeys - 1) / kKeys;
   const int32_t* pages = p.block_table + w.sequence * p.table_stride;
 
   const auto load_stage = [&](int tile) {
@@ -293,12 +293,13 @@ __global__ void __launch_bounds__(kThreads) flash2(const __grid_constant__ Atten
     __syncthreads();
     float scores[kBlocks][kKeys / 8][4];
     warp_scores<Element, kDim>(scores, s.q, s.k[tile % 2], warp * 16 * kBlocks, lane);
-    const int position = w.first_position + row, key0 = tile * kKeys;
+    const int position = p.causal ? w.first_position + row : keys - 1, key0 = tile * kKeys;
     const bool past_diagonal = key0 + kKeys > position + 1;
     const bool before_window = key0 < p.first_key(position + 16 * kBlocks - 1);
     if (past_diagonal || before_window) {
 #pragma unroll
-      for (int m = 0; m < kBlocks; ++m) mask_scores(scores[m], p, position + 16 * m, key0, lane);
+      for (int m = 0; m < kBlocks; ++m)
+        mask_scores(scores[m], p, p.causal ? position + 16 * m : position, key0, lane);
     }
     online_softmax<kDim>(scores, o, state, scale_log2);
     warp_values<Element, kDim>(o, scores, s.v[tile % 2], lane);

@@ -21,10 +21,12 @@ struct AttentionParams {
   int64_t table_stride;
   int tokens, sequences, heads, kv_heads, head_dim, group;
   int window;  // 0: all
+  bool causal;
   float scale;
   DType q_dtype, cache_dtype, out_dtype;
 
-  // Row j of a sequence of `rows` rows and `keys` keys sees keys [first_key(p), p], p = keys - rows + j.
+  // Row j of a sequence of `rows` rows and `keys` keys sees keys [first_key(p), p], p = keys - rows + j;
+  // where attention is not causal every row stands at p = keys - 1.
   __device__ __forceinline__ int first_key(int position) const {
     return window > 0 ? max(0, position + 1 - window) : 0;
   }
@@ -74,6 +76,7 @@ inline device::AttentionParams attention_params(const AttentionArgs& args) {
           .head_dim = static_cast<int>(args.q.dim(2)),
           .group = static_cast<int>(args.q.dim(1) / args.k_cache.dim(1)),
           .window = args.window,
+          .causal = args.causal,
           .scale = args.scale,
           .q_dtype = args.q.dtype(),
           .cache_dtype = args.k_cache.dtype(),

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(32 * kWarps) warp_a_row(const __grid_constant_
   const int token = static_cast<int>(item / p.heads), head = static_cast<int>(item % p.heads);
   if (token >= p.q_start[p.sequences]) return;
   const int b = sequence_of(p, token);
-  const int position = p.kv_len[b] - (p.q_start[b + 1] - token);
+  const int position = p.kv_len[b] - (p.causal ? p.q_start[b + 1] - token : 1);
   const int kv_head = head / p.group;
   float q[kMostPerLane], o[kMostPerLane] = {};
 #pragma unroll

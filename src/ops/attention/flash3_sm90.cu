@@ -1,7 +1,7 @@
 // flash3_sm90: FlashAttention-3's form (Shah et al., arXiv 2407.08608) over the paged cache, for prefill and
-// chunks: any mix of sequence lengths, causal over a cached prefix, sliding window, grouped query heads,
-// split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells the idea on dense
-// tensors.
+// chunks: any mix of sequence lengths, causal over a cached prefix, sliding window, or full (vision towers),
+// grouped query heads, split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells
+// the idea on dense tensors.
 //
 // Work item: kRows rows of one unit of heads against tiles of 128 keys, which are two pages. Where the number
 // of query heads a KV head divides the 64 rows of a consumer, a unit is the whole group and a row is (token,
@@ -45,6 +45,7 @@ constexpr int kPageBytes = kPageTokens * device::kSwizzleRowBytes;  // of one pa
 constexpr int kStore = 1, kTurn = 4;                                // named barriers: + consumer
 constexpr int kHalfOfL2 = 24 << 20;                                 // bytes, H100 and H200
 constexpr int kMaxSplits = 16;
+constexpr int kFullShift = 31;
 
 template <class ElementType, int kDimension>
 struct Config {
@@ -68,7 +69,11 @@ struct Cut {
   int units_per_kv;  // units that read one KV head
   int splits;
   int window;  // 0: all keys
+  // A row stands at position0 + (row >> position_shift): its token's, or, where attention is not causal and
+  // position0 is the sequence's last key, with a shift beyond every row all at that key.
+  int position_shift;
 
+  __host__ __device__ bool causal() const { return position_shift < kFullShift; }
   __host__ __device__ int units() const { return heads >> pack_log2; }
   __host__ __device__ int tokens() const { return rows >> pack_log2; }  // of an item
 };
@@ -152,9 +157,10 @@ class Items {
     item.unit = group * set + inside % width;
     item.token0 = q_begin_ + first_token;
     item.valid_tokens = min(cut.tokens(), q_len_ - first_token);
-    item.position0 = kv_len_ - q_len_ + first_token;
+    item.position0 = cut.causal() ? kv_len_ - q_len_ + first_token : kv_len_ - 1;
     item.kv_len = kv_len_;
-    const KeyTiles all = key_tiles(cut, item.position0, item.position0 + item.valid_tokens - 1);
+    const int last = cut.causal() ? item.position0 + item.valid_tokens - 1 : item.position0;
+    const KeyTiles all = key_tiles(cut, item.position0, last);
     const int count = all.end - all.begin, parts = min(cut.splits, count);
     item.tiles = {all.begin, all.begin};
     if (item.split < parts)
@@ -254,7 +260,7 @@ __device__ __forceinline__ void mask(float (&s)[kKeys / 2], const Cut& cut, int 
                                      int lane) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int position = position0 + ((row + lane / 4 + 8 * half) >> cut.pack_log2);
+    const int position = position0 + ((row + lane / 4 + 8 * half) >> cut.position_shift);
     const int end = position + 1 - key0 - lane % 4 * 2;
     const int begin = cut.window > 0 ? end - cut.window : INT_MIN;
 #pragma unroll
@@ -396,14 +402,14 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
   constexpr int kPair = 256;  // threads at a turn: who hands over and who waits
   const int thread = threadIdx.x % 128, lane = thread % 32;
   const int own_turn = kTurn + consumer, next_turn = kTurn + (consumer + 1) % C::kConsumers;
-  const int row = consumer * 64 + thread / 32 * 16, pack_log2 = p.cut.pack_log2, window = p.cut.window;
+  const int row = consumer * 64 + thread / 32 * 16, shift = p.cut.position_shift, window = p.cut.window;
   if (consumer == C::kConsumers - 1) ptx::named_barrier_arrive(next_turn, kPair);
   device::RingCursor<C::kStages> at_k, at_v;
   for (device::RingCursor<1> at_q;; at_q.advance()) {
     s.q_ring.wait_full(at_q);
     const Item item = s.item;
     if (item.sequence < 0) break;
-    const int first = item.position0 + (row >> pack_log2), last = item.position0 + ((row + 15) >> pack_log2);
+    const int first = item.position0 + (row >> shift), last = item.position0 + ((row + 15) >> shift);
     const auto mask_tile = [&](float(&scores)[kKeys / 2], int j) {
       if ((j + 1) * kKeys > first + 1 || (window > 0 && j * kKeys < last + 1 - window))
         mask(scores, p.cut, item.position0, row, j * kKeys, lane);
@@ -510,8 +516,10 @@ __global__ void __launch_bounds__(128) combine(const __grid_constant__ Params p)
   }
   const int q_begin = p.q_start[low], q_len = p.q_start[low + 1] - q_begin, tokens = p.cut.tokens();
   if (token >= q_begin + q_len) return;  // padding behind the last sequence
-  const int first = (token - q_begin) / tokens * tokens, position0 = p.kv_len[low] - q_len + first;
-  const KeyTiles tiles = key_tiles(p.cut, position0, position0 + min(tokens, q_len - first) - 1);
+  const int first = (token - q_begin) / tokens * tokens, keys = p.kv_len[low];
+  const int position0 = p.cut.causal() ? keys - q_len + first : keys - 1;
+  const int last = p.cut.causal() ? position0 + min(tokens, q_len - first) - 1 : position0;
+  const KeyTiles tiles = key_tiles(p.cut, position0, last);
   const int parts = min(p.cut.splits, tiles.end - tiles.begin);
 
   const int64_t stride = int64_t{p.tokens} * p.cut.heads;
@@ -547,6 +555,7 @@ Cut cut_for(const AttentionArgs& args, const Caps& caps) {
   if ((1 << cut.pack_log2) != group || group > 64) cut.pack_log2 = 0;
   cut.units_per_kv = group >> cut.pack_log2;
   cut.window = args.window;
+  cut.position_shift = args.causal ? cut.pack_log2 : kFullShift;
 
   // Items of the step from the plan; where it has bounds alone, as if every sequence had as many rows.
   const auto items_of = [&](int rows) { return (rows + cut.tokens() - 1) / cut.tokens() * cut.units(); };

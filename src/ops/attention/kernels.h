@@ -18,6 +18,7 @@ struct AttentionJob {
   int64_t rows, group;     // at most kMaxQueries together
   int64_t D;               // a multiple of 16, at most kMaxHeadDim
   int64_t first_position;  // of the first row; the others follow
+  int64_t full_keys;       // > 0: not causal, every row sees that many keys
   int64_t window;          // keys a row sees, 0: all
   float scale;
   DType dtype;          // of the cache

@@ -33,7 +33,6 @@ struct PagedAttention {
   // Of the partition at work, for each query: m, l and (queries, D) o; and m and l of what is merged.
   float largest[kMaxQueries], sums[kMaxQueries];
   alignas(64) float outputs[kMaxQueries * kMaxHeadDim];
-  int64_t next_page = -1;
   float merged_largest[kMaxQueries], merged_sums[kMaxQueries];
 
   // Keys or values [begin, end) of a page as f32 rows of D; an f32 cache is used where it is.
@@ -48,17 +47,6 @@ struct PagedAttention {
       for (int64_t i = begin * job.D; i < end * job.D; i += kLanes) S::store(to + i, S::load_bf16(from + i));
     }
     return to;
-  }
-
-  // Part `part` of `parts` of the page after this one, which may lie anywhere: the processor cannot guess it.
-  // In parts between the heads, because hundreds of lines at once would hold up what is at work.
-  static void fetch_ahead(const AttentionJob& job, int64_t page, int64_t part, int64_t parts) {
-    const int64_t elem_bytes = job.dtype == DType::f32 ? 4 : 2, bytes = kPage * job.D * elem_bytes;
-    const int64_t at = page * job.page_stride * elem_bytes;
-    for (int64_t i = bytes * part / parts; i < bytes * (part + 1) / parts; i += 64) {
-      __builtin_prefetch(static_cast<const char*>(job.k_cache) + at + i);
-      __builtin_prefetch(static_cast<const char*>(job.v_cache) + at + i);
-    }
   }
 
   // Lanes are dimensions: as many keys as lanes grow side by side, and one tree adds the lanes of them all.
@@ -138,7 +126,6 @@ struct PagedAttention {
     float shrink[kCount];
     for (int h = 0; h < kCount; ++h) {
       shrink[h] = score_page(job, q + h * job.D, query + h, h, k, begin, end);
-      if (next_page >= 0 && query + h < job.group) fetch_ahead(job, next_page, query + h, job.group);
     }
     int64_t d = 0;
     for (; d + kVectors * kLanes <= job.D; d += kVectors * kLanes) {
@@ -167,9 +154,9 @@ struct PagedAttention {
       sums[i] = 0;
       for (int64_t d = 0; d < job.D; d += kLanes) S::store(outputs + i * job.D + d, S::zero());
     }
-    const int64_t last_position = job.first_position + job.rows - 1;
+    const int64_t last_position = position_of(job, job.rows - 1);
     const int64_t part_begin = partition * kPartitionKeys, part_end = part_begin + kPartitionKeys;
-    const int64_t seen_from = first_key_of(job, job.first_position);
+    const int64_t seen_from = first_key_of(job, position_of(job, 0));
     const int64_t first_key = seen_from > part_begin ? seen_from : part_begin;
     const int64_t end_key = last_position + 1 < part_end ? last_position + 1 : part_end;
     for (int64_t page = first_key / kPage; page * kPage < end_key; ++page) {
@@ -177,9 +164,8 @@ struct PagedAttention {
       const int begin = within_page(first_key - base), end = within_page(end_key - base);
       const float* k = decode(job, job.k_cache, job.pages[page], begin, end, keys);
       const float* v = decode(job, job.v_cache, job.pages[page], begin, end, values);
-      next_page = (page + 1) * kPage < end_key ? job.pages[page + 1] : -1;
       for (int64_t row = 0; row < job.rows; ++row) {
-        const int64_t position = job.first_position + row;
+        const int64_t position = position_of(job, row);
         const int from = within_page(first_key_of(job, position) - base),
                   to = within_page(position + 1 - base);
         if (from >= to) continue;
@@ -203,7 +189,7 @@ struct PagedAttention {
              const float* part_sums) {
     const int64_t begin = partition * kPartitionKeys, end = begin + kPartitionKeys;
     for (int64_t i = 0; i < job.rows * job.group; ++i) {
-      const int64_t position = job.first_position + i / job.group;
+      const int64_t position = position_of(job, i / job.group);
       if (position < begin || first_key_of(job, position) >= end) continue;
       const float* from = part_outputs + i * job.D;
       float* out = out_of(job, i);
@@ -236,12 +222,16 @@ struct PagedAttention {
   }
 
   static int64_t first_partition(const AttentionJob& job) {
-    return first_key_of(job, job.first_position) / kPartitionKeys;
+    return first_key_of(job, position_of(job, 0)) / kPartitionKeys;
   }
   static int64_t last_partition(const AttentionJob& job) {
-    return (job.first_position + job.rows - 1) / kPartitionKeys;
+    return position_of(job, job.rows - 1) / kPartitionKeys;
   }
 
+  // The last key that a row sees.
+  static int64_t position_of(const AttentionJob& job, int64_t row) {
+    return job.full_keys > 0 ? job.full_keys - 1 : job.first_position + row;
+  }
   static int64_t first_key_of(const AttentionJob& job, int64_t position) {
     return job.window > 0 && position + 1 > job.window ? position + 1 - job.window : 0;
   }

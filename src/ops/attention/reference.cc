@@ -62,12 +62,13 @@ void attend_all(const AttentionArgs& args, Context& context) {
   context.pool().parallel_for(static_cast<int64_t>(items.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const AttentionPlan::Item& item = items[static_cast<size_t>(i)];
+      const int64_t last_key = args.kv_len.ptr<int32_t>()[item.sequence] - 1;
       for (int64_t t = item.q_begin; t < item.q_end; ++t) {
         for (int64_t head = 0; head < H; ++head) {
           attend<Element>(args, args.q.ptr<float>() + t * args.q.stride(0) + head * D,
                           paged_rows<Element>(args, args.k_cache, item.sequence, head / group),
                           paged_rows<Element>(args, args.v_cache, item.sequence, head / group),
-                          item.first_position + (t - item.q_begin),
+                          args.causal ? item.first_position + (t - item.q_begin) : last_key,
                           args.out.ptr<float>() + t * args.out.stride(0) + head * D);
         }
       }

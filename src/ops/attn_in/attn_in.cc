@@ -53,6 +53,11 @@ constexpr Variant<AttnInArgs> kVariants[] = {
      .estimate_us = [](const AttnInArgs& args,
                        const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
      .run = attn_in_cuda_gemv},
+    {.name = "skinny_sm90",
+     .supports = attn_in_skinny_sm90_supports,
+     .estimate_us = attn_in_skinny_sm90_us,
+     .run = attn_in_skinny_sm90,
+     .scratch_bytes = attn_in_skinny_sm90_scratch_bytes},
     {.name = "cuda_composition",
      .supports = on_cuda,
      .estimate_us =

@@ -31,8 +31,8 @@ struct HeadsParams {
 
 __global__ void __launch_bounds__(32 * kWarps) finish_heads(const __grid_constant__ HeadsParams p) {
   extern __shared__ float staged[];  // (kWarps, D)
-  device::wait_for_predecessor();
   device::start_successor();
+  device::wait_for_predecessor();
   const int lane = threadIdx.x % 32, all_heads = p.heads + 2 * p.kv_heads;
   const int64_t item = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   if (item >= p.tokens * all_heads) return;

@@ -24,6 +24,14 @@ bool needs(const LinearArgs& args, Int8Run run) {
                      [&](const quant::Part& part) { return int8_run(part.format) == run; });
 }
 
+int64_t tiles_of(int64_t T) { return (T + kTileTokens - 1) / kTileTokens; }
+
+// Whether the panels will want tiles.
+bool packs(const LinearArgs& args, const Kernels& kernels) {
+  const bool few = args.weight->layout == quant::Layout::interleaved && args.x.dim(0) <= kernels.few_tokens;
+  return kernels.pack_tile != nullptr && !few;
+}
+
 void take_tiles(int64_t T, int64_t K, Arena& arena, Int8Rows& rows) {
   rows.tiles = arena.take(DType::i8, {T, K}).ptr<int8_t>();
   rows.tile_scales = arena.take(DType::f32, {T, K / elems_of(rows.run)}).ptr<float>();
@@ -41,9 +49,8 @@ Int8Rows rounded(const LinearArgs& args, Int8Run run, const Kernels& kernels, Co
                 .scales = arena.take(DType::f32, {T, K / elems_of(run)}).ptr<float>()};
   if (run == Int8Run::of32) rows.scaled_sums = arena.take(DType::f32, {T, K / 32}).ptr<float>();
   rows.sums = arena.take(DType::i32, {T, K / 32}).ptr<int32_t>();
-  const bool few = args.weight->layout == quant::Layout::interleaved && T <= kernels.few_tokens;
-  const bool pack = kernels.pack_tile != nullptr && !few;
-  const int64_t tiles = (T + kTileTokens - 1) / kTileTokens;
+  const bool pack = packs(args, kernels);
+  const int64_t tiles = tiles_of(T);
   if (pack) take_tiles(tiles * kTileTokens, K, arena, rows);
   context.pool().parallel_for(tiles, grain_for(kTileTokens * K), [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
@@ -71,42 +78,51 @@ void run_int8(const LinearArgs& args, Context& context, const Kernels& kernels) 
   });
 }
 
+void multiply_reference(const Int8Job& job, int64_t begin, int64_t end) {
+  multiply_rows(job.plain, begin, end, [&](const LinearJob& rows, int64_t from, int64_t to) {
+    int8_multiply_scalar({rows, job.x}, from, to);
+  });
+}
+
+constexpr Kernels kReference{
+    int8_round_row_scalar, nullptr, multiply_reference, plain_multiply_scalar, plain_multiply_scalar, 16, 0};
+constexpr Kernels kAvx2{int8_round_row_avx2, int8_pack_tile_avx2, int8_multiply_avx2, linear_rows_avx2,
+                        linear_panel_avx2,   kInt8RowsAvx2,       kInt8FewTokensAvx2};
+constexpr Kernels kAvx512{int8_round_row_avx512, int8_pack_tile_avx512, int8_multiply_avx512,
+                          linear_rows_avx512,    linear_panel_avx512,   kInt8RowsAvx512,
+                          kInt8FewTokensAvx512};
+
+int64_t scratch_bytes(const LinearArgs& args, const Kernels& kernels) {
+  const int64_t T = args.x.dim(0), K = args.weight->cols;
+  const auto taken = [](int64_t bytes) { return (bytes + 63) / 64 * 64; };  // as the arena aligns
+  const auto of_tokens = [&](int64_t tokens) {
+    const int64_t all = tokens * K;
+    int64_t bytes = 0;
+    if (needs(args, Int8Run::of32)) bytes += taken(all) + 3 * taken(all / 8);
+    if (needs(args, Int8Run::of256)) bytes += taken(all) + taken(all / 64) + taken(all / 8);
+    return bytes;
+  };
+  return of_tokens(T) + (packs(args, kernels) ? of_tokens(tiles_of(T) * kTileTokens) : 0);
+}
+
 }  // namespace
 
-void linear_int8_reference(const LinearArgs& args, Context& context) {
-  const auto multiply = [](const Int8Job& job, int64_t begin, int64_t end) {
-    multiply_rows(job.plain, begin, end, [&](const LinearJob& rows, int64_t from, int64_t to) {
-      int8_multiply_scalar({rows, job.x}, from, to);
-    });
-  };
-  run_int8(args, context,
-           {int8_round_row_scalar, nullptr, multiply, plain_multiply_scalar, plain_multiply_scalar, 16, 0});
-}
-void linear_cpu_int8_avx2(const LinearArgs& args, Context& context) {
-  run_int8(args, context,
-           {int8_round_row_avx2, int8_pack_tile_avx2, int8_multiply_avx2, linear_rows_avx2, linear_panel_avx2,
-            kInt8RowsAvx2, kInt8FewTokensAvx2});
-}
-void linear_cpu_int8_avx512(const LinearArgs& args, Context& context) {
-  run_int8(args, context,
-           {int8_round_row_avx512, int8_pack_tile_avx512, int8_multiply_avx512, linear_rows_avx512,
-            linear_panel_avx512, kInt8RowsAvx512, kInt8FewTokensAvx512});
-}
+void linear_int8_reference(const LinearArgs& args, Context& context) { run_int8(args, context, kReference); }
+void linear_cpu_int8_avx2(const LinearArgs& args, Context& context) { run_int8(args, context, kAvx2); }
+void linear_cpu_int8_avx512(const LinearArgs& args, Context& context) { run_int8(args, context, kAvx512); }
 
 bool linear_has_blocks(const LinearArgs& args) {
   return needs(args, Int8Run::of32) || needs(args, Int8Run::of256);
 }
 
-int64_t linear_int8_scratch_bytes(const LinearArgs& args, const Caps&) {
-  const int64_t T = args.x.dim(0), K = args.weight->cols;
-  const auto taken = [](int64_t bytes) { return (bytes + 63) / 64 * 64; };  // as the arena aligns
-  int64_t bytes = 0;
-  for (const int64_t tokens : {T, (T + kTileTokens - 1) / kTileTokens * kTileTokens}) {  // rows and tiles
-    const int64_t all = tokens * K;
-    if (needs(args, Int8Run::of32)) bytes += taken(all) + 3 * taken(all / 8);
-    if (needs(args, Int8Run::of256)) bytes += taken(all) + taken(all / 64) + taken(all / 8);
-  }
-  return bytes;
+int64_t linear_int8_reference_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return scratch_bytes(args, kReference);
+}
+int64_t linear_cpu_int8_avx2_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return scratch_bytes(args, kAvx2);
+}
+int64_t linear_cpu_int8_avx512_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return scratch_bytes(args, kAvx512);
 }
 
 }  // namespace llamita

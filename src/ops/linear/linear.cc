@@ -85,8 +85,8 @@ double int8_us(const LinearArgs& args, const Caps&) {
   return speed * 1e-3 * weights * (0.05 + static_cast<double>(T) * 0.008);
 }
 
-// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what
-// it costs is below what the weights' own rounding did.
+// Rounding the activations is the default for bf16 weights where the processor multiplies bf16 faster: what it
+// costs is below what the weights' own rounding did.
 bool bf16_supports(const LinearArgs& args, const Caps& caps) {
   return on_rows_with<cpu::Isa::avx512>(args, caps) && linear_is_bf16(args);
 }
@@ -126,6 +126,11 @@ constexpr Variant<LinearArgs> kVariants[] = {
          },
      .estimate_us = gemv_us,
      .run = linear_cuda_gemv_blocks},
+    {.name = "skinny_sm90",
+     .supports = linear_skinny_sm90_supports,
+     .estimate_us = linear_skinny_sm90_us,
+     .run = linear_cuda_skinny_sm90,
+     .scratch_bytes = linear_skinny_sm90_scratch_bytes},
     {.name = "gemm_sm90",
      .supports = linear_gemm_sm90_supports,
      .estimate_us = linear_gemm_sm90_us,
@@ -144,12 +149,12 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .supports = on_blocks_with<cpu::Isa::avx512>,
      .estimate_us = int8_us<cpu::Isa::avx512>,
      .run = linear_cpu_int8_avx512,
-     .scratch_bytes = linear_int8_scratch_bytes},
+     .scratch_bytes = linear_cpu_int8_avx512_scratch_bytes},
     {.name = "cpu_int8_avx2",
      .supports = on_blocks_with<cpu::Isa::avx2>,
      .estimate_us = int8_us<cpu::Isa::avx2>,
      .run = linear_cpu_int8_avx2,
-     .scratch_bytes = linear_int8_scratch_bytes},
+     .scratch_bytes = linear_cpu_int8_avx2_scratch_bytes},
     {.name = "cpu_bf16_avx512",
      .supports = bf16_supports,
      .estimate_us = bf16_us,
@@ -179,7 +184,7 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .supports = on_blocks_with<cpu::Isa::generic>,
      .estimate_us = [](const LinearArgs& args, const Caps&) { return 1e-3 * multiplications(args); },
      .run = linear_int8_reference,
-     .scratch_bytes = linear_int8_scratch_bytes},
+     .scratch_bytes = linear_int8_reference_scratch_bytes},
     {.name = "reference",
      .supports = on_cpu,
      .estimate_us = [](const LinearArgs& args, const Caps&) { return 2e-3 * multiplications(args); },

@@ -30,11 +30,10 @@ struct Panel {
   template <template <class> class Format>
   static void decode_rows(const LinearJob& job, int64_t n, int rows, int64_t g_begin, int groups,
                           float (*weights)[kChunk]) {
-    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded
-    // and multiplied, at the end of the rows that of the next panel.
+    // With few tokens the panels wait for DRAM: the next chunk of each row comes while this one is decoded and
+    // multiplied, at the end of the rows that of the next panel.
     const int64_t all = (job.K + 31) / 32, group_bytes = job.weight_stride / all;
-    const int64_t next =
-        g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
+    const int64_t next = g_begin + groups < all ? (g_begin + groups) * group_bytes : kPanelRows * job.weight_stride;
     for (int r = 0; r < rows; ++r) {
       const uint8_t* row = job.weight + (n + r) * job.weight_stride;
       for (int64_t line = 0; line < groups * group_bytes; line += 64) __builtin_prefetch(row + next + line);
@@ -79,17 +78,21 @@ struct Panel {
   void multiply(const LinearJob& job, int elems, int64_t k, int64_t n, int rows, int64_t t_begin,
                 int64_t t_end) {
     const bool first = k == 0, last = k + elems >= job.K;
-    float* waiting = partial;
-    for (int64_t t = t_begin; t < t_end; t += kTileTokens) {
-      const int64_t tokens = t_end - t;
+    // What comes from L2 for each tile is its weights or its activations: whichever are fewer vectors. The
+    // other ones stay in L1 through the inner loop.
+    constexpr bool kRowsOutside = kTileTokens < kTileRows;
+    const int row_tiles = (rows + kTileRows - 1) / kTileRows;
+    const auto token_tiles = static_cast<int>((t_end - t_begin + kTileTokens - 1) / kTileTokens);
+    for (int i = 0; i < row_tiles * token_tiles; ++i) {
+      const int r = (kRowsOutside ? i / token_tiles : i % row_tiles) * kTileRows;
+      const int64_t t = t_begin + (kRowsOutside ? i % token_tiles : i / row_tiles) * kTileTokens;
       // The rows of x are far apart, so that the processor's own prefetcher starts anew at each.
-      for (int64_t next = t + kTileTokens; next < t + 2 * kTileTokens && next < t_end; ++next) {
+      for (int64_t next = t + kTileTokens; r == 0 && next < t + 2 * kTileTokens && next < t_end; ++next) {
         for (int e = 0; e < elems; e += 16) __builtin_prefetch(job.x + next * job.x_stride + k + e);
       }
-      for (int r = 0; r < rows; r += kTileRows, waiting += kTileFloats) {
-        const auto run = tokens >= 4 ? tile<4> : tokens == 3 ? tile<3> : tokens == 2 ? tile<2> : tile<1>;
-        run(job, weights + r, elems, t, k, n + r, rows - r, first, last, waiting);
-      }
+      const int64_t tokens = t_end - t;
+      const auto run = tokens >= 4 ? tile<4> : tokens == 3 ? tile<3> : tokens == 2 ? tile<2> : tile<1>;
+      run(job, weights + r, elems, t, k, n + r, rows - r, first, last, partial + int64_t{i} * kTileFloats);
     }
   }
 

@@ -26,7 +26,9 @@ void linear_int8_reference(const LinearArgs& args, Context& context);
 void linear_cpu_int8_avx2(const LinearArgs& args, Context& context);
 void linear_cpu_int8_avx512(const LinearArgs& args, Context& context);
 bool linear_has_blocks(const LinearArgs& args);
-int64_t linear_int8_scratch_bytes(const LinearArgs& args, const Caps& caps);
+int64_t linear_int8_reference_scratch_bytes(const LinearArgs& args, const Caps& caps);
+int64_t linear_cpu_int8_avx2_scratch_bytes(const LinearArgs& args, const Caps& caps);
+int64_t linear_cpu_int8_avx512_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
 // On a GPU. `reads`: every part is in a format that kernels decode.
 void linear_cuda_simple(const LinearArgs& args, Context& context);
@@ -46,5 +48,11 @@ double linear_gemm_sm80_us(const LinearArgs& args, const Caps& caps);
 void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context);
 bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps);
 double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps);
+
+// The same for up to 128 tokens, with any residual of out's type.
+void linear_cuda_skinny_sm90(const LinearArgs& args, Context& context);
+bool linear_skinny_sm90_supports(const LinearArgs& args, const Caps& caps);
+double linear_skinny_sm90_us(const LinearArgs& args, const Caps& caps);
+int64_t linear_skinny_sm90_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
 }  // namespace llamita

@@ -1,17 +1,19 @@
-// cluster_select: a cluster of blocks a row, after cpu_select.cc. One pass finds the best token. Sampling then
-// lists the tokens that may be chosen: with top-k those not below the k-th best of the threads' own maxima,
-// with top-p those too heavy to be spared together. top-k, top-p and the final draw are all the same question:
-// in which token, in a given order, does a running sum first reach a given value? Sums are integers, so it is
-// answered by radix descent, three bits a pass, whatever the order of the list.
+// cluster_select: a cluster of blocks a row, after cpu_select.cc. One pass finds the best token. Sampling
+// then lists the tokens that may be chosen: with top-k those not below the k-th best of the threads' own
+// maxima, with top-p those too heavy to be spared together. top-k, top-p and the final draw are all the same
+// question: in which token, in a given order, does a running sum first reach a given value? Sums are
+// integers, so it is answered by radix descent, three bits a pass, whatever the order of the list.
 //
-// Token t belongs to block t / 1024 % blocks of its cluster, thread t % 1024, and each block keeps the list of
-// its own tokens. What a pass sums up goes from every block's shared memory into an inbox in every other's
-// (Team::share), so all blocks know it after one cluster barrier. Cards without clusters take one block a row.
+// Token t belongs to block t / 1024 % blocks of its cluster, thread t % 1024, and each block keeps the list
+// of its own tokens. What a pass sums up goes from every block's shared memory into an inbox in every other's
+// (Team::share), so all blocks know it after one cluster barrier. Cards without clusters take one block a
+// row.
 //
-// Bound by latency: a pass of 128k logits by one block takes 20 us, by eight about 3; a pass over a short list
-// is two barriers. A greedy row is one pass, a row with top-p three and some twenty short ones.
+// Bound by latency: a pass of 128k logits by one block takes 20 us, by eight about 3; a pass over a short
+// list is two barriers. A greedy row is one pass, a row with top-p three and some twenty short ones.
 #include <algorithm>
 
+#include "hw/cuda/device/ptx/cluster_store.cuh"
 #include "hw/cuda/device/ptx/smem.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/sampling/device_sampling.h"
@@ -86,8 +88,8 @@ struct Team {
     __syncthreads();
   }
 
-  // Gives s.sums, what each warp found, to all blocks: received(b, i) is what combine(a, b) makes of digit i of
-  // the warps of block b. Valid until the next call but one.
+  // Gives s.sums, what each warp found, to all blocks: received(b, i) is what combine(a, b) makes of digit i
+  // of the warps of block b. Valid until the next call but one.
   template <class Combine>
   __device__ __forceinline__ void share(const Combine& combine) {
     turn ^= 1;
@@ -136,8 +138,8 @@ __device__ uint64_t row_sum(uint64_t x, Team& team) {
   return sum;
 }
 
-// Adds up each digit's sum over the warp and writes them to `out`. Halves what a lane holds with each exchange:
-// 9 exchanges instead of 40.
+// Adds up each digit's sum over the warp and writes them to `out`. Halves what a lane holds with each
+// exchange: 9 exchanges instead of 40.
 __device__ __forceinline__ void warp_sums(uint64_t (&sums)[kDigits], uint64_t* out) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
@@ -241,7 +243,8 @@ template <class F>
 __device__ __forceinline__ void each_token(int vocab, const Team& team, const F& f) {
   const int stride = team.blocks * kThreads;
 #pragma unroll 8
-  for (int token = team.rank * kThreads + static_cast<int>(threadIdx.x); token < vocab; token += stride) f(token);
+  for (int token = team.rank * kThreads + static_cast<int>(threadIdx.x); token < vocab; token += stride)
+    f(token);
 }
 
 __device__ Best find_best(const float* logits, int vocab, Team& team) {
@@ -422,7 +425,9 @@ __global__ void __launch_bounds__(kThreads) cluster_select(const __grid_constant
 }
 
 // Few rows have the card to themselves.
-int blocks_of_row(const Caps& caps, int64_t rows) { return caps.arch / 10 != 9 ? 1 : rows <= 16 ? kMostBlocks : 4; }
+int blocks_of_row(const Caps& caps, int64_t rows) {
+  return caps.arch / 10 != 9 ? 1 : rows <= 16 ? kMostBlocks : 4;
+}
 
 int64_t list_room(int64_t vocab, int blocks) {
   const int64_t stride = int64_t{kThreads} * blocks;

@@ -5,6 +5,7 @@
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/mbarrier.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
+#include "hw/cuda/device/ptx/wgmma_mma_narrow.cuh"
 #include "hw/cuda/device/tile_store.cuh"
 #include "hw/cuda/device/wgmma.cuh"
 #include "hw/cuda/tensor_map.h"
@@ -118,7 +119,7 @@ void expect_exact_widths(std::integer_sequence<int, kWidths...>) {
   (expect_exact<Element, kWidths, kSource>(), ...);
 }
 
-using Widths = std::integer_sequence<int, 64, 96, 128, 160, 192, 224, 256>;
+using Widths = std::integer_sequence<int, 16, 32, 64, 96, 128, 160, 192, 224, 256>;
 
 TEST_F(Wgmma, Bf16FromSharedMemoryIsExactAtEveryWidth) {
   expect_exact_widths<__nv_bfloat16, Source::shared>(Widths{});

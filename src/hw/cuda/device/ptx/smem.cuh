@@ -27,9 +27,4 @@ __device__ __forceinline__ float4 load_cluster_float4(uint32_t address) {
   return v;
 }
 
-// To one, which a cluster barrier makes visible there.
-__device__ __forceinline__ void store_cluster_u64(uint32_t address, uint64_t value) {
-  asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
-}
-
 }  // namespace llamita::ptx

@@ -1,0 +1,140 @@
+// skinny_sm90: linear for up to 128 tokens on Hopper, matrix by matrix of the weight; how a product is cut,
+// and what it is expected to need.
+#include "ops/linear/skinny_sm90.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ops/cuda.h"
+#include "ops/linear/dense_matrices.h"
+#include "ops/linear/gemm_sm80.cuh"
+#include "ops/linear/variants.h"
+
+namespace llamita {
+
+namespace {
+
+bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
+}  // namespace
+
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps) {
+  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
+  SkinnyPlan plan{};
+  plan.tokens = tokens <= 16 ? 16 : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
+  plan.tiles = (rows + kSkinnyTileRows - 1) / kSkinnyTileRows;
+  plan.split = 1;
+  // Clusters leave a quarter of the places free.
+  for (const int split : {2, 3, 4, 6})
+    if (4 * split * plan.tiles <= 3 * places && 2 * split <= stages) plan.split = split;
+  // Several tiles a block: the same number in each.
+  const int waves = (plan.tiles + places - 1) / places;
+  plan.blocks = plan.split > 1 ? plan.tiles * plan.split : (plan.tiles + waves - 1) / waves;
+  return plan;
+}
+
+bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
+  return caps.device == DeviceKind::cuda && caps.arch == 90 && g.M <= kSkinnyMaxTokens &&
+         (g.element == DType::bf16 || g.element == DType::f16) &&
+         (g.out_dtype == DType::f32 || g.out_dtype == g.element) && g.K % 8 == 0 && g.x_stride % 8 == 0 &&
+         aligned(g.x) && aligned(g.w) && aligned(g.w_up);
+}
+
+// A start and an end that nothing hides, and a stream that the reading of x from L2 slows.
+double skinny_sm90_us(const SkinnySm90& g, const Caps&) {
+  const double weights = (g.w_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
+  return 2.2 + weights / 3.0e6 * (1 + g.M / 400.0);
+}
+
+void skinny_sm90(const SkinnySm90& g, Context& context) {
+  LLAMITA_CHECK(skinny_sm90_supports(g, context.caps()), "skinny_sm90: ", g.M, " x ", g.N, " x ", g.K);
+  if (g.M == 0 || g.N == 0) return;
+  const int rows = g.w_up != nullptr ? (g.N + 31) / 32 * 64 : g.N;
+  const SkinnyPlan plan = skinny_sm90_plan(g.M, rows, g.K, context.caps());
+  if (g.element == DType::bf16)
+    skinny_sm90_bf16(g, plan, context);
+  else
+    skinny_sm90_f16(g, plan, context);
+}
+
+namespace {
+
+// The head's rows of f32 are rounded first; everything else comes as it is multiplied.
+bool converts(const LinearArgs& args) { return args.x.dtype() == DType::f32; }
+
+DType element_of(const LinearArgs& args) {
+  return args.weight->parts.empty() ? DType::f32 : args.weight->parts.front().format;
+}
+
+SkinnySm90 rows_of(const LinearArgs& args, const void* x, const void* w, int64_t first, int64_t rows) {
+  const int64_t bytes = info(args.out.dtype()).block_bytes;
+  const auto at = [&](const Tensor& t) {
+    return t.shape_only() ? nullptr : static_cast<uint8_t*>(t.data()) + first * bytes;
+  };
+  SkinnySm90 g{};
+  g.x = x;
+  g.w = w;
+  g.element = element_of(args);
+  g.M = static_cast<int>(args.x.dim(0));
+  g.N = static_cast<int>(rows);
+  g.K = static_cast<int>(args.weight->cols);
+  g.x_stride = converts(args) ? g.K : args.x.stride(0);
+  g.bias = args.bias.defined() && !args.bias.shape_only() ? args.bias.ptr<float>() + first : nullptr;
+  if (args.residual.defined()) {
+    g.residual = at(args.residual);
+    g.residual_stride = args.residual.stride(0);
+  }
+  g.out = at(args.out);
+  g.out_dtype = args.out.dtype();
+  g.out_stride = args.out.stride(0);
+  return g;
+}
+
+template <class Visit>
+void for_each_product(const LinearArgs& args, const void* x, Visit visit) {
+  for_each_dense_matrix(*args.weight, [&](const void* w, int64_t first, int64_t rows) {
+    visit(rows_of(args, x, w, first, rows));
+  });
+}
+
+const void* x_as_it_lies(const LinearArgs& args) { return converts(args) ? nullptr : args.x.data(); }
+
+}  // namespace
+
+bool linear_skinny_sm90_supports(const LinearArgs& args, const Caps& caps) {
+  const DType element = element_of(args);
+  bool fits = caps.device == DeviceKind::cuda && (args.x.dtype() == element || converts(args)) &&
+              args.weight->layout == quant::Layout::rows && args.x.dim(0) <= kSkinnyMaxTokens &&
+              (!args.residual.defined() || args.residual.dtype() == args.out.dtype());
+  for (const quant::Part& part : args.weight->parts)
+    fits = fits && part.format == element && !is_block(element);
+  if (!fits) return false;
+  for_each_product(args, x_as_it_lies(args),
+                   [&](const SkinnySm90& g) { fits = fits && skinny_sm90_supports(g, caps); });
+  return fits;
+}
+
+double linear_skinny_sm90_us(const LinearArgs& args, const Caps& caps) {
+  double us = converts(args) ? 2 : 0;
+  for_each_product(args, nullptr, [&](const SkinnySm90& g) { us += skinny_sm90_us(g, caps); });
+  return us;
+}
+
+int64_t linear_skinny_sm90_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return converts(args) ? (args.x.dim(0) * args.weight->cols * 2 + 63) / 64 * 64 : 0;
+}
+
+void linear_cuda_skinny_sm90(const LinearArgs& args, Context& context) {
+  if (args.x.dim(0) == 0) return;
+  const Arena::Scope scope(context.arena());
+  const void* x = x_as_it_lies(args);
+  if (converts(args)) {
+    const int64_t K = args.weight->cols;
+    const Tensor rounded = context.arena().take(element_of(args), {args.x.dim(0), K});
+    convert_rows(args.x, rounded.data(), element_of(args), K, context);
+    x = rounded.data();
+  }
+  for_each_product(args, x, [&](const SkinnySm90& g) { skinny_sm90(g, context); });
+}
+
+}  // namespace llamita

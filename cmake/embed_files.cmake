@@ -1,7 +1,8 @@
-# cmake -DFOLDER=<web> -DOUTPUT=<web_files.cc> -P embed_files.cmake: writes the files of a folder as a C++ source that
-# defines find_web_file() of server/web_files.h. index.html answers "/".
+# cmake -DFOLDER=<web> -DDOCUMENT=<openapi.json> -DOUTPUT=<web_files.cc> -P embed_files.cmake: writes the files of a folder
+# and one more as a C++ source that defines find_web_file() of server/web_files.h. index.html answers "/".
 file(GLOB files ${FOLDER}/*.html ${FOLDER}/*.js ${FOLDER}/*.css ${FOLDER}/*.svg)
 list(SORT files)
+list(APPEND files ${DOCUMENT})
 set(arrays "")
 set(entries "")
 foreach(file ${files})
@@ -14,6 +15,8 @@ foreach(file ${files})
     set(type "text/javascript; charset=utf-8")
   elseif(extension STREQUAL ".css")
     set(type "text/css; charset=utf-8")
+  elseif(extension STREQUAL ".json")
+    set(type "application/json")
   else()
     set(type "image/svg+xml")
   endif()

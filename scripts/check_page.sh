@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
-# The chat page in headless Chromium (Debian's package chromium): scripts/check_page.sh [BUILD_FOLDER] [SCREENSHOT.png]
+# The chat page in headless Chromium: scripts/check_page.sh [BUILD_FOLDER] [SCREENSHOT.png]. Root installs Debian's package
+# chromium where there is none; anybody else is told to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome || true; }
+chromium=$(find_chromium)
+if [[ -z $chromium && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+  echo "check_page: apt-get install -y --no-install-recommends chromium"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y --no-install-recommends -qq chromium >/dev/null
+  chromium=$(find_chromium)
+fi
 if [[ -z $chromium ]]; then
   echo "check_page: no Chromium is here: apt-get install chromium" >&2
   exit 1

@@ -7,7 +7,8 @@
 #include "base/log.h"
 #include "formats/printable.h"
 #include "server/api/api_error.h"
-#include "server/api/fields.h"
+#include "server/api/openapi.h"
+#include "server/api/token_request.h"
 #include "server/web_files.h"
 
 namespace llamita::server {
@@ -51,11 +52,17 @@ void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   host_->post = post_;
   host_->check_model = [this](const std::string& name) { check_model(name); };
   host_->metrics = &metrics_;
-  host_->parse = {config_.api, config_.lenient,
-                  config_.tool_format.value_or(tool_format_of_family(engine_->info().family)),
-                  engine_->info().image_tokens > 0, config_.fetch_image};
+  host_->parse.limits = config_.api;
+  host_->parse.lenient = config_.lenient;
+  host_->parse.vocab_size = engine_->info().vocab_size;
+  host_->parse.tool_format = config_.tool_format.value_or(tool_format_of_family(engine_->info().family));
+  int& reply_tokens = host_->parse.limits.reply_tokens;
+  if (reply_tokens == 0 || reply_tokens > engine_->info().context) reply_tokens = engine_->info().context;
+  host_->parse.takes_images = engine_->info().image_tokens > 0;
+  host_->parse.fetch_image = config_.fetch_image;
   host_->update_queue = config_.update_queue;
   host_->timeout = config_.request_timeout;
+  host_->queue_timeout = config_.queue_timeout;
   host_->model = config_.model_names[0];
   host_->fingerprint = cat("llamita-", config_.version);
   host_->draining = [this] { return draining_.load(); };
@@ -68,30 +75,36 @@ const std::vector<ApiServer::Route>& ApiServer::routes() {
       {"GET", "/version", &ApiServer::version, false, false},
       {"GET", "/metrics", &ApiServer::metrics, false, false},
       {"GET", "/live", &ApiServer::live, false, true},
+      {"GET", "/openapi.json", &ApiServer::openapi, false, false},
       {"GET", "/v1/models", &ApiServer::models, false, true},
+      {"GET", "/v1/models/{model}", &ApiServer::models, false, true},
       {"POST", "/v1/chat/completions", &ApiServer::chat, false, true},
       {"POST", "/v1/completions", &ApiServer::completions, false, true},
       {"POST", "/v1/embeddings", &ApiServer::embeddings, false, true},
       {"POST", "/tokenize", &ApiServer::tokenize, false, true},
       {"POST", "/detokenize", &ApiServer::detokenize, false, true},
+      {"GET", "/", &ApiServer::page, true, false},
   };
   return table;
 }
 
 const ApiServer::Route& ApiServer::find_route(const HttpRequest& request) const {
-  static const Route model{"GET", "/v1/models/{model}", &ApiServer::models, false, true};
-  static const Route file{"GET", "/", &ApiServer::page, true, false};
-  const std::string_view path = request.path();
-  const Route* found = nullptr;
-  for (const Route& route : routes()) {
-    if (path == route.path) found = &route;
-  }
-  if (found == nullptr && path.rfind(kModelPath, 0) == 0) found = &model;
-  if (found == nullptr && find_web_file(path) != nullptr) found = &file;
+  std::string_view path = request.path();
+  const auto find = [](std::string_view wanted) -> const Route* {
+    for (const Route& route : routes()) {
+      if (wanted == route.path) return &route;
+    }
+    return nullptr;
+  };
+  const Route* found = path.find('{') == std::string_view::npos ? find(path) : nullptr;
+  if (found == nullptr && path.rfind(kModelPath, 0) == 0) found = find("/v1/models/{model}");
+  if (found == nullptr && find_web_file(path) != nullptr) found = find("/");
   if (found == nullptr) throw ApiError(404, cat("there is nothing at ", printable(path)), {}, "unknown_url");
   const bool reading = request.method == "GET" || request.method == "HEAD";
   if (found->method == request.method || (reading && std::string_view(found->method) == "GET")) return *found;
-  throw ApiError(405, cat(found->path, " takes ", found->method, " only"), {}, "method_not_allowed");
+  ApiError error(405, cat(found->path, " takes ", found->method, " only"), {}, "method_not_allowed");
+  error.allow = std::string_view(found->method) == "GET" ? "GET, HEAD" : found->method;
+  throw error;
 }
 
 void ApiServer::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
@@ -146,6 +159,15 @@ void ApiServer::metrics(HttpRequest& request, std::shared_ptr<HttpReply> reply) 
        {200,
         {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
         metrics_.render(stats ? &*stats : nullptr, http_)});
+}
+
+void ApiServer::openapi(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  OpenApiFacts facts{config_.version, config_.api, config_.model_names, 0, !config_.api_keys.empty()};
+  if (engine_) {
+    facts.limits = host_->parse.limits;
+    facts.vocab_size = engine_->info().vocab_size;
+  }
+  send(request, reply, json_response(200, openapi_document(facts)));
 }
 
 // Counters and gauges for the page's panel, which turns counters into rates.
@@ -261,21 +283,12 @@ void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply
   replies_.emplace(key, std::pair(std::move(reply), std::move(request)));
 }
 
-// {"prompt": …} as vLLM has it, or {"content": …} as llama.cpp.
 void ApiServer::tokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  on_worker(request, std::move(reply), [this, engine = engine_, body = request.body] {
-    const Json json = parse_body(body, config_.api);
-    Fields fields(json);
-    check_model(fields.text("model").value_or(""));
-    const auto prompt = fields.text("prompt");
-    const auto content = fields.text("content");
-    const bool special = fields.boolean("add_special_tokens").value_or(true);
-    const bool add = fields.boolean("add_special").value_or(prompt ? special : false);
-    std::vector<std::string> warnings;
-    fields.finish(config_.lenient, warnings);
-    if (!prompt && !content) throw ApiError(400, "prompt must be given, as a string", "prompt");
+  on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = request.body] {
+    const TokenizeRequest asked = parse_tokenize(body, host->parse);
+    check_model(asked.model);
     Json::Array tokens;
-    for (const int32_t id : engine->tokenize(prompt ? *prompt : *content, add)) tokens.push_back(integer(id));
+    for (const int32_t id : engine->tokenize(asked.text, asked.add_special)) tokens.push_back(integer(id));
     const auto count = static_cast<int64_t>(tokens.size());
     return json_response(200, Json(Json::Object{{"tokens", Json(std::move(tokens))},
                                                 {"count", integer(count)},
@@ -284,23 +297,10 @@ void ApiServer::tokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply)
 }
 
 void ApiServer::detokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  on_worker(request, std::move(reply), [this, engine = engine_, body = request.body] {
-    const Json json = parse_body(body, config_.api);
-    Fields fields(json);
-    check_model(fields.text("model").value_or(""));
-    const Json* list = fields.take("tokens");
-    std::vector<std::string> warnings;
-    fields.finish(config_.lenient, warnings);
-    if (list == nullptr || !list->is_array())
-      throw ApiError(400, "tokens must be an array of token ids", "tokens");
-    std::vector<int32_t> tokens;
-    for (const Json& token : list->as_array("")) {
-      const bool good =
-          token.is_integer() && token.as_int("") >= 0 && token.as_int("") < engine->info().vocab_size;
-      if (!good) throw ApiError(400, "tokens has an entry that is no id of the vocabulary", "tokens");
-      tokens.push_back(static_cast<int32_t>(token.as_int("")));
-    }
-    const std::string said = engine->detokenize(tokens);
+  on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = request.body] {
+    const DetokenizeRequest asked = parse_detokenize(body, host->parse);
+    check_model(asked.model);
+    const std::string said = engine->detokenize(asked.tokens);
     return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
   });
 }

@@ -20,6 +20,16 @@ namespace llamita::server {
 
 class ApiServer {
  public:
+  // What is served where; "{…}" stands for any text.
+  struct Route {
+    const char* method;
+    const char* path;
+    void (ApiServer::*run)(HttpRequest&, std::shared_ptr<HttpReply>);
+    bool open;  // needs no API key
+    bool needs_engine;
+  };
+  static const std::vector<Route>& routes();
+
   using Post = std::function<void(std::function<void()>)>;  // to the I/O thread, from any thread
   ApiServer(const ServerConfig& config, Post post);
   // The I/O thread must not run any more. Ends the worker, then the engine.
@@ -44,20 +54,13 @@ class ApiServer {
   void count_http(const HttpCounts& counts) { http_ = counts; }
 
  private:
-  struct Route {
-    const char* method;
-    const char* path;
-    void (ApiServer::*run)(HttpRequest&, std::shared_ptr<HttpReply>);
-    bool open;  // needs no API key
-    bool needs_engine;
-  };
-  static const std::vector<Route>& routes();
   const Route& find_route(const HttpRequest& request) const;  // throws ApiError
 
   void health(HttpRequest&, std::shared_ptr<HttpReply> reply);
   void version(HttpRequest&, std::shared_ptr<HttpReply> reply);
   void metrics(HttpRequest&, std::shared_ptr<HttpReply> reply);
   void live(HttpRequest&, std::shared_ptr<HttpReply> reply);
+  void openapi(HttpRequest& request, std::shared_ptr<HttpReply> reply);
   void models(HttpRequest& request, std::shared_ptr<HttpReply> reply);
   void chat(HttpRequest& request, std::shared_ptr<HttpReply> reply);
   void completions(HttpRequest& request, std::shared_ptr<HttpReply> reply);

@@ -81,7 +81,9 @@ void Generation::submit_all() {
   }
   SubmitOptions options;
   options.priority = request_.priority;
-  options.deadline = host_->timeout;
+  const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - arrived_);
+  options.deadline = host_->timeout - waited;
+  options.queue_timeout = host_->queue_timeout - waited;
   options.cache_salt = salt_;
   for (size_t i = 0; i < prepared.size(); ++i) {
     const auto id = host_->engine->submit(
@@ -120,14 +122,17 @@ void Generation::opened() {
       make_format(request_, {random_id(id_prefix(endpoint_)), host_->model, unix_time(), host_->fingerprint},
                   std::move(echoes_));
   open_ = true;
-  if (request_.stream) {
-    headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
-    headers_.emplace_back("Cache-Control", "no-cache");
-    headers_.emplace_back("X-Accel-Buffering", "no");
-    reply_->begin({200, headers_, {}});
-    write(format_->begin());
-  }
   take_steps();
+}
+
+// With the first news and not before: a stream that never gets its turn is refused with a status.
+void Generation::begin_stream(std::string& out) {
+  if (std::exchange(begun_, true)) return;
+  headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
+  headers_.emplace_back("Cache-Control", "no-cache");
+  headers_.emplace_back("X-Accel-Buffering", "no");
+  reply_->begin({200, headers_, {}});
+  out += format_->begin();
 }
 
 void Generation::take_steps() {
@@ -149,12 +154,19 @@ void Generation::take_step(Step& step, std::string& out) {
   record(step);
   const bool failed = step.delta.finished && (step.delta.finish == FinishReason::error ||
                                               step.delta.finish == FinishReason::cancelled);
-  if (failed && error_.empty()) error_ = "the server is shutting down";
-  if (request_.stream && !failed) out += format_->update(step.prompt, step.delta);
+  const bool unserved = step.done && never_begun(*step.done);
+  if (failed && !error_) error_ = ApiError(host_->draining() ? 503 : 500, "the server is shutting down");
+  if (unserved) {
+    error_ = ApiError(503, "the request waited too long for its turn; try again later", {}, "queue_timeout");
+  }
+  if (request_.stream && !failed && !unserved) {
+    begin_stream(out);
+    out += format_->update(step.prompt, step.delta);
+  }
   if (!step.done) return;
   for (const Choice& choice : step.done->choices) {
-    if (choice.finish == FinishReason::error)
-      error_ = choice.error.empty() ? "the request failed" : choice.error;
+    if (choice.finish != FinishReason::error) continue;
+    error_ = ApiError(500, choice.error.empty() ? "the request failed" : choice.error);
   }
   completions_[step.prompt] = *std::move(step.done);
   --left_;
@@ -193,9 +205,11 @@ void Generation::fail(const ApiError& error) {
 }
 
 void Generation::finish() {
-  if (!error_.empty()) return finish_with_error(error_);
+  if (error_) return finish_with_error(*error_);
   if (request_.stream) {
-    write(format_->end(completions_));
+    std::string out;
+    begin_stream(out);
+    write(out + format_->end(completions_));
     if (reply_) reply_->end();
   } else {
     HttpResponse response = json_response(200, format_->whole(completions_));
@@ -205,20 +219,18 @@ void Generation::finish() {
   close(200);
 }
 
-void Generation::finish_with_error(const std::string& message) {
-  if (open_ && request_.stream) {
-    write(cat(error_event(message), "data: [DONE]\n\n"));
-    if (reply_) reply_->end();
-    return close(200);
-  }
-  fail(ApiError(host_->draining() ? 503 : 500, message));
+void Generation::finish_with_error(const ApiError& error) {
+  if (!begun_) return fail(error);
+  write(cat(event(error_body(error)), "data: [DONE]\n\n"));
+  if (reply_) reply_->end();
+  close(200);
 }
 
 void Generation::abandon(const std::string& message) {
   cancel_all();
   if (!reply_) return;
   host_->metrics->abandoned();
-  if (!message.empty()) return finish_with_error(message);
+  if (!message.empty()) return finish_with_error(ApiError(host_->draining() ? 503 : 500, message));
   close(0);
 }
 

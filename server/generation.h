@@ -30,7 +30,7 @@ struct GenerationHost {
   Metrics* metrics = nullptr;                                 // of the I/O thread
   ParseContext parse;
   size_t update_queue = 4096;
-  std::chrono::milliseconds timeout{600'000};
+  std::chrono::milliseconds timeout{600'000}, queue_timeout{60'000};  // since the request came
   std::string model, fingerprint;
   std::function<bool()> draining;
 };
@@ -63,11 +63,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void opened();                                        // I/O thread from here on
   void take_steps();
   void take_step(Step& step, std::string& out);
+  void begin_stream(std::string& out);
   void record(const Step& step);
   void write(const std::string& out);
   void fail(const ApiError& error);
   void finish();
-  void finish_with_error(const std::string& message);
+  void finish_with_error(const ApiError& error);
   void cancel_all();
   void close(int status);
 
@@ -94,8 +95,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::unique_ptr<ReplyFormat> format_;
   std::vector<Completion> completions_;
   size_t left_ = 0;  // prompts that are not done
-  std::string error_;
+  std::optional<ApiError> error_;
   bool open_ = false;
+  bool begun_ = false;                                        // the head of a stream is sent
   std::vector<std::optional<Clock::time_point>> last_token_;  // of each choice of each prompt
 };
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "base/cat.h"
+#include "server/api/reply_format.h"
 
 namespace llamita::server {
 
@@ -84,6 +85,10 @@ void Metrics::next_tokens(double seconds, int64_t tokens) {
 }
 
 void Metrics::finished(const Completion& completion, double seconds, int max_tokens) {
+  if (never_begun(completion)) {
+    ++reasons_["error"];
+    return;
+  }
   request_.observe(seconds);
   queue_.observe(completion.queue_seconds);
   prefill_.observe(completion.prefill_seconds);
@@ -140,9 +145,15 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
   line("prefix_cache_hits_total", "counter", "Prompt tokens found there.", count(stats.prefix_hit_tokens),
        out);
   line("engine_steps_total", "counter", "Steps of the engine.", count(stats.steps), out);
+  // Of the steps only their number and sum are kept, so all fall into the last bucket.
+  const std::string steps = cat(prefix_, ":iteration_tokens_total");
+  header(steps, "histogram", "Tokens of a step.", out);
+  out += cat(steps, "_bucket{", labels(), ",le=\"+Inf\"} ", stats.steps, "\n", steps, "_sum{", labels(), "} ",
+             stats.step_tokens, "\n", steps, "_count{", labels(), "} ", stats.steps, "\n");
   const std::string config = cat(prefix_, ":cache_config_info");
   header(config, "gauge", "How the KV cache is laid out.", out);
-  out += cat(config, "{", labels(), ",num_gpu_blocks=\"", stats.blocks, "\"} 1\n");
+  out += cat(config, "{", labels(), ",block_size=\"", stats.block_tokens, "\",num_gpu_blocks=\"",
+             stats.blocks, "\"} 1\n");
 }
 
 void Metrics::render_process(const HttpCounts& http, std::string& out) const {

@@ -32,6 +32,7 @@ struct ServerConfig {
   int prepare_threads = 2;
   size_t prepare_queue = 256;                          // requests that wait to be tokenised
   size_t update_queue = 4096;                          // steps that a request's reply may lag behind
+  std::chrono::milliseconds queue_timeout{60'000};     // then a request that no step had part of is told 503
   std::chrono::milliseconds request_timeout{600'000};  // then a reply ends where it is
   std::chrono::milliseconds drain_timeout{30'000};     // after SIGTERM
   std::chrono::milliseconds stall_timeout{60'000};     // a step longer than this makes /health say 503

@@ -1,4 +1,5 @@
-// The files of the chat page (server/web), compiled in by cmake/embed_files.cmake.
+// The files of the chat page (server/web) and the document of the API, compiled in by
+// cmake/embed_files.cmake.
 #pragma once
 
 #include <cstddef>

@@ -16,17 +16,13 @@ least.
 """
 
 import json
-import os
-import pathlib
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-WORK = ROOT / "build" / "peer"
-ARCHIVE = "llama-cpp-python==0.3.36"
+from llama_cpp_build import ROOT, WORK, build, default_model, option, run
+
 QUANTISED = ["Q4_0", "Q4_K_M", "Q5_K", "Q6_K", "Q8_0", "BF16"]
 BINARIES = ["llama-bench", "llama-batched-bench", "llama-quantize"]
 TARGETS = {  # (file, test): the least ratio, at 2 threads; with 1 thread where it says so
@@ -43,44 +39,13 @@ TARGETS = {  # (file, test): the least ratio, at 2 threads; with 1 thread where 
 MOST_SPREAD = 0.10
 
 
-def option(name, default):
-    return os.environ.get(name) or default
-
-
 def listed(name, default):
     return [item for item in option(name, default).split(",") if item]
 
 
-def run(*command, **keywords):
-    return subprocess.run([str(part) for part in command], check=True, **keywords)
-
-
-def build_peer():
-    """The folder with BINARIES."""
-    if option("PEER", ""):
-        return pathlib.Path(option("PEER", ""))
-    binaries = WORK / "llama" / "bin"
-    if all((binaries / name).exists() for name in BINARIES):
-        return binaries
-    WORK.mkdir(parents=True, exist_ok=True)
-    # Only the archive itself as source: what it wants for its metadata may come ready made.
-    run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python", "-d", WORK, ARCHIVE)
-    archive = next(WORK.glob("llama_cpp_python-*.tar.gz"))
-    with tarfile.open(archive) as tar:
-        tar.extractall(WORK, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(WORK)
-    source = WORK / archive.name[: -len(".tar.gz")] / "vendor" / "llama.cpp"
-    run("cmake", "-S", source, "-B", WORK / "llama", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF",
-        "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DBUILD_SHARED_LIBS=OFF")
-    run("cmake", "--build", WORK / "llama", "-j", os.cpu_count(), "--target", *BINARIES)
-    return binaries
-
-
 def model_file(name, peer):
     if name == "SmolLM2":
-        folder = pathlib.Path(option("LLAMITA_MODELS", "~/.cache/llamita/models")).expanduser() / "smollm2-135m-instruct"
-        if not list(folder.glob("*.gguf")):
-            run(ROOT / "build" / "llamita", "pull", "smollm2-135m-instruct")
-        return next(folder.glob("*.gguf"))
+        return default_model()
     layers = int(option("LAYERS", "16"))
     WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / f"random-1b-{layers}-{name}.gguf"
@@ -204,7 +169,7 @@ def report(results):
 
 
 def main():
-    short = report(measure(build_peer()))
+    short = report(measure(build(*BINARIES)))
     if option("CHECK", "") == "1" and short:
         sys.exit("short of the target or no result: " + ", ".join(" ".join(map(str, case)) for case in short))
 

@@ -28,6 +28,9 @@ struct SubmitOptions {
   int priority = 0;  // lower ones are served first; equal ones in order of arrival
   // From submission; past it the request ends with FinishReason::deadline and keeps what it has.
   std::optional<std::chrono::milliseconds> deadline;
+  // From submission; a request that no step had part of by then ends likewise, with Completion::queue_seconds
+  // 0.
+  std::optional<std::chrono::milliseconds> queue_timeout;
   // Requests share cached prefixes only with requests of the same salt.
   std::string cache_salt;
 };
@@ -51,9 +54,11 @@ class PreparedRequest {
 struct EngineStats {
   int running = 0, waiting = 0;                         // sequences (choices), not requests
   int blocks = 0, blocks_used = 0, blocks_shared = 0;   // of the KV cache; shared: by two sequences or more
+  int block_tokens = 0;                                 // of one block
   int blocks_kept = 0;                                  // hold prefixes of ended sequences, free when needed
   int step_prefill_tokens = 0, step_decode_tokens = 0;  // of the last step
   int64_t steps = 0;
+  int64_t step_tokens = 0;                          // of all steps together
   int64_t prompt_tokens = 0, generated_tokens = 0;  // computed or chosen so far
   int64_t prefix_hit_tokens = 0, prefix_query_tokens = 0;
   int64_t preemptions = 0;
@@ -77,9 +82,9 @@ class AsyncEngine {
   // Throws Error for a request that cannot be served.
   virtual std::shared_ptr<const PreparedRequest> prepare(const Request& request) const = 0;
 
-  // Queues the request; nothing when the queue is full (EngineConfig::queue_requests) or the engine is
-  // draining. `on_update` is called on the step thread and must return at once and not throw; the last call
-  // has Update::done, also for cancelled requests.
+  // Queues the request; nothing when the queue is full (EngineConfig::queue_requests, queue_tokens) or the
+  // engine is draining. `on_update` is called on the step thread and must return at once and not throw; the
+  // last call has Update::done, also for cancelled requests.
   virtual std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
                                           const SubmitOptions& options, OnUpdate on_update) = 0;
   // The request ends with FinishReason::cancelled after the step under way, and its blocks are free by the

@@ -17,6 +17,7 @@ struct EngineConfig {
   int batch_tokens = 0;
   int batch_sequences = 64;  // most sequences of one step
   int queue_requests = 256;  // most requests that wait (AsyncEngine)
+  int64_t queue_tokens = 0;  // most prompt tokens that wait; 0: four times what the KV cache holds
   // Memory for keys and values; 0: enough for one sequence of `context` tokens, and on a GPU for
   // batch_sequences of them as far as nine tenths of what is free allow.
   int64_t kv_bytes = 0;

@@ -33,6 +33,7 @@ HttpResponse json_response(int status, const Json& body) {
 HttpResponse error_response(const ApiError& error) {
   HttpResponse response = json_response(error.status, error_body(error));
   if (error.status == 429 || error.status == 503) response.headers.emplace_back("Retry-After", "1");
+  if (error.status == 405) response.headers.emplace_back("Allow", error.allow);
   if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }

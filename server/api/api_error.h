@@ -16,10 +16,11 @@ struct ApiError : Error {
       : Error(message), status(status), param(std::move(param)), code(std::move(code)) {}
   int status;
   std::string param, code;
+  std::string allow;  // of a 405: the method that is taken
 };
 
 Json error_body(const ApiError& error);
-// With Retry-After for 429 and 503.
+// With Retry-After for 429 and 503, Allow for 405.
 HttpResponse error_response(const ApiError& error);
 HttpResponse json_response(int status, const Json& body);
 

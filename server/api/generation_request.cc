@@ -10,14 +10,15 @@ namespace llamita::server {
 namespace {
 
 // A string, or an array of parts: texts, which are put together, and images between them.
-void read_content(const Json& value, const std::string& path, const ParseContext& context, Message& message) {
+void read_content(const Json& value, const std::string& path, const ParseContext& context,
+                  const Fields& outer, Message& message) {
   if (value.is_string()) {
     message.content = value.as_string("");
     return;
   }
   if (!value.is_array()) throw ApiError(400, cat(path, " must be a string or an array of parts"), path);
   for (const Json& part : value.as_array("")) {
-    Fields fields(part, path);
+    Fields fields(part, path, outer);
     const std::string type = fields.required_text("type");
     if (type == "image_url" && context.takes_images) {
       const Json* image = fields.take("image_url");
@@ -27,6 +28,13 @@ void read_content(const Json& value, const std::string& path, const ParseContext
       }
       message.pictures.push_back(
           {read_image(*image, path, context.limits.images, context.fetch_image), message.content.size()});
+      if (image->is_object()) {
+        Fields inner(*image, path + ".image_url", fields);
+        inner.take("url");
+        inner.ignore({"detail"});
+        inner.finish();
+      }
+      fields.finish();
       continue;
     }
     if (type != "text") {
@@ -36,26 +44,29 @@ void read_content(const Json& value, const std::string& path, const ParseContext
                      path, "unsupported_parameter");
     }
     message.content += fields.required_text("text");
+    fields.finish();
   }
 }
 
-ToolCall read_tool_call(const Json& value, const std::string& path) {
-  Fields call(value, path);
+ToolCall read_tool_call(const Json& value, const std::string& path, const Fields& message) {
+  Fields call(value, path, message);
   call.text("type");
   call.take("index");
   ToolCall out;
   out.id = call.text("id").value_or("");
   const Json* function = call.take("function");
   if (function == nullptr) throw ApiError(400, cat(path, ".function must be given"), path);
-  Fields fields(*function, path + ".function");
+  Fields fields(*function, path + ".function", call);
   out.name = fields.required_text("name");
   out.arguments = fields.text("arguments").value_or("{}");
+  fields.finish();
+  call.finish();
   return out;
 }
 
 Message read_message(const Json& value, const std::string& path, const ParseContext& context,
-                     std::vector<std::string>& warnings) {
-  Fields fields(value, path);
+                     const Fields& body) {
+  Fields fields(value, path, body);
   Message message;
   message.role = fields.required_text("role");
   if (message.role == "developer") message.role = "system";
@@ -68,11 +79,11 @@ Message read_message(const Json& value, const std::string& path, const ParseCont
   if (const Json* calls = assistant ? fields.take("tool_calls") : nullptr) {
     if (!calls->is_array()) throw ApiError(400, cat(path, ".tool_calls must be an array"), path);
     for (const Json& call : calls->as_array("")) {
-      message.tool_calls.push_back(read_tool_call(call, cat(path, ".tool_calls")));
+      message.tool_calls.push_back(read_tool_call(call, cat(path, ".tool_calls"), fields));
     }
   }
   if (const Json* content = fields.take("content")) {
-    read_content(*content, path + ".content", context, message);
+    read_content(*content, path + ".content", context, fields, message);
   } else if (!assistant) {
     throw ApiError(400, cat(path, ".content must be given"), path + ".content");
   }
@@ -81,11 +92,11 @@ Message read_message(const Json& value, const std::string& path, const ParseCont
   fields.ignore({"refusal", "annotations", "reasoning_content"});
   fields.unsupported("audio", "null");
   fields.unsupported("function_call", "null", "use tool_calls");
-  fields.finish(context.lenient, warnings);
+  fields.finish();
   return message;
 }
 
-Conversation read_messages(Fields& fields, const ParseContext& context, std::vector<std::string>& warnings) {
+Conversation read_messages(Fields& fields, const ParseContext& context) {
   const Json* value = fields.take("messages");
   if (value == nullptr || !value->is_array() || value->as_array("").empty()) {
     throw ApiError(400, "messages must be an array of at least one message", "messages");
@@ -94,7 +105,7 @@ Conversation read_messages(Fields& fields, const ParseContext& context, std::vec
   const Json::Array& array = value->as_array("");
   size_t images = 0;
   for (size_t i = 0; i < array.size(); ++i) {
-    conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, warnings));
+    conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, fields));
     images += conversation.back().pictures.size();
     if (images > static_cast<size_t>(context.limits.images.images)) {
       throw ApiError(400, cat("messages have more than ", context.limits.images.images, " images"),
@@ -104,16 +115,16 @@ Conversation read_messages(Fields& fields, const ParseContext& context, std::vec
   return conversation;
 }
 
-void read_chat_logprobs(Fields& fields, GenerationRequest& out, SamplingParams& params) {
+void read_chat_logprobs(Fields& fields, int most, GenerationRequest& out, SamplingParams& params) {
   out.logprobs = fields.boolean("logprobs").value_or(false);
-  const auto top = fields.integer("top_logprobs", 0, 20);
+  const auto top = fields.integer("top_logprobs", 0, most);
   if (top && !out.logprobs) throw ApiError(400, "top_logprobs needs logprobs: true", "top_logprobs");
   if (out.logprobs) params.logprobs = static_cast<int>(top.value_or(0));
 }
 
-void read_max_tokens(Fields& fields, SamplingParams& params) {
-  const auto most = fields.integer("max_completion_tokens", 1, INT32_MAX);
-  const auto deprecated = fields.integer("max_tokens", 1, INT32_MAX);
+void read_max_tokens(Fields& fields, int limit, SamplingParams& params) {
+  const auto most = fields.integer("max_completion_tokens", 1, limit);
+  const auto deprecated = fields.integer("max_tokens", 1, limit);
   if (most || deprecated) params.max_tokens = static_cast<int>(most.value_or(deprecated.value_or(-1)));
 }
 
@@ -141,14 +152,14 @@ Json parse_body(std::string_view body, const ApiLimits& limits) {
 
 GenerationRequest parse_chat(std::string_view body, const ParseContext& context) {
   const Json json = parse_body(body, context.limits);
-  Fields fields(json);
   GenerationRequest out;
+  Fields fields(json, context.rules(out.warnings));
   Request request;
   SamplingParams& params = request.sampling;
-  request.prompt = read_messages(fields, context, out.warnings);
+  request.prompt = read_messages(fields, context);
   read_common(fields, context, out, params);
-  read_chat_logprobs(fields, out, params);
-  read_max_tokens(fields, params);
+  read_chat_logprobs(fields, context.limits.logprobs, out, params);
+  read_max_tokens(fields, context.most_reply_tokens(), params);
   out.tools = read_tools(fields, context.limits.tools, context.tool_format);
   request.chat.tools = out.tools.json;
   if (out.tools.forced) {
@@ -166,25 +177,25 @@ GenerationRequest parse_chat(std::string_view body, const ParseContext& context)
   }
   request.chat.continue_last = fields.boolean("continue_final_message").value_or(false);
   refuse_chat_fields(fields);
-  fields.finish(context.lenient, out.warnings);
+  fields.finish();
   out.requests.push_back(std::move(request));
   return out;
 }
 
 GenerationRequest parse_completion(std::string_view body, const ParseContext& context) {
   const Json json = parse_body(body, context.limits);
-  Fields fields(json);
   GenerationRequest out;
+  Fields fields(json, context.rules(out.warnings));
   out.endpoint = Endpoint::completions;
   SamplingParams params;
   params.max_tokens = 16;  // as OpenAI's
   const Json* prompt = fields.take("prompt");
   if (prompt == nullptr) throw ApiError(400, "prompt must be given", "prompt");
-  const auto prompts = read_prompts(*prompt, "prompt", context.limits.prompts);
+  const auto prompts = read_prompts(*prompt, "prompt", context);
   read_common(fields, context, out, params);
-  if (const auto most = fields.integer("max_tokens", 1, INT32_MAX))
-    params.max_tokens = static_cast<int>(*most);
-  if (const auto top = fields.integer("logprobs", 0, 20)) {
+  params.max_tokens = static_cast<int>(
+      fields.integer("max_tokens", 1, context.most_reply_tokens()).value_or(params.max_tokens));
+  if (const auto top = fields.integer("logprobs", 0, context.limits.logprobs)) {
     out.logprobs = true;
     params.logprobs = static_cast<int>(*top);
   }
@@ -195,7 +206,7 @@ GenerationRequest parse_completion(std::string_view body, const ParseContext& co
   }
   fields.unsupported("suffix", "\"\"");
   fields.unsupported("best_of", cat(out.n), "use n");
-  fields.finish(context.lenient, out.warnings);
+  fields.finish();
   if (prompts.size() * static_cast<size_t>(out.n) > static_cast<size_t>(context.limits.prompts)) {
     throw ApiError(400, cat("prompts times n must be at most ", context.limits.prompts), "n");
   }
@@ -210,8 +221,8 @@ GenerationRequest parse_completion(std::string_view body, const ParseContext& co
 
 GenerationRequest parse_embedding(std::string_view body, const ParseContext& context) {
   const Json json = parse_body(body, context.limits);
-  Fields fields(json);
   GenerationRequest out;
+  Fields fields(json, context.rules(out.warnings));
   out.endpoint = Endpoint::embeddings;
   out.model = fields.text("model").value_or("");
   const Json* input = fields.take("input");
@@ -223,8 +234,8 @@ GenerationRequest parse_embedding(std::string_view body, const ParseContext& con
   out.base64 = format == "base64";
   fields.unsupported("dimensions", "null", "embeddings have the model's own size");
   fields.ignore({"user"});
-  fields.finish(context.lenient, out.warnings);
-  for (const Prompt& text : read_prompts(*input, "input", context.limits.prompts)) {
+  fields.finish();
+  for (const Prompt& text : read_prompts(*input, "input", context)) {
     Request request;
     request.embedding = true;
     std::visit([&](const auto& value) { request.prompt = value; }, text);

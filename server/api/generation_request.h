@@ -2,6 +2,7 @@
 // turned into requests of the engine.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,8 @@ namespace llamita::server {
 struct ApiLimits {
   int choices = 8;          // n
   int prompts = 64;         // of one completion or embedding request
+  int logprobs = 20;        // most probable tokens shown beside each
+  int reply_tokens = 0;     // max_tokens; 0: the context, once there is a model
   int stops = 4;            // stop strings, …
   size_t stop_bytes = 256;  // … each of at most this length
   size_t schema_bytes = 64 << 10;
@@ -29,8 +32,14 @@ struct ParseContext {
   ApiLimits limits;
   bool lenient = false;
   ToolFormat tool_format = ToolFormat::hermes;
-  bool takes_images = false;  // the model does
-  FetchImage fetch_image;     // empty: only data: URLs
+  int vocab_size = 0;                        // token ids are below; 0: not known
+  bool takes_images = false;                 // the model does
+  FetchImage fetch_image = {};               // empty: only data: URLs
+  std::vector<AskedField>* asked = nullptr;  // hears which fields there are
+
+  FieldRules rules(std::vector<std::string>& warnings) const { return {lenient, &warnings, asked}; }
+  int last_token() const { return vocab_size > 0 ? vocab_size - 1 : INT32_MAX; }
+  int most_reply_tokens() const { return limits.reply_tokens > 0 ? limits.reply_tokens : INT32_MAX; }
 };
 
 enum class Endpoint { chat, completions, embeddings };

@@ -4,7 +4,6 @@
 #include <random>
 
 #include "base/cat.h"
-#include "server/api/api_error.h"
 #include "server/api/chat_format.h"
 #include "server/api/completion_format.h"
 #include "server/api/embedding_format.h"
@@ -13,7 +12,9 @@ namespace llamita::server {
 
 std::string event(const Json& json) { return cat("data: ", json.dump(), "\n\n"); }
 
-std::string error_event(const std::string& message) { return event(error_body(ApiError(500, message))); }
+bool never_begun(const Completion& done) {
+  return done.queue_seconds == 0 && done.choices.front().finish == FinishReason::deadline;
+}
 
 Json usage_json(const std::vector<Completion>& done) {
   int64_t prompt = 0, reply = 0, cached = 0;

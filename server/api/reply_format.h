@@ -39,8 +39,8 @@ std::unique_ptr<ReplyFormat> make_format(const GenerationRequest& request, Reply
 
 // "data: …" of one event.
 std::string event(const Json& json);
-// The event of an error in the middle of a stream.
-std::string error_event(const std::string& message);
+// Whether a request ran into a deadline before any step had part of it.
+bool never_begun(const Completion& done);
 
 Json usage_json(const std::vector<Completion>& done);
 // "stop", "length" or "tool_calls". A request that ran into its deadline has its "length".

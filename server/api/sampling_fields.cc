@@ -37,15 +37,16 @@ void read_stop(Fields& fields, const ApiLimits& limits, SamplingParams& params) 
   }
 }
 
-void read_logit_bias(Fields& fields, SamplingParams& params) {
+void read_logit_bias(Fields& fields, const ParseContext& context, SamplingParams& params) {
   const Json* value = fields.take("logit_bias");
   if (value == nullptr) return;
   if (!value->is_object()) throw ApiError(400, "logit_bias must be an object of token ids", "logit_bias");
   for (const auto& [id, bias] : value->as_object("")) {
     int32_t token = 0;
     const auto parsed = std::from_chars(id.data(), id.data() + id.size(), token);
-    if (parsed.ec != std::errc() || parsed.ptr != id.data() + id.size()) {
-      throw ApiError(400, cat("logit_bias: ", printable(id), " is no token id"), "logit_bias");
+    if (parsed.ec != std::errc() || parsed.ptr != id.data() + id.size() || token < 0 ||
+        token > context.last_token()) {
+      throw ApiError(400, cat("logit_bias: ", printable(id), " is no id of the vocabulary"), "logit_bias");
     }
     if (!bias.is_number() || !(bias.as_double("") >= -100 && bias.as_double("") <= 100)) {
       throw ApiError(400, cat("logit_bias of token ", token, " must be a number from -100 to 100"),
@@ -61,7 +62,7 @@ void read_schema(Fields& format, const ApiLimits& limits, Constraint& constraint
     throw ApiError(400, "response_format.json_schema must be given for type json_schema",
                    "response_format.json_schema");
   }
-  Fields inner(*wrapper, "response_format.json_schema");
+  Fields inner(*wrapper, "response_format.json_schema", format);
   inner.ignore({"name", "description", "strict"});
   const Json* schema = inner.take("schema");
   if (schema == nullptr) {
@@ -75,11 +76,12 @@ void read_schema(Fields& format, const ApiLimits& limits, Constraint& constraint
         cat("the schema has ", constraint.text.size(), " bytes; at most ", limits.schema_bytes, " are taken"),
         "response_format.json_schema.schema");
   }
+  inner.finish();
 }
 
 void read_response_format(Fields& fields, const ApiLimits& limits, Constraint& constraint) {
   if (const Json* value = fields.take("response_format")) {
-    Fields format(*value, "response_format");
+    Fields format(*value, "response_format", fields);
     const std::string type = format.required_text("type");
     if (type == "json_object") {
       constraint = {Constraint::Kind::json_object, ""};
@@ -89,6 +91,7 @@ void read_response_format(Fields& fields, const ApiLimits& limits, Constraint& c
       throw ApiError(400, "response_format.type must be text, json_object or json_schema",
                      "response_format.type");
     }
+    format.finish();
   }
   if (const auto grammar = fields.text("grammar")) {
     if (constraint.kind != Constraint::Kind::none) {
@@ -103,36 +106,38 @@ void read_response_format(Fields& fields, const ApiLimits& limits, Constraint& c
   }
 }
 
-void read_stream(Fields& fields, const ParseContext& context, GenerationRequest& out) {
+void read_stream(Fields& fields, GenerationRequest& out) {
   out.stream = fields.boolean("stream").value_or(false);
   const Json* options = fields.take("stream_options");
   if (options == nullptr) return;
   if (!out.stream) throw ApiError(400, "stream_options is for stream: true only", "stream_options");
-  Fields inner(*options, "stream_options");
+  Fields inner(*options, "stream_options", fields);
   out.include_usage = inner.boolean("include_usage").value_or(false);
   inner.ignore({"include_obfuscation"});
-  inner.finish(context.lenient, out.warnings);
-}
-
-std::vector<int32_t> token_ids(const Json::Array& array, const std::string& name) {
-  std::vector<int32_t> tokens;
-  tokens.reserve(array.size());
-  for (const Json& token : array) {
-    if (!token.is_integer() || token.as_int("") < 0 || token.as_int("") > kMostTokens) {
-      throw ApiError(400, cat(name, " has a token that is no id"), name);
-    }
-    tokens.push_back(static_cast<int32_t>(token.as_int("")));
-  }
-  return tokens;
+  inner.finish();
 }
 
 }  // namespace
+
+std::vector<int32_t> read_token_ids(const Json::Array& array, const std::string& name,
+                                    const ParseContext& context) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(array.size());
+  for (const Json& token : array) {
+    const std::optional<int64_t> id = whole_number(token);
+    if (!id || *id < 0 || *id > context.last_token()) {
+      throw ApiError(400, cat(name, " has an entry that is no id of the vocabulary"), name);
+    }
+    tokens.push_back(static_cast<int32_t>(*id));
+  }
+  return tokens;
+}
 
 void read_common(Fields& fields, const ParseContext& context, GenerationRequest& out,
                  SamplingParams& params) {
   const ApiLimits& limits = context.limits;
   out.model = fields.text("model").value_or("");
-  read_stream(fields, context, out);
+  read_stream(fields, out);
   out.n = static_cast<int>(fields.integer("n", 1, limits.choices).value_or(1));
   params.n = out.n;
   params.temperature = static_cast<float>(fields.number("temperature", 0, 2).value_or(1));
@@ -152,24 +157,25 @@ void read_common(Fields& fields, const ParseContext& context, GenerationRequest&
   if (const Json* tokens = fields.take("stop_token_ids")) {
     if (!tokens->is_array())
       throw ApiError(400, "stop_token_ids must be an array of token ids", "stop_token_ids");
-    params.stop_token_ids = token_ids(tokens->as_array(""), "stop_token_ids");
+    params.stop_token_ids = read_token_ids(tokens->as_array(""), "stop_token_ids", context);
   }
   params.ignore_eos = fields.boolean("ignore_eos").value_or(false);
-  read_logit_bias(fields, params);
+  read_logit_bias(fields, context, params);
   read_response_format(fields, limits, params.constraint);
   out.priority = static_cast<int>(fields.integer("priority", -1000, 1000).value_or(0));
   fields.ignore({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
                  "prompt_cache_retention"});
 }
 
-std::vector<Prompt> read_prompts(const Json& value, const std::string& name, int most) {
+std::vector<Prompt> read_prompts(const Json& value, const std::string& name, const ParseContext& context) {
+  const int most = context.limits.prompts;
   if (value.is_string()) return {value.as_string("")};
   if (!value.is_array() || value.as_array("").empty()) {
     throw ApiError(400, cat(name, " must be a string, an array of strings, or token ids, and not empty"),
                    name);
   }
   const Json::Array& array = value.as_array("");
-  if (array[0].is_integer()) return {token_ids(array, name)};
+  if (array[0].is_number()) return {read_token_ids(array, name, context)};
   if (array.size() > static_cast<size_t>(most)) {
     throw ApiError(400, cat(name, " has ", array.size(), " prompts; at most ", most, " are taken"), name);
   }
@@ -178,7 +184,7 @@ std::vector<Prompt> read_prompts(const Json& value, const std::string& name, int
     if (entry.is_string()) {
       prompts.emplace_back(entry.as_string(""));
     } else if (entry.is_array()) {
-      prompts.emplace_back(token_ids(entry.as_array(""), name));
+      prompts.emplace_back(read_token_ids(entry.as_array(""), name, context));
     } else {
       throw ApiError(400, cat(name, " must hold strings or arrays of token ids"), name);
     }

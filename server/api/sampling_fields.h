@@ -11,6 +11,8 @@ void read_common(Fields& fields, const ParseContext& context, GenerationRequest&
 
 // A string, an array of strings, an array of token ids or an array of those.
 using Prompt = std::variant<std::string, std::vector<int32_t>>;
-std::vector<Prompt> read_prompts(const Json& value, const std::string& name, int most);
+std::vector<Prompt> read_prompts(const Json& value, const std::string& name, const ParseContext& context);
+std::vector<int32_t> read_token_ids(const Json::Array& array, const std::string& name,
+                                    const ParseContext& context);
 
 }  // namespace llamita::server

@@ -25,14 +25,14 @@ bool good_name(const std::string& name) {
   return !name.empty() && name.size() <= kMostNameBytes && std::all_of(name.begin(), name.end(), good);
 }
 
-Tool read_tool(const Json& value, const std::string& path) {
-  Fields tool(value, path);
+Tool read_tool(const Json& value, const std::string& path, const Fields& body) {
+  Fields tool(value, path, body);
   if (tool.required_text("type") != "function") {
     throw ApiError(400, cat(path, ".type must be 'function'"), path + ".type");
   }
   const Json* function = tool.take("function");
   if (function == nullptr) throw ApiError(400, cat(path, ".function must be given"), path + ".function");
-  Fields fields(*function, path + ".function");
+  Fields fields(*function, path + ".function", tool);
   Tool out{fields.required_text("name"), {}};
   if (!good_name(out.name)) {
     throw ApiError(400, cat(path, ".function.name must be 1 to 64 letters, digits, '_', '-' or '.'"),
@@ -47,6 +47,8 @@ Tool read_tool(const Json& value, const std::string& path) {
     }
     out.parameters = *parameters;
   }
+  fields.finish();
+  tool.finish();
   return out;
 }
 
@@ -89,7 +91,7 @@ std::string forced_schema(const std::vector<Tool>& tools, ToolFormat format) {
   return Json(Json::Object{{"anyOf", Json(std::move(options))}}).dump();
 }
 
-std::vector<Tool> read_list(const Json* value, int most) {
+std::vector<Tool> read_list(const Json* value, int most, const Fields& body) {
   if (value == nullptr) return {};
   if (!value->is_array()) throw ApiError(400, "tools must be an array", "tools");
   const Json::Array& array = value->as_array("");
@@ -97,19 +99,23 @@ std::vector<Tool> read_list(const Json* value, int most) {
     throw ApiError(400, cat("tools has ", array.size(), " entries; at most ", most, " are taken"), "tools");
   }
   std::vector<Tool> tools;
-  for (size_t i = 0; i < array.size(); ++i) tools.push_back(read_tool(array[i], cat("tools[", i, "]")));
+  for (size_t i = 0; i < array.size(); ++i) tools.push_back(read_tool(array[i], cat("tools[", i, "]"), body));
   return tools;
 }
 
 // The tool that tool_choice names; "" for the words.
-std::string chosen_name(const Json& choice) {
-  Fields fields(choice, "tool_choice");
+std::string chosen_name(const Json& choice, const Fields& body) {
+  Fields fields(choice, "tool_choice", body);
   if (fields.required_text("type") != "function") {
     throw ApiError(400, "tool_choice.type must be 'function'", "tool_choice.type");
   }
   const Json* function = fields.take("function");
   if (function == nullptr) throw ApiError(400, "tool_choice.function must be given", "tool_choice.function");
-  return Fields(*function, "tool_choice.function").required_text("name");
+  Fields named(*function, "tool_choice.function", fields);
+  std::string name = named.required_text("name");
+  named.finish();
+  fields.finish();
+  return name;
 }
 
 }  // namespace
@@ -118,14 +124,14 @@ ToolUse read_tools(Fields& fields, int most, ToolFormat format) {
   ToolUse use;
   use.format = format;
   const Json* list = fields.take("tools");
-  std::vector<Tool> tools = read_list(list, most);
+  std::vector<Tool> tools = read_list(list, most, fields);
   use.parallel = fields.boolean("parallel_tool_calls").value_or(true);
   const Json* choice = fields.take("tool_choice");
   const std::string word = choice != nullptr && choice->is_string() ? choice->as_string("") : "";
   if (choice != nullptr && choice->is_string() && word != "none" && word != "auto" && word != "required") {
     throw ApiError(400, "tool_choice must be none, auto, required or name a function", "tool_choice");
   }
-  const std::string name = choice != nullptr && !choice->is_string() ? chosen_name(*choice) : "";
+  const std::string name = choice != nullptr && !choice->is_string() ? chosen_name(*choice, fields) : "";
   use.forced = word == "required" || !name.empty();
   if (tools.empty()) {
     if (use.forced) throw ApiError(400, "tool_choice asks for a call, but no tools are given", "tool_choice");

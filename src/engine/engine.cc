@@ -152,7 +152,7 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   std::sort(rules.stop_tokens.begin(), rules.stop_tokens.end());
   rules.form = form;
   requests_[id] = std::move(owned);
-  ++unstarted_;
+  count_unstarted(running, 1);
   sched::SequenceOptions sequence_options;
   sequence_options.priority = options.priority;
   sequence_options.salt = options.cache_salt;
@@ -205,7 +205,10 @@ void Engine::end_overdue() {
   const auto now = Clock::now();
   std::vector<RequestId> overdue;
   for (const auto& [id, running] : requests_) {
-    if (running->options.deadline && *running->options.deadline <= now) overdue.push_back(id);
+    const StartOptions& options = running->options;
+    const bool late = options.deadline && *options.deadline <= now;
+    const bool unserved = !running->begun && options.begin_by && *options.begin_by <= now;
+    if (late || unserved) overdue.push_back(id);
   }
   for (const RequestId id : overdue) end(id, FinishReason::deadline);
 }
@@ -276,8 +279,13 @@ void Engine::note_begun(const sched::Batch& batch) {
     running.begun = now;
     running.completion.queue_seconds = seconds_between(running.options.submitted, now);
     running.completion.cached_tokens = chunk.begin;
-    --unstarted_;
+    count_unstarted(running, -1);
   }
+}
+
+void Engine::count_unstarted(const Running& request, int change) {
+  unstarted_ += change;
+  unstarted_tokens_ += change * int64_t{request.completion.prompt_tokens};
 }
 
 std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) const {
@@ -315,6 +323,7 @@ void Engine::count(const Flight& flight) {
   counters_.step_prefill_tokens = flight.prefill_tokens;
   counters_.step_decode_tokens = flight.decode_tokens;
   counters_.prompt_tokens += flight.prefill_tokens;
+  counters_.step_tokens += flight.prefill_tokens + flight.decode_tokens;
   // While two are under way a step takes the time since the one before it was done.
   counters_.step_seconds = seconds_between(std::max(flight.sent, last_given_out_), now);
   last_given_out_ = now;
@@ -365,7 +374,7 @@ void Engine::close(sched::SequenceId id, Update& update) {
   const auto request = requests_.find(running.id);
   const std::unique_ptr<Running> ended = std::move(request->second);
   requests_.erase(request);
-  if (!ended->begun) --unstarted_;
+  if (!ended->begun) count_unstarted(*ended, -1);
   update.done = &ended->completion;
   publish(*ended, update);
 }
@@ -394,6 +403,7 @@ void Engine::abandon() {
   requests_.clear();
   flights_.clear();
   unstarted_ = 0;
+  unstarted_tokens_ = 0;
 }
 
 EngineStats Engine::stats() const {
@@ -403,6 +413,7 @@ EngineStats Engine::stats() const {
   stats.preemptions = scheduler_.preemptions();
   const kv::BlockPool& pool = scheduler_.pool();
   stats.blocks = pool.blocks();
+  stats.block_tokens = kPageTokens;
   stats.blocks_kept = pool.idle_blocks();
   stats.blocks_used = pool.blocks() - pool.free_blocks() - pool.idle_blocks();
   stats.blocks_shared = pool.shared_blocks();

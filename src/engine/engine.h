@@ -50,6 +50,7 @@ class Engine {
     std::string cache_salt;
     Clock::time_point submitted = Clock::now();
     std::optional<Clock::time_point> deadline;
+    std::optional<Clock::time_point> begin_by;  // overdue when no step had part of it
   };
 
   // Borrows model and tokenizer. Throws Error for options that make no sense and when the cache does not fit
@@ -86,6 +87,7 @@ class Engine {
   // running to blocks_kept and the counters; the rest is AsyncEngine's to know.
   EngineStats stats() const;
   int unstarted() const { return unstarted_; }  // requests that no step had part of yet; from any thread
+  int64_t unstarted_tokens() const { return unstarted_tokens_; }  // of their prompts
 
   const MemoryPlan& memory_plan() const { return plan_; }
   // Longest prompt and reply together, tokens.
@@ -123,6 +125,7 @@ class Engine {
   void give_out_oldest();
   Flight describe(sched::Batch batch) const;
   void note_begun(const sched::Batch& batch);
+  void count_unstarted(const Running& request, int change);
   std::vector<SamplingRow> sampling_rows(const sched::Batch& batch) const;
   StepImages images_of(const sched::Batch& batch) const;
   void count(const Flight& flight);
@@ -145,6 +148,7 @@ class Engine {
   Clock::time_point last_given_out_;
   EngineStats counters_;
   std::atomic<int> unstarted_ = 0;
+  std::atomic<int64_t> unstarted_tokens_ = 0;
 };
 
 }  // namespace llamita

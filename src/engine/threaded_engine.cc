@@ -19,6 +19,8 @@ class Prepared : public PreparedRequest {
   TokenRequest request_;
 };
 
+constexpr int64_t kQueueFactor = 4;  // prompts that wait, over what the KV cache holds
+
 int choices_of(const TokenRequest& request) { return request.embedding ? 1 : request.sampling.n; }
 
 // A listener that throws, although it must not, is not listened to again.
@@ -45,8 +47,12 @@ std::unique_ptr<AsyncEngine> AsyncEngine::load(const std::string& path, const En
 }
 
 ThreadedEngine::ThreadedEngine(std::unique_ptr<ServedModel> served, const EngineConfig& config)
-    : served_(std::move(served)), queue_requests_(config.queue_requests) {
+    : served_(std::move(served)), queue_requests_(config.queue_requests), queue_tokens_(config.queue_tokens) {
   if (queue_requests_ < 1) throw Error(cat("queue_requests must be at least 1, not ", queue_requests_));
+  if (queue_tokens_ < 0) throw Error(cat("queue_tokens must be 0 or more, not ", queue_tokens_));
+  if (queue_tokens_ == 0) {
+    queue_tokens_ = kQueueFactor * served_->engine.memory_plan().shape.kv_pages * kPageTokens;
+  }
   stats_ = served_->engine.stats();
   stats_.progress_at = Engine::Clock::now();
   thread_ = std::thread([this] { run(); });
@@ -65,6 +71,14 @@ std::shared_ptr<const PreparedRequest> ThreadedEngine::prepare(const Request& re
   return std::make_shared<Prepared>(served_->preparer.prepare(request));
 }
 
+// An empty queue takes any prompt: it fits the context, and whatever else the limit says it can be served.
+bool ThreadedEngine::room_for(const TokenRequest& request) const {
+  const int waiting = queued_requests_ + served_->engine.unstarted();
+  if (waiting == 0) return true;
+  const int64_t tokens = queued_tokens_ + served_->engine.unstarted_tokens();
+  return waiting < queue_requests_ && tokens + static_cast<int64_t>(request.prompt.size()) <= queue_tokens_;
+}
+
 std::optional<RequestId> ThreadedEngine::submit(std::shared_ptr<const PreparedRequest> request,
                                                 const SubmitOptions& options, OnUpdate on_update) {
   const auto prepared = std::dynamic_pointer_cast<const Prepared>(std::move(request));
@@ -75,14 +89,14 @@ std::optional<RequestId> ThreadedEngine::submit(std::shared_ptr<const PreparedRe
   start.priority = options.priority;
   start.cache_salt = options.cache_salt;
   if (options.deadline) start.deadline = start.submitted + *options.deadline;
+  if (options.queue_timeout) start.begin_by = start.submitted + *options.queue_timeout;
   RequestId id = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (draining_ || inbox_.stop || queued_requests_ + served_->engine.unstarted() >= queue_requests_) {
-      return std::nullopt;
-    }
+    if (draining_ || inbox_.stop || !room_for(*tokens)) return std::nullopt;
     id = next_id_++;
     queued_requests_ += 1;
+    queued_tokens_ += static_cast<int64_t>(tokens->prompt.size());
     queued_choices_ += choices_of(*tokens);
     if (!stats_.busy) stats_.progress_at = start.submitted;
     stats_.busy = true;
@@ -140,7 +154,9 @@ ThreadedEngine::Inbox ThreadedEngine::wait_for_work() {
 }
 
 void ThreadedEngine::take_in(Inbox& inbox) {
+  int64_t tokens = 0;
   for (Submission& submission : inbox.submissions) {
+    tokens += static_cast<int64_t>(submission.request->prompt.size());
     served_->engine.start(submission.id, std::move(submission.request), submission.options,
                           std::move(submission.on_update));
   }
@@ -148,6 +164,7 @@ void ThreadedEngine::take_in(Inbox& inbox) {
     // From here on the engine counts them, if they wait.
     const std::lock_guard lock(mutex_);
     queued_requests_ -= static_cast<int>(inbox.submissions.size());
+    queued_tokens_ -= tokens;
   }
   for (const RequestId id : inbox.cancels) served_->engine.end(id, FinishReason::cancelled);
 }

@@ -16,7 +16,7 @@ namespace llamita {
 
 class ThreadedEngine : public AsyncEngine {
  public:
-  // Throws Error when config.queue_requests is not positive.
+  // Throws Error when config.queue_requests is not positive or config.queue_tokens is negative.
   ThreadedEngine(std::unique_ptr<ServedModel> served, const EngineConfig& config);
   ~ThreadedEngine() override;
 
@@ -45,6 +45,7 @@ class ThreadedEngine : public AsyncEngine {
     bool empty() const { return submissions.empty() && cancels.empty() && !stop; }
   };
 
+  bool room_for(const TokenRequest& request) const;  // with the lock
   void run();
   Inbox wait_for_work();
   void take_in(Inbox& inbox);
@@ -53,13 +54,15 @@ class ThreadedEngine : public AsyncEngine {
 
   std::unique_ptr<ServedModel> served_;
   int queue_requests_;
+  int64_t queue_tokens_;
 
   mutable std::mutex mutex_;  // guards all that follow
   std::condition_variable wake_;
   Inbox inbox_;
   EngineStats stats_;
-  int queued_choices_ = 0;   // in the inbox
-  int queued_requests_ = 0;  // in the inbox, or taken from it and not started yet
+  int queued_choices_ = 0;     // in the inbox
+  int queued_requests_ = 0;    // in the inbox, or taken from it and not started yet
+  int64_t queued_tokens_ = 0;  // of their prompts
   bool draining_ = false;
   RequestId next_id_ = 1;
 

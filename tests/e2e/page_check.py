@@ -23,6 +23,19 @@ let less = 1 < 2;
 - one
 - two"""
 PATIENCE = 60
+# WCAG's contrast ratio of a part's text against the nearest background.
+CONTRAST = """(selector => {
+  const part = document.querySelector(selector);
+  const numbers = color => color.match(/[\\d.]+/g).map(Number);
+  let under = part;
+  while (under && (numbers(getComputedStyle(under).backgroundColor)[3] ?? 1) === 0) under = under.parentElement;
+  const luminance = color => {
+    const [r, g, b] = numbers(color).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [a, b] = [getComputedStyle(part).color, getComputedStyle(under).backgroundColor].map(luminance);
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+})(%s)"""
 
 
 class Browser:
@@ -136,11 +149,47 @@ def check(browser, url, picture):
     browser.run("document.getElementById('stop').click()")
     browser.wait("!document.getElementById('send').hidden")
 
+    check_conversations(browser)
+    check_access(browser)
+
     # A phone: the list is out of the way until it is asked for.
     browser.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     expect(browser.run("getComputedStyle(document.getElementById('sidebar')).visibility") == "hidden", "the list on a phone")
     expect(browser.run("document.documentElement.scrollWidth") <= 390, "wider than a phone")
     check_events(browser, url)
+
+
+def check_conversations(browser):
+    """There are two; a click shows the other one, and deleting it leaves one."""
+    expect(browser.run("document.querySelectorAll('#list li').length") == 2, "two conversations")
+    browser.run("document.querySelectorAll('#list .name')[1].click()")
+    expect(browser.run("document.querySelector('.user .body').textContent") == "Other", "the older conversation")
+    browser.run("document.querySelector('#list li.here button.quiet').click()")
+    expect(browser.run("document.querySelectorAll('#list li').length") == 1, "deleting a conversation")
+    browser.run("document.querySelector('#list .name').click()")
+
+
+def check_access(browser):
+    """Every control has a name that a screen reader can say; text stands out in both colour schemes."""
+    browser.run("document.getElementById('toggle-settings').click()")
+    browser.call("Accessibility.enable")
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    controls = [node for node in nodes if not node.get("ignored") and node["role"]["value"] in
+                ("button", "textbox", "searchbox", "spinbutton", "combobox", "checkbox", "link", "meter", "image")]
+    nameless = [node["role"]["value"] for node in controls if not node.get("name", {}).get("value", "").strip()]
+    expect(len(controls) > 15 and not nameless, f"of {len(controls)} controls these have no name: {nameless}")
+    roles = {node["role"]["value"] for node in nodes}
+    expect({"main", "log", "navigation", "complementary"} <= roles, f"landmarks: {sorted(roles)}")
+    papers = set()
+    for scheme in ("light", "dark"):
+        browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        papers.add(browser.run("getComputedStyle(document.body).backgroundColor"))
+        for part in ("body", ".user .body", "#model", "#send"):
+            ratio = browser.run(CONTRAST % json.dumps(part))
+            expect(ratio >= 4.5, f"{part} has a contrast of {ratio:.1f} in the {scheme} scheme")
+    expect(len(papers) == 2, "the dark scheme is the light one")
+    browser.call("Emulation.setEmulatedMedia", features=[])
+    browser.run("document.getElementById('toggle-settings').click()")
 
 
 def check_events(browser, url):

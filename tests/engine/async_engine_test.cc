@@ -231,6 +231,61 @@ TEST_F(AsyncEngineTest, TheQueueIsBoundedAndDrainingRefusesAll) {
   EXPECT_ERROR(engine(config), "queue_requests");
 }
 
+// Three prompts of 4 tokens wait where 12 may; a fourth does not, and neither does one of 5 in place of a
+// third.
+TEST_F(AsyncEngineTest, WaitingPromptsAreBoundedByTheirTokens) {
+  EngineConfig config = small_config();
+  config.queue_tokens = 12;
+  config.batch_sequences = 1;
+  const auto served = engine(config);
+  gate_.close();
+  std::vector<std::unique_ptr<Listener>> listeners;
+  const auto submitted = [&](int tokens) {
+    listeners.push_back(std::make_unique<Listener>());
+    const auto request = served->prepare(request_of(tokens, 1, 2));
+    const auto id = served->submit(request, {}, listeners.back()->on_update());
+    if (!id) listeners.pop_back();
+    return id.has_value();
+  };
+  EXPECT_TRUE(submitted(20));  // nobody waits: it is taken although it is larger
+  gate_.wait_for(1);
+  EXPECT_TRUE(submitted(4));
+  EXPECT_TRUE(submitted(4));
+  EXPECT_FALSE(submitted(5));
+  EXPECT_TRUE(submitted(4));
+  EXPECT_FALSE(submitted(1));
+  gate_.open();
+  for (const auto& listener : listeners) listener->wait();
+  when_idle(*served);
+  EXPECT_TRUE(submitted(4));
+  listeners.back()->wait();
+  config.queue_tokens = -1;
+  EXPECT_ERROR(engine(config), "queue_tokens");
+}
+
+TEST_F(AsyncEngineTest, WhoWaitsTooLongEndsUnbegun) {
+  EngineConfig config = small_config();
+  config.batch_sequences = 1;
+  const auto served = engine(config);
+  on_step_ = [](const ForwardBatch&) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  Listener running, late, patient;
+  SubmitOptions options;
+  options.queue_timeout = std::chrono::milliseconds(1000);
+  submit(*served, request_of(5, 1, 50), running, options);
+  options.queue_timeout = std::chrono::milliseconds(20);
+  submit(*served, request_of(5, 2, 10), late, options);
+  options.queue_timeout = std::chrono::milliseconds(60'000);
+  submit(*served, request_of(5, 3, 10), patient, options);
+  const Completion unbegun = late.wait();
+  EXPECT_EQ(unbegun.choices[0].finish, FinishReason::deadline);
+  EXPECT_EQ(unbegun.queue_seconds, 0);
+  EXPECT_TRUE(unbegun.choices[0].tokens.empty());
+  expect_solo(running.wait(), request_of(5, 1, 50));
+  const Completion served_late = patient.wait();
+  expect_solo(served_late, request_of(5, 3, 10));
+  EXPECT_GT(served_late.queue_seconds, 0);
+}
+
 TEST_F(AsyncEngineTest, LowerPriorityNumbersGoFirst) {
   EngineConfig config = small_config();
   config.batch_sequences = 1;

@@ -106,6 +106,7 @@ inline EngineConfig small_config() {
   config.threads = 1;
   config.batch_tokens = 32;
   config.batch_sequences = 8;
+  config.queue_tokens = int64_t{1} << 40;  // caches of a few blocks make large crowds wait here
   return config;
 }
 

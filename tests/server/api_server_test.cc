@@ -188,6 +188,7 @@ TEST_F(ApiServerTest, ErrorsHaveTheirStatus) {
   };
   fails("GET", "/nothing", "", 404);
   fails("GET", "/v1/chat/completions", "", 405);
+  EXPECT_EQ(header(*ask("GET", "/v1/chat/completions"), "Allow"), "POST");
   fails("POST", "/v1/models", "", 405);
   fails("POST", "/v1/chat/completions", "{", 400);
   const std::string unknown = fails("POST", "/v1/chat/completions",
@@ -216,7 +217,9 @@ TEST_F(ApiServerTest, PromptsHaveARoomLimit) {
 }
 
 TEST_F(ApiServerTest, TokensThereAndBack) {
-  start();
+  FakeEngine::Options options;
+  options.context = 1024;
+  start({}, options);
   EXPECT_EQ(answer("POST", "/tokenize", R"({"prompt":"a bc"})")->body,
             R"({"tokens":[1,3,5],"count":3,"max_model_len":1024})");
   EXPECT_EQ(answer("POST", "/tokenize", R"({"content":"a bc"})")->body,
@@ -230,8 +233,8 @@ TEST_F(ApiServerTest, KeysOpenEveryRouteButHealth) {
   start(config);
   const std::string good = cat("Bearer ", config.api_keys[1]);
   for (const char* path :
-       {"/version", "/metrics", "/live", "/v1/models", "/v1/models/fake", "/nothing", "//health", "/health/",
-        "/HEALTH", "/v1/../health", "/v1/models?x=/health", "/%68ealth"}) {
+       {"/version", "/metrics", "/live", "/openapi.json", "/v1/models", "/v1/models/fake", "/nothing",
+        "//health", "/health/", "/HEALTH", "/v1/../health", "/v1/models?x=/health", "/%68ealth"}) {
     EXPECT_EQ(ask("GET", path)->head.status, 401) << path;
     EXPECT_EQ(ask("GET", path, "", {{"authorization", "Bearer " + std::string(32, 'c')}})->head.status, 401)
         << path;
@@ -352,6 +355,63 @@ TEST_F(ApiServerTest, DeadlineEndsWithWhatIsThere) {
                             R"({"messages":[{"role":"user","content":"a"}],"max_tokens":100000})");
   EXPECT_EQ(reply->head.status, 200);
   EXPECT_NE(reply->body.find(R"("finish_reason":"length")"), std::string::npos);
+}
+
+// A reply takes 100 ms; who waits longer than the queue's timeout for it to end is told 503, streams too.
+TEST_F(ApiServerTest, WaitingForATurnHasATimeout) {
+  for (const auto timeout : {30ms, 20'000ms}) {
+    ServerConfig config;
+    config.queue_timeout = timeout;
+    FakeEngine::Options options;
+    options.running = 1;
+    options.step = 10ms;
+    start(config, options);
+    const auto first = ask("POST", "/v1/chat/completions",
+                           R"({"messages":[{"role":"user","content":"a"}],"max_tokens":10})");
+    ASSERT_TRUE(run_until([&] { return engine_->stats().running == 1; }));
+    const auto stream = ask("POST", "/v1/chat/completions", kStream);
+    const auto whole = answer("POST", "/v1/chat/completions", kChat);
+    ASSERT_TRUE(run_until([&] { return first->complete && stream->complete; }));
+    EXPECT_EQ(first->head.status, 200);
+    for (const auto& waited : {stream, whole}) {
+      EXPECT_EQ(waited->head.status, timeout < 1s ? 503 : 200);
+      EXPECT_EQ(header(*waited, "Retry-After"), timeout < 1s ? "1" : "");
+      EXPECT_EQ(waited->body.find("\"queue_timeout\"") != std::string::npos, timeout < 1s) << waited->body;
+    }
+    EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
+    api_.reset();
+  }
+}
+
+TEST_F(ApiServerTest, RepliesHaveAMostTokensLimit) {
+  FakeEngine::Options options;
+  options.context = 50;
+  for (const int limit : {0, 20, 60}) {  // of the flag; the context holds in any case
+    ServerConfig config;
+    config.api.reply_tokens = limit;
+    start(config, options);
+    const int most = limit == 20 ? 20 : 50;
+    for (const char* name : {"max_tokens", "max_completion_tokens"}) {
+      const auto status = [&](int tokens) {
+        return answer("POST", "/v1/chat/completions",
+                      cat(R"({"messages":[{"role":"user","content":"a"}],")", name, "\":", tokens, "}"))
+            ->head.status;
+      };
+      EXPECT_EQ(status(most - 1), 200);
+      EXPECT_EQ(status(most), 200);
+      EXPECT_EQ(status(most + 1), 400);
+    }
+    api_.reset();
+  }
+}
+
+TEST_F(ApiServerTest, TheDocumentIsServed) {
+  start();
+  const auto reply = ask("GET", "/openapi.json");
+  EXPECT_EQ(reply->head.status, 200);
+  EXPECT_EQ(header(*reply, "Content-Type"), "application/json");
+  EXPECT_NE(reply->body.find(R"("enum":[null,"fake"])"), std::string::npos);
+  EXPECT_NE(reply->body.find(R"("maximum":999)"), std::string::npos);  // the last token
 }
 
 TEST_F(ApiServerTest, CutShortTellsTheClient) {

@@ -115,6 +115,14 @@ TEST(ChatBody, FaultsNameTheField) {
       {R"("nonsense":1)", "nonsense"},
       {R"("tool_choice":"required")", "tool_choice"},
       {R"("tools":{})", "tools"},
+      {R"("stream":true,"stream_options":{"x":1})", "stream_options.x"},
+      {R"("response_format":{"type":"text","x":1})", "response_format.x"},
+      {R"("response_format":{"type":"json_schema","json_schema":{"schema":{},"x":1}})",
+       "response_format.json_schema.x"},
+      {R"("tools":[{"type":"function","x":1,"function":{"name":"f"}}])", "tools[0].x"},
+      {R"("tools":[{"type":"function","function":{"name":"f","x":1}}])", "tools[0].function.x"},
+      {R"("n":1e300)", "n"},
+      {R"("logit_bias":{"-1":1})", "logit_bias"},
       {R"("tools":[{"type":"function"}])", "tools[0].function"},
       {R"("tools":[{"type":"function","function":{"name":"a b"}}])", "tools[0].function.name"},
   };
@@ -136,8 +144,26 @@ TEST(ChatBody, LenientWarnsOfUnknownFieldsOnly) {
   EXPECT_EQ(chat_fault(R"("prediction":{})", context(true)), "prediction");
 }
 
+TEST(ChatBody, AWholeNumberIsAnInteger) {
+  EXPECT_EQ(parse_chat(chat(R"("n":2.0)"), {}).n, 2);
+  EXPECT_EQ(parse_chat(chat(R"("seed":-3e2)"), {}).requests[0].sampling.seed, static_cast<uint64_t>(-300));
+}
+
+TEST(ChatBody, TokensAreOfTheVocabulary) {
+  ParseContext with;
+  with.vocab_size = 100;
+  EXPECT_EQ(chat_fault(R"("logit_bias":{"99":1},"stop_token_ids":[99])", with), "ok");
+  EXPECT_EQ(chat_fault(R"("logit_bias":{"100":1})", with), "logit_bias");
+  EXPECT_EQ(chat_fault(R"("stop_token_ids":[100])", with), "stop_token_ids");
+  EXPECT_EQ(chat_fault(R"("stop_token_ids":[99.0])", with), "ok");
+  EXPECT_EQ(fault(parse_completion, R"({"prompt":[[7.0,9]]})", with), "ok");
+  EXPECT_EQ(fault(parse_completion, R"({"prompt":[99]})", with), "ok");
+  EXPECT_EQ(fault(parse_completion, R"({"prompt":[100]})", with), "prompt");
+}
+
 TEST(ChatBody, LimitsHoldAtTheirEdges) {
   ParseContext with;
+  with.limits.logprobs = 6;
   with.limits.choices = 4;
   with.limits.stops = 2;
   with.limits.stop_bytes = 5;
@@ -146,6 +172,11 @@ TEST(ChatBody, LimitsHoldAtTheirEdges) {
   with.limits.body_depth = 5;
   for (const int n : {3, 4}) EXPECT_EQ(chat_fault(cat(R"("n":)", n), with), "ok");
   EXPECT_EQ(chat_fault(R"("n":5)", with), "n");
+  for (const int top : {5, 6})
+    EXPECT_EQ(chat_fault(cat(R"("logprobs":true,"top_logprobs":)", top), with), "ok");
+  EXPECT_EQ(chat_fault(R"("logprobs":true,"top_logprobs":7)", with), "top_logprobs");
+  EXPECT_EQ(fault(parse_completion, R"({"prompt":"a","logprobs":6})", with), "ok");
+  EXPECT_EQ(fault(parse_completion, R"({"prompt":"a","logprobs":7})", with), "logprobs");
   EXPECT_EQ(chat_fault(R"("stop":["a"])", with), "ok");
   EXPECT_EQ(chat_fault(R"("stop":["a","b"])", with), "ok");
   EXPECT_EQ(chat_fault(R"("stop":["a","b","c"])", with), "stop");

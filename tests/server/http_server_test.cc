@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "base/cat.h"
@@ -182,6 +183,43 @@ TEST_F(HttpServerTest, Timeouts) {
   EXPECT_EQ(silent.read_all(), "");
   EXPECT_NE(header.read_all().find("HTTP/1.1 408"), std::string::npos);
   EXPECT_NE(body.read_all().find("HTTP/1.1 408"), std::string::npos);
+}
+
+// Within the limits a slow client is served.
+TEST_F(HttpServerTest, TimeoutsLeaveTime) {
+  start();
+  Client client(server_->port());
+  for (const char* piece : {"POST /tokenize HTTP/1.1\r\nHost: loc",
+                            "alhost\r\nContent-Length: 14\r\n\r\n{\"prom", "pt\":\"a\"}"}) {
+    std::this_thread::sleep_for(50ms);
+    client.send(piece);
+  }
+  EXPECT_NE(client.read_until("max_model_len").find("200 OK"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, AFullQueueSaysSoAtOnce) {
+  FakeEngine::Options options;
+  options.queue = 1;
+  options.paused = true;
+  start({}, options);
+  Client waiting(server_->port());
+  waiting.post("/v1/chat/completions", kEndlessWhole);
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 1; }));
+  std::vector<std::chrono::steady_clock::duration> times;
+  for (int i = 0; i < 20; ++i) {
+    Client client(server_->port());
+    const auto begin = std::chrono::steady_clock::now();
+    client.post("/v1/chat/completions", kEndless);
+    const std::string& reply = client.read_until("}}");
+    times.push_back(std::chrono::steady_clock::now() - begin);
+    EXPECT_NE(reply.find("HTTP/1.1 429"), std::string::npos);
+    EXPECT_NE(reply.find("Retry-After: 1"), std::string::npos);
+  }
+#ifndef LLAMITA_SANITIZED
+  std::sort(times.begin(), times.end());
+  EXPECT_LT(times[times.size() / 2], 50ms);  // the machine may be busy with another test at any one of them
+#endif
+  waiting.reset();
 }
 
 TEST_F(HttpServerTest, ContinueIsSaid) {

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
+#include <fstream>
+#include <sstream>
+
 namespace llamita::server {
 namespace {
 
@@ -35,6 +39,47 @@ TEST(Metrics, EachTypeIsDeclaredOnce) {
     const std::string line = text.substr(at, text.find(' ', at + 7) - at + 1);
     EXPECT_EQ(text.find(line, at + 1), std::string::npos) << line;
   }
+}
+
+TEST(Metrics, StepsAndTheCacheAreDescribed) {
+  EngineStats stats;
+  stats.steps = 3;
+  stats.step_tokens = 500;
+  stats.block_tokens = 64;
+  stats.blocks = 9;
+  const std::string text = Metrics("vllm", "m").render(&stats, {});
+  EXPECT_NE(text.find("vllm:iteration_tokens_total_sum{model_name=\"m\",engine=\"0\"} 500\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("vllm:iteration_tokens_total_count{model_name=\"m\",engine=\"0\"} 3\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("block_size=\"64\",num_gpu_blocks=\"9\""), std::string::npos);
+}
+
+// Whatever the dashboard asks Prometheus for is there.
+TEST(Metrics, TheDashboardFindsItsNames) {
+  Metrics metrics("vllm", "m");
+  metrics.replied("/health", 200);
+  const EngineStats stats{};
+  const std::string text = metrics.render(&stats, {});
+  std::ifstream file(std::string(LLAMITA_SOURCE_DIR) + "/docs/grafana-dashboard.json");
+  std::stringstream content;
+  content << file.rdbuf();
+  const std::string dashboard = content.str();
+  int found = 0;
+  const auto in_name = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == ':';
+  };
+  for (const char* prefix : {"vllm:", "llamita_", "process_"}) {
+    for (size_t at = dashboard.find(prefix); at != std::string::npos; at = dashboard.find(prefix, at + 1)) {
+      size_t end = at;
+      while (end < dashboard.size() && in_name(dashboard[end])) ++end;
+      const std::string name = dashboard.substr(at, end - at);
+      EXPECT_NE(text.find("\n" + name + "{"), text.find("\n" + name + " "))
+          << name << " is in the dashboard alone";
+      ++found;
+    }
+  }
+  EXPECT_GT(found, 10);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ class FakeEngine : public AsyncEngine {
     int running = 64;  // requests that run at once
     int queue = 256;   // that wait
     std::chrono::microseconds step{200};
-    int context = 1024;
+    int context = 1 << 20;
     bool paused = false;
   };
   FakeEngine() : FakeEngine(Options{}) {}
@@ -102,6 +102,7 @@ class FakeEngine : public AsyncEngine {
     sequence->on_update = std::move(on_update);
     sequence->submitted = std::chrono::steady_clock::now();
     sequence->deadline = options.deadline;
+    sequence->queue_timeout = options.queue_timeout;
     salt_ = options.cache_salt;
     const RequestId id = ++last_id_;
     waiting_.emplace_back(id, sequence);
@@ -165,7 +166,7 @@ class FakeEngine : public AsyncEngine {
     std::shared_ptr<const Prepared> prepared;
     OnUpdate on_update;
     std::chrono::steady_clock::time_point submitted;
-    std::optional<std::chrono::milliseconds> deadline;
+    std::optional<std::chrono::milliseconds> deadline, queue_timeout;
     int at = 0;
     Completion completion;
   };
@@ -182,7 +183,7 @@ class FakeEngine : public AsyncEngine {
       wake_.wait(lock, [this] {
         return stopping_ || !cancelling_.empty() || (!paused_ && running_.size() + waiting_.size() > 0);
       });
-      std::vector<Entry> cut = take_cancelled();
+      std::vector<Entry> cut = take_cancelled(), late = take_unserved();
       if (stopping_) {
         for (const Entry& entry : running_) cut.push_back(entry);
         for (const Entry& entry : waiting_) cut.push_back(entry);
@@ -195,7 +196,9 @@ class FakeEngine : public AsyncEngine {
       const std::string script = script_;
       lock.unlock();
       for (const Entry& entry : cut) end(*entry.second, FinishReason::cancelled);
+      for (const Entry& entry : late) end(*entry.second, FinishReason::deadline);
       cut.clear();
+      late.clear();
       if (stopping) return;
       std::vector<RequestId> done;
       for (const Entry& entry : step) {
@@ -232,8 +235,20 @@ class FakeEngine : public AsyncEngine {
     return cut;
   }
 
+  std::vector<Entry> take_unserved() {
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<Entry> late;
+    for (const Entry& entry : waiting_) {
+      const Sequence& sequence = *entry.second;
+      if (sequence.queue_timeout && now - sequence.submitted > *sequence.queue_timeout) late.push_back(entry);
+    }
+    for (const Entry& entry : late) drop(waiting_, entry.first);
+    return late;
+  }
+
   std::vector<Entry> take_step() {
     while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.running) {
+      waiting_.front().second->completion.queue_seconds = 0.001;
       running_.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }

@@ -160,11 +160,13 @@ TEST_P(TinyModels, AsyncRepliesAreTheSameBitsAsAlone) {
     ASSERT_EQ(alone.back().choices[0].error, "");
   }
   config_.kv_bytes = plan_memory(model_->config(), config_, 0).kv_bytes_per_token * kPageTokens * 5;
+  config_.queue_tokens = 1 << 20;  // all of them may wait
+  std::vector<test::Listener> all_listeners(3 * requests.size());  // they outlive the engine
   const auto engine = AsyncEngine::load(test::golden_model(GetParam()), config_);
   std::vector<std::thread> threads;
   for (size_t thread = 0; thread < 3; ++thread) {
     threads.emplace_back([&, thread] {
-      std::vector<test::Listener> listeners(requests.size());
+      test::Listener* listeners = &all_listeners[thread * requests.size()];
       for (size_t i = 0; i < requests.size(); ++i) {
         const size_t r = (i + 2 * thread) % requests.size();
         ASSERT_TRUE(engine->submit(engine->prepare(requests[r]), {}, listeners[r].on_update()));

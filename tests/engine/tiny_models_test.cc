@@ -160,7 +160,7 @@ TEST_P(TinyModels, AsyncRepliesAreTheSameBitsAsAlone) {
     ASSERT_EQ(alone.back().choices[0].error, "");
   }
   config_.kv_bytes = plan_memory(model_->config(), config_, 0).kv_bytes_per_token * kPageTokens * 5;
-  config_.queue_tokens = 1 << 20;  // all of them may wait
+  config_.queue_tokens = 1 << 20;                                  // all of them may wait
   std::vector<test::Listener> all_listeners(3 * requests.size());  // they outlive the engine
   const auto engine = AsyncEngine::load(test::golden_model(GetParam()), config_);
   std::vector<std::thread> threads;

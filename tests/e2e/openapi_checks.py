@@ -8,6 +8,7 @@ import schemathesis
 # What the document cannot express: by the field that the error names, and what its message says.
 BEYOND_THE_SCHEMA = [
     ("top_logprobs", "needs logprobs"), ("stream_options", "for stream: true only"), ("logprobs", "echo with logprobs"),
+    ("logit_bias", "no id of the vocabulary"),  # names are bound by a pattern alone
     ("best_of", "not supported"), ("n", "prompts times n"), ("grammar", "exclude each other"),
     ("response_format", "forced tool call"), ("tool_choice", "no tools are given"), ("tool_choice", "not among the tools"),
     ("stop", "bytes, not"), (r"messages\[\d+\]\.content.*", "text only|data: URL|base64|images"),

@@ -216,8 +216,8 @@ __device__ __forceinline__ void consume(const DecodeParams& d, device::DecodeSto
     ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
     device::merge_warps(s, d, piece);
     if (piece.parts > 1) {
-      // Each thread's share of the part, before the ticket. With the ticket's own release alone, by one thread
-      // behind the barrier, one row in thousands was wrong; why is not proven.
+      // Each thread's share of the part, before the ticket. With the ticket's own release alone, by one
+      // thread behind the barrier, one row in thousands was wrong; why is not proven.
       __threadfence();
       ptx::named_barrier_sync(device::kDecodeGroup, 32 * device::kDecodeWarps);
       if (threadIdx.x == 0) {

@@ -125,16 +125,7 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
   if (T == 0) return;
   const Arena::Scope scope(context.arena());
   const Tensor normed = context.arena().take(context.caps().activation, {T, C});
-  std::vector<OpRecord>* records = context.records();
-  context.record_to(nullptr);  // the norm is part of this op's time
-  norm({.kind = args.norm_kind,
-        .x = args.x,
-        .weight = args.norm_weight,
-        .bias = args.norm_bias,
-        .eps = args.norm_eps,
-        .out = normed},
-       context);
-  context.record_to(records);
+  norm_inside(args, normed, context);
   const HeadsEpilogue epilogue{.bias = data_or_null<float>(args.qkv_bias),
                                .cos_sin = data_or_null<float>(args.cos_sin),
                                .slots = args.kv_slot.ptr<int64_t>(),

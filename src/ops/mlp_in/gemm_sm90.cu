@@ -49,16 +49,7 @@ int64_t mlp_in_gemm_sm90_scratch_bytes(const MlpInArgs& args, const Caps&) { ret
 
 void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context) {
   const Tensor normed = context.arena().take(args.out.dtype(), {args.x.dim(0), args.x.dim(1)});
-  std::vector<OpRecord>* records = context.records();
-  context.record_to(nullptr);  // the norm is part of this op's time
-  norm({.kind = args.norm_kind,
-        .x = args.x,
-        .weight = args.norm_weight,
-        .bias = args.norm_bias,
-        .eps = args.norm_eps,
-        .out = normed},
-       context);
-  context.record_to(records);
+  norm_inside(args, normed, context);
   gemm_sm90(gemm_of(args, normed.data()), context);
 }
 

@@ -53,16 +53,7 @@ void mlp_in_skinny_sm90(const MlpInArgs& args, Context& context) {
   if (args.x.dim(0) == 0) return;
   const Arena::Scope scope(context.arena());
   const Tensor normed = context.arena().take(context.caps().activation, {args.x.dim(0), args.x.dim(1)});
-  std::vector<OpRecord>* records = context.records();
-  context.record_to(nullptr);  // the norm is part of this op's time
-  norm({.kind = args.norm_kind,
-        .x = args.x,
-        .weight = args.norm_weight,
-        .bias = args.norm_bias,
-        .eps = args.norm_eps,
-        .out = normed},
-       context);
-  context.record_to(records);
+  norm_inside(args, normed, context);
   skinny_sm90(product_of(args, normed.data()), context);
 }
 

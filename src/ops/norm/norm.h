@@ -23,4 +23,20 @@ struct NormArgs {
 const Op<NormArgs>& norm_op();
 inline void norm(const NormArgs& args, Context& context) { run(norm_op(), args, context); }
 
+// The norm with which a fused op begins (attn_in, mlp_in), to `out` (T, C): part of that op's time, with no
+// record of its own.
+template <class FusedArgs>
+void norm_inside(const FusedArgs& args, const Tensor& out, Context& context) {
+  std::vector<OpRecord>* records = context.records();
+  context.record_to(nullptr);
+  norm({.kind = args.norm_kind,
+        .x = args.x,
+        .weight = args.norm_weight,
+        .bias = args.norm_bias,
+        .eps = args.norm_eps,
+        .out = out},
+       context);
+  context.record_to(records);
+}
+
 }  // namespace llamita

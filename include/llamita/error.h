@@ -4,14 +4,21 @@
 // reach a caller; expected outcomes (queue full, cancelled) are return values.
 #pragma once
 
-#include <stdexcept>
+#include <exception>
 #include <string>
+#include <utility>
 
 namespace llamita {
 
-class Error : public std::runtime_error {
+// A copy shares nothing with its original, so that one may go to another thread (std::runtime_error counts
+// references to one text).
+class Error : public std::exception {
  public:
-  explicit Error(const std::string& message) : std::runtime_error(message) {}
+  explicit Error(std::string message) : message_(std::move(message)) {}
+  const char* what() const noexcept override { return message_.c_str(); }
+
+ private:
+  std::string message_;
 };
 
 }  // namespace llamita

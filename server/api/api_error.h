@@ -12,8 +12,8 @@ namespace llamita::server {
 
 struct ApiError : Error {
   // `param` names the field at fault and `code` the kind of fault for programs; empty: null.
-  ApiError(int status, const std::string& message, std::string param = {}, std::string code = {})
-      : Error(message), status(status), param(std::move(param)), code(std::move(code)) {}
+  ApiError(int status, std::string message, std::string param = {}, std::string code = {})
+      : Error(std::move(message)), status(status), param(std::move(param)), code(std::move(code)) {}
   int status;
   std::string param, code;
   std::string allow;  // of a 405: the method that is taken

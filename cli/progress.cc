@@ -32,6 +32,8 @@ Progress::~Progress() {
 void Progress::update(int64_t done, int64_t total) {
   if (since_start_.seconds() < (terminal_ ? kPatience : kPlainPatience)) return;
   if (drawn_ && since_last_.seconds() < (terminal_ ? kRedraw : kLineInterval)) return;
+  if (!terminal_ && done == shown_) return;  // a line that says the same again tells nothing
+  shown_ = done;
   if (terminal_) {
     draw_bar(done, total);
   } else {

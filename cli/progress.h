@@ -27,6 +27,7 @@ class Progress {
   std::string label_;
   bool terminal_;
   bool drawn_ = false;
+  int64_t shown_ = 0;
   Stopwatch since_start_, since_last_;
 };
 

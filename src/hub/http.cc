@@ -163,8 +163,11 @@ void perform(const HttpRequest& request, const std::string& url, bool with_token
   const CURLcode code = lib.easy_perform(handle.get());
   if (transfer.thrown) std::rethrow_exception(transfer.thrown);
   if (code == CURLE_OK || transfer.stopped) return;
-  throw Error(cat(url, ": the transfer failed after ", transfer.response->body_bytes,
-                  " bytes: ", problem[0] ? problem : lib.easy_strerror(code)));
+  const char* reason = problem[0] ? problem : lib.easy_strerror(code);
+  curl_off_t ready_us = 0;  // until the request could be sent: name, connection, proxy, TLS; 0: it could not
+  lib.easy_getinfo(handle.get(), CURLINFO_PRETRANSFER_TIME_T, &ready_us);
+  if (ready_us == 0) throw Unreachable(cat(origin, " cannot be reached: ", reason));
+  throw Error(cat(url, ": the transfer failed after ", transfer.response->body_bytes, " bytes: ", reason));
 }
 
 }  // namespace

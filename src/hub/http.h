@@ -9,7 +9,16 @@
 #include <span>
 #include <string>
 
+#include "llamita/error.h"
+
 namespace llamita::hub {
+
+// No connection to the host came about: its name is unknown, nobody answers there, a proxy refuses or its
+// certificate is not trusted. The message names the host and the reason.
+class Unreachable : public Error {
+ public:
+  using Error::Error;
+};
 
 struct HttpRequest {
   std::string url;
@@ -37,9 +46,9 @@ using BodyFn = std::function<bool(const HttpResponse& response, std::span<const 
 // Whether libcurl is there; `reason` says why not and what to install.
 bool http_available(std::string* reason = nullptr);
 
-// Performs the request; the body of a 2xx answer goes to `body`. Throws Error when libcurl is missing, the
-// host cannot be reached, the connection breaks or a body is shorter than announced. A status of 400 or more
-// is no error here. Thread-safe.
+// Performs the request; the body of a 2xx answer goes to `body`. Throws Unreachable when there is no way to
+// the host, Error when libcurl is missing, the connection breaks or a body is shorter than announced. A
+// status of 400 or more is no error here. Thread-safe.
 HttpResponse http_fetch(const HttpRequest& request, const BodyFn& body);
 
 // The body of a GET as text, at most `limit` bytes.

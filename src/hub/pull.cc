@@ -314,6 +314,18 @@ Listing list_files(const Config& config, const Repo& repo) {
   return out;
 }
 
+// The first question to the hub. When there is no way to it, waiting would not help and nothing is lost: one
+// sentence says it, at once. Later on, in the middle of a download, a lost network is worth the wait.
+Listing first_listing(const Config& config, const Repo& repo) {
+  try {
+    return list_files(config, repo);
+  } catch (const Unreachable& error) {
+    const char* cached = find_cached(repo, config) ? "; what is in the cache can be used without it" : "";
+    throw Permanent(cat("no download of ", repo.id, ": ", error.what(),
+                        "; is this machine online? HF_ENDPOINT names a mirror, https_proxy a proxy", cached));
+  }
+}
+
 }  // namespace
 
 PullResult pull(const Repo& repo, const ProgressFn& progress, const Config& config) {
@@ -322,7 +334,7 @@ PullResult pull(const Repo& repo, const ProgressFn& progress, const Config& conf
     throw Error(cat(repo.id, " is not in the cache ", config.cache.string(),
                     ", and HF_HUB_OFFLINE forbids downloads"));
   }
-  const Listing listing = with_retries(config, [&] { return list_files(config, repo); });
+  const Listing listing = with_retries(config, [&] { return first_listing(config, repo); });
   const auto chosen = choose_files(listing.names, repo.quant, repo.id);
   const CacheFolders folders(config, repo.id);
   make_folders(folders.blobs);

@@ -71,6 +71,8 @@ class CommandLine(unittest.TestCase):
             self.assertIn("org/name", self.fails(1, "pull", "org/name", environment=empty))
             self.assertIn("org/name", self.fails(1, "chat", "org/name:Q4_K_M", environment=empty))
             self.assertIn("smollm2-135m-instruct", self.fails(1, "pull", "no-such-model", environment=empty))
+            nowhere = {**empty, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://127.0.0.1:9", "http_proxy": ""}
+            self.assertIn("http://127.0.0.1:9 cannot be reached", self.fails(1, "pull", "org/name", environment=nowhere))
 
     def test_broken_gguf_files(self):
         with tempfile.TemporaryDirectory() as folder:

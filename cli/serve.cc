@@ -137,7 +137,13 @@ void Serve::declare_limits(OptionSet& options) {
          kMostCount);
   number(options, "--max-header-bytes", "of a request's header", http.header_bytes, 256, 1 << 24);
   number(options, "--max-header-lines", "of a request's header", http.header_lines, 1, 10'000);
-  number(options, "--max-body-bytes", "of a request's body", http.body_bytes, 1, kMostBytes);
+  options.value("--max-body-bytes", "N",
+                cat("of a request's body (default ", http.body_bytes, "; ", http.image_body_bytes,
+                    " where the model takes images)"),
+                [&http](const std::string& text) {
+                  http.body_bytes = static_cast<size_t>(parse_int(text, "--max-body-bytes", 1, kMostBytes));
+                  http.image_body_bytes = http.body_bytes;
+                });
   number(options, "--max-json-depth", "of nested arrays and objects in a body", api.body_depth, 4, 64);
   number(options, "--max-n", "choices of one request", api.choices, 1, 128);
   number(options, "--max-logprobs", "most probable tokens shown beside each", api.logprobs, 0, 20);
@@ -168,6 +174,8 @@ void Serve::declare_limits(OptionSet& options) {
   seconds(options, "--request-timeout", "seconds until a reply ends where it is", config_.request_timeout);
   seconds(options, "--drain-timeout", "seconds that SIGTERM leaves to what is under way",
           config_.drain_timeout);
+  seconds(options, "--stall-warning", "seconds without progress until the log says so",
+          config_.stall_warning);
   seconds(options, "--stall-timeout", "seconds without progress until /health says 503",
           config_.stall_timeout);
   options.flag("--exit-on-stall", "and then end with exit code 71", config_.exit_on_stall);

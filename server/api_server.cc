@@ -194,13 +194,16 @@ void ApiServer::live(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
 }
 
 Json ApiServer::model_json(const std::string& name) const {
+  const ImageLimits& images = config_.api.images;
   return Json(Json::Object{{"id", Json(name)},
                            {"object", text("model")},
                            {"created", integer(created_)},
                            {"owned_by", text("llamita")},
                            {"root", Json(engine_->info().name)},
                            {"max_model_len", integer(engine_->info().context)},
-                           {"takes_images", Json(engine_->info().image_tokens > 0)}});
+                           {"takes_images", Json(host_->parse.takes_images)},
+                           {"max_images", integer(host_->parse.takes_images ? images.images : 0)},
+                           {"max_image_bytes", integer(static_cast<int64_t>(images.bytes))}});
 }
 
 void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
@@ -336,14 +339,25 @@ void ApiServer::cut_short() {
 bool ApiServer::stalled() {
   if (!engine_) return false;
   const EngineStats stats = engine_->stats();
-  const bool now = stats.busy && std::chrono::steady_clock::now() - stats.progress_at > config_.stall_timeout;
-  if (now && !stalled_) {
-    log_line(LogLevel::error,
-             cat("the engine has made no progress for ", config_.stall_timeout.count(),
-                 " ms: ", stats.running, " sequences running, ", stats.waiting, " waiting, ",
-                 stats.blocks_used, " of ", stats.blocks, " blocks used, ", stats.steps, " steps"));
+  const auto still = std::chrono::steady_clock::now() - stats.progress_at;
+  const bool stalled = stats.busy && still > config_.stall_timeout;
+  const bool slow = stats.busy && still > config_.stall_warning;
+  if (stalled && !stalled_) {
+    log_stall(LogLevel::error, stats);
+  } else if (slow && !slow_) {
+    log_stall(LogLevel::warning, stats);
   }
-  return stalled_ = now;
+  slow_ = slow;
+  return stalled_ = stalled;
+}
+
+void ApiServer::log_stall(LogLevel level, const EngineStats& stats) const {
+  const auto still = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                                           stats.progress_at);
+  const char* known = level == LogLevel::error ? "; /health says 503 until it goes on" : "";
+  log_line(level, cat("the engine has made no progress for ", still.count(), " ms: ", stats.running,
+                      " sequences running, ", stats.waiting, " waiting, ", stats.blocks_used, " of ",
+                      stats.blocks, " blocks used, ", stats.steps, " steps", known));
 }
 
 }  // namespace llamita::server

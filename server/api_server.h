@@ -8,6 +8,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "base/log.h"
 #include "llamita/async_engine.h"
 #include "server/access.h"
 #include "server/generation.h"
@@ -49,7 +50,8 @@ class ApiServer {
   size_t generations() const { return generations_.size(); }
   // Ends the generations under way with an error.
   void cut_short();
-  // Looks whether the engine makes progress. True when it has not for ServerConfig::stall_timeout.
+  // Looks whether the engine makes progress, and says in the log when it has made none for
+  // ServerConfig::stall_warning. True when it has not for ServerConfig::stall_timeout.
   bool stalled();
   void count_http(const HttpCounts& counts) { http_ = counts; }
 
@@ -74,6 +76,7 @@ class ApiServer {
   void on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply, std::function<HttpResponse()> work);
   void send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply, HttpResponse response);
   void check_model(const std::string& name) const;
+  void log_stall(LogLevel level, const EngineStats& stats) const;
   Json model_json(const std::string& name) const;
 
   ServerConfig config_;
@@ -85,7 +88,7 @@ class ApiServer {
   std::shared_ptr<GenerationHost> host_;
   int64_t created_ = 0;
   std::atomic<bool> draining_ = false;
-  bool stalled_ = false;
+  bool stalled_ = false, slow_ = false;
   std::unordered_map<uint64_t, std::shared_ptr<Generation>> generations_;
   std::unordered_map<uint64_t, std::pair<std::shared_ptr<HttpReply>, HttpRequest>>
       replies_;  // of on_worker()

@@ -29,7 +29,10 @@ Server::Server(const ServerConfig& config)
 Server::~Server() { api_.reset(); }
 
 void Server::attach(std::shared_ptr<AsyncEngine> engine) {
-  http_.post([this, engine] { api_->attach(engine); });
+  http_.post([this, engine] {
+    if (engine->info().image_tokens > 0) http_.limit_body(config_.http.image_body_bytes);
+    api_->attach(engine);
+  });
 }
 
 Server::Ended Server::run() {

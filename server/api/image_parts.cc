@@ -28,13 +28,21 @@ constexpr std::array<uint8_t, 256> kDigits = base64_digits();
   throw ApiError(400, cat(path, why), path, "invalid_image");
 }
 
+std::string_view without_padding(std::string_view text) {
+  for (int padding = 0; padding < 2 && !text.empty() && text.back() == '='; ++padding) text.remove_suffix(1);
+  return text;
+}
+
 // What follows "data:": "image/png;base64,…". The media type is not believed: the bytes tell.
 std::string read_data_url(std::string_view rest, const std::string& path, size_t limit) {
   constexpr std::string_view kMark = ";base64,";
   const size_t mark = rest.substr(0, 256).find(kMark);
   if (mark == std::string_view::npos) refuse(path, " must be a data: URL in base64: data:image/png;base64,…");
   rest.remove_prefix(mark + kMark.size());
-  if (rest.size() / 4 * 3 > limit) refuse(path, cat(" has an image of more than ", limit, " bytes"));
+  const size_t digits = without_padding(rest).size();
+  if (digits / 4 * 3 + digits % 4 * 3 / 4 > limit) {
+    refuse(path, cat(" has an image of more than ", limit, " bytes"));
+  }
   std::string bytes;
   if (!decode_base64(rest, bytes)) refuse(path, " is not in base64");
   return bytes;
@@ -43,8 +51,9 @@ std::string read_data_url(std::string_view rest, const std::string& path, size_t
 }  // namespace
 
 bool decode_base64(std::string_view text, std::string& out) {
-  for (int padding = 0; padding < 2 && !text.empty() && text.back() == '='; ++padding) text.remove_suffix(1);
-  if (text.size() % 4 == 1) return false;
+  const size_t whole = text.size();
+  text = without_padding(text);
+  if (text.size() % 4 == 1 || (text.size() != whole && whole % 4 != 0)) return false;
   out.clear();
   out.reserve(text.size() / 4 * 3 + 2);
   uint32_t bits = 0;

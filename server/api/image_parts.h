@@ -12,7 +12,7 @@
 namespace llamita::server {
 
 struct ImageLimits {
-  int images = 16;                  // of one request
+  int images = 8;                   // of one request; a context of 4096 holds seven of LLaVA-1.5's
   size_t bytes = size_t{16} << 20;  // of one image's file
 };
 

@@ -98,7 +98,6 @@ Connection::~Connection() {
 void Connection::start() {
   ++shared_->connections;
   counted_ = true;
-  parser_ = std::make_unique<RequestParser>(shared_->limits);
   set_deadline(shared_->limits.idle_timeout);
   read_more();
 }
@@ -137,6 +136,8 @@ void Connection::on_read(boost::system::error_code error, size_t size) {
 
 void Connection::parse() {
   if (phase_ == Phase::idle && !input_.empty()) {
+    parser_ =
+        std::make_unique<RequestParser>(shared_->limits);  // as they are now: limit_body() may have come
     move_to(Phase::header);
     set_deadline(shared_->limits.header_timeout);
   }
@@ -158,7 +159,7 @@ void Connection::parse() {
 
 void Connection::dispatch() {
   HttpRequest request = parser_->take();
-  parser_ = std::make_unique<RequestParser>(shared_->limits);
+  parser_.reset();
   move_to(Phase::replying);
   reply_complete_ = false;
   keep_alive_ = request.keep_alive;

@@ -64,8 +64,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool timer_armed_ = false;
 
   Phase phase_ = Phase::idle;
-  std::unique_ptr<RequestParser> parser_;
-  std::string input_;  // bytes that arrived and are not parsed yet
+  std::unique_ptr<RequestParser> parser_;  // of the request under way
+  std::string input_;                      // bytes that arrived and are not parsed yet
   std::unique_ptr<char[]> buffer_;
   bool reading_ = false;
 

@@ -122,6 +122,7 @@ void HttpServer::on_signal(std::function<void(int)> task) {
   impl_->wait_for_signal(std::move(task));
 }
 
+void HttpServer::limit_body(size_t bytes) { impl_->shared->limits.body_bytes = bytes; }
 int HttpServer::connections() const { return impl_->shared->connections; }
 int HttpServer::replies_under_way() const { return impl_->shared->replies_under_way; }
 int64_t HttpServer::slow_readers_dropped() const { return impl_->shared->slow_readers_dropped; }

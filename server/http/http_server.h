@@ -63,6 +63,8 @@ class HttpServer {
   void on_signal(std::function<void(int signal)> task);
 
   // On the I/O thread.
+  // HttpLimits::body_bytes of requests that begin from now on, also on connections that are open already.
+  void limit_body(size_t bytes);
   int connections() const;
   // Requests whose reply is not written to its end.
   int replies_under_way() const;

@@ -10,7 +10,8 @@ struct HttpLimits {
   size_t header_bytes = 16 << 10;  // request line and headers
   int header_lines = 64;
   size_t body_bytes = 8 << 20;
-  int connections = 512;  // one more is told 503 and closed
+  size_t image_body_bytes = 32 << 20;  // instead, where the model takes images: they come inside the body
+  int connections = 512;               // one more is told 503 and closed
 
   std::chrono::milliseconds header_timeout{10'000};  // from the first byte of a request to its last header
   std::chrono::milliseconds body_timeout{30'000};    // from there to the last byte of the body

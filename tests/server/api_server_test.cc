@@ -449,18 +449,50 @@ TEST_F(ApiServerTest, AReplyThatLagsBehindIsDropped) {
 
 TEST_F(ApiServerTest, WatchdogSeesAStall) {
   ServerConfig config;
-  config.stall_timeout = 10ms;
+  const auto pretend_still = [&](std::chrono::seconds still) {
+    engine_->pretend([still](EngineStats& stats) {
+      stats.busy = true;
+      stats.progress_at = std::chrono::steady_clock::now() - still;
+    });
+    testing::internal::CaptureStderr();
+    const bool stalled = api_->stalled();
+    return std::pair(stalled, testing::internal::GetCapturedStderr());
+  };
+  const auto says = [](const std::string& log, const char* text) {
+    return log.find(text) != std::string::npos;
+  };
   start(config);
-  EXPECT_FALSE(api_->stalled());
-  engine_->pretend([](EngineStats& stats) {
-    stats.busy = true;
-    stats.progress_at -= 1s;
-  });
-  EXPECT_TRUE(api_->stalled());
+  EXPECT_EQ(pretend_still(9s), std::pair(false, std::string()));
+  // A long step of a large model: worth a line in the log, once, and no reason to take the server away.
+  const auto [slow_stalls, slow_log] = pretend_still(11s);
+  EXPECT_FALSE(slow_stalls);
+  EXPECT_TRUE(says(slow_log, "warning: the engine has made no progress for 11")) << slow_log;
+  EXPECT_TRUE(says(slow_log, "100 blocks")) << slow_log;
+  EXPECT_EQ(pretend_still(59s), std::pair(false, std::string()));
+  EXPECT_EQ(ask("GET", "/health")->head.status, 200);
+  const auto [stalls, log] = pretend_still(61s);
+  EXPECT_TRUE(stalls);
+  EXPECT_TRUE(says(log, "error: the engine has made no progress for 61")) << log;
+  EXPECT_EQ(pretend_still(62s), std::pair(true, std::string()));
   EXPECT_EQ(ask("GET", "/health")->body, R"({"status":"stalled"})");
   engine_->pretend(nullptr);
   EXPECT_FALSE(api_->stalled());
   EXPECT_EQ(ask("GET", "/health")->head.status, 200);
+}
+
+TEST_F(ApiServerTest, ModelsSayWhichImagesTheyTake) {
+  ServerConfig config;
+  config.api.images = {3, 1000};
+  start(config, {.image_tokens = 64});
+  const auto model = [&] { return Json::parse(ask("GET", "/v1/models")->body, "models"); };
+  const Json seeing = model().find("data")->as_array("")[0];
+  EXPECT_TRUE(seeing.find("takes_images")->as_bool(""));
+  EXPECT_EQ(seeing.find("max_images")->as_int(""), 3);
+  EXPECT_EQ(seeing.find("max_image_bytes")->as_int(""), 1000);
+  start(config);
+  const Json blind = model().find("data")->as_array("")[0];
+  EXPECT_FALSE(blind.find("takes_images")->as_bool(""));
+  EXPECT_EQ(blind.find("max_images")->as_int(""), 0);
 }
 
 TEST_F(ApiServerTest, MetricsCountRequests) {

@@ -151,6 +151,34 @@ TEST_F(HttpServerTest, RefusalsCanBeRead) {
   EXPECT_NE(nonsense.read_all().find("\"invalid_request_error\""), std::string::npos);
 }
 
+TEST_F(HttpServerTest, BodiesMayBeLargerWhereTheModelTakesImages) {
+  ServerConfig config;
+  config.port = 0;
+  config.http.body_bytes = 1000;
+  config.http.image_body_bytes = 3000;
+  const auto status_of = [](Client& client, size_t bytes) {
+    client.forget();
+    client.post("/tokenize", std::string(bytes, ' '));
+    const std::string seen = client.read_until("}}");
+    return seen.substr(9, 3);
+  };
+  server_ = std::make_unique<Server>(config);
+  thread_ = std::thread([this] { ended_ = server_->run(); });
+  {
+    Client client(server_->port());
+    EXPECT_EQ(status_of(client, 1000), "503");  // the model is loading
+    EXPECT_EQ(status_of(client, 1001), "413");
+  }
+  Client early(server_->port());
+  EXPECT_EQ(status_of(early, 1), "503");
+  engine_ = std::make_shared<FakeEngine>(FakeEngine::Options{.image_tokens = 64});
+  server_->attach(engine_);
+  EXPECT_TRUE(wait_until([&] { return status_of(early, 1) == "400"; }));
+  EXPECT_EQ(status_of(early, 2999), "400");  // read whole: spaces are no JSON
+  EXPECT_EQ(status_of(early, 3000), "400");
+  EXPECT_EQ(status_of(early, 3001), "413");
+}
+
 TEST_F(HttpServerTest, ConnectionsLimit) {
   ServerConfig config;
   config.http.connections = 3;

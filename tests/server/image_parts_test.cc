@@ -45,8 +45,8 @@ TEST(Base64, EveryLengthComesBack) {
 
 TEST(Base64, WhatIsNone) {
   std::string out;
-  for (const char* text :
-       {"A", "AAAAA", "AA=A", "A===", "AA AA", "AA\n", "AAA-", "AB", "AAB", "\xff\xff\xff\xff"})
+  for (const char* text : {"A", "AAAAA", "AA=A", "A===", "AAAA=", "AAA==", "=", "AA AA", "AA\n", "AAA-", "AB",
+                           "AAB", "\xff\xff\xff\xff"})
     EXPECT_FALSE(decode_base64(text, out)) << text;
 }
 
@@ -67,9 +67,14 @@ TEST(ImageUrl, OthersAreRefused) {
 
 TEST(ImageUrl, TheLimitOfBytes) {
   ImageLimits limits;
-  limits.bytes = 6;
-  EXPECT_EQ(read(url_json(data_url("pixels")), limits), "pixels");
-  EXPECT_NE(read(url_json(data_url("pixels999")), limits).find("more than 6 bytes"), std::string::npos);
+  for (size_t most = 1; most <= 9; ++most) {
+    limits.bytes = most;
+    const std::string whole(most, 'x');
+    EXPECT_EQ(read(url_json(data_url(whole.substr(1))), limits), whole.substr(1));
+    EXPECT_EQ(read(url_json(data_url(whole)), limits), whole);
+    const std::string refused = read(url_json(data_url(whole + "x")), limits);
+    EXPECT_NE(refused.find(cat("more than ", most, " bytes")), std::string::npos) << refused;
+  }
 }
 
 TEST(ImageUrl, RemoteOnesAreFetchedOnlyWhereSomebodyDoes) {

@@ -27,6 +27,7 @@ class FakeEngine : public AsyncEngine {
     std::chrono::microseconds step{200};
     int context = 1 << 20;
     bool paused = false;
+    int image_tokens = 0;  // above 0: it takes images
   };
   FakeEngine() : FakeEngine(Options{}) {}
   explicit FakeEngine(Options options) : options_(options), paused_(options.paused) {
@@ -35,6 +36,7 @@ class FakeEngine : public AsyncEngine {
     info_.context = options.context;
     info_.vocab_size = 1000;
     info_.has_chat_template = true;
+    info_.image_tokens = options.image_tokens;
     thread_ = std::thread([this] { run(); });
   }
   ~FakeEngine() override {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <string>
 
 #include "support/expect_error.h"
@@ -169,12 +169,19 @@ TEST(JsonSchema, UnknownKeywordsAreNamed) {
   EXPECT_TRUE(schema_matches(R"({"title":"t","description":"d","default":1,"type":"null"})", "null"));
 }
 
+// What the server promises of a schema's compilation, which is bounded in steps.
+#ifdef LLAMITA_SANITIZED
+constexpr double kMostSeconds = 20;
+#else
+constexpr double kMostSeconds = 2;
+#endif
+
 TEST(JsonSchema, HostileSchemasFailQuickly) {
   const auto refuse = [](const std::string& schema) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // processor time, which neighbours do not add to
     EXPECT_ERROR(json_schema_grammar(schema), "");
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(took.count(), 20) << schema.substr(0, 80);  // about a second without sanitizers
+    const double took = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    EXPECT_LT(took, kMostSeconds) << schema.substr(0, 80);
   };
   std::string deep;
   for (int i = 0; i < 100; ++i) deep += R"({"items":)";

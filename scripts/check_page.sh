@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The chat page in headless Chromium: scripts/check_page.sh [BUILD_FOLDER] [SCREENSHOT.png]. Root installs Debian's package
-# chromium where there is none; anybody else is told to.
+# The chat page in headless Chromium: scripts/check_page.sh [BUILD_FOLDER] [FOLDER for screenshots]. First with replies that
+# are known, then with pictures and the tiny LLaVA, which must see what is on them. Root installs Debian's package chromium
+# where there is none; anybody else is told to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome || true; }
@@ -16,4 +17,7 @@ if [[ -z $chromium ]]; then
   echo "check_page: no Chromium is here: apt-get install chromium" >&2
   exit 1
 fi
-exec timeout 300 python3 tests/e2e/page_check.py "$chromium" "${1:-build}/tests/fake_serve" ${2:+"$2"}
+build=${1:-build}
+if [[ -n ${2:-} ]]; then mkdir -p "$2"; fi
+timeout 300 python3 tests/e2e/page_check.py "$chromium" "$build/tests/fake_serve" ${2:+"$2"}
+timeout 300 python3 tests/e2e/pictures_check.py "$chromium" "$build/llamita" ${2:+"$2"}

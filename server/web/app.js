@@ -2,7 +2,7 @@
 import {get, getKey, setKey, stream} from "./api.js";
 import {toggleLive} from "./live.js";
 import {element, render} from "./markdown.js";
-import {bindPictures, enablePictures, takePictures, thumbnail} from "./pictures.js";
+import {anyPictures, bindPictures, limitPictures, picturesRead, takePictures, thumbnail} from "./pictures.js";
 import {conversations, saveConversations, saveSettings, settings} from "./store.js";
 import {renderTokens} from "./tokens.js";
 
@@ -29,7 +29,7 @@ function open(conversation) {
 
 function remove(conversation) {
   conversations.splice(conversations.indexOf(conversation), 1);
-  saveConversations();
+  saveConversations(current);
   if (current === conversation) startNew();
   else showList();
 }
@@ -63,9 +63,15 @@ function showTurn(turn) {
   return node;
 }
 
+function picturesOf(turn) {
+  const shown = turn.pictures?.length ? [element("div", {className: "shown"}, ...turn.pictures.map(thumbnail))] : [];
+  if (turn.lost) shown.push(element("em", {}, "(Its pictures did not fit the browser's storage.)\n"));
+  return shown;
+}
+
 function fillBody(turn) {
   const body = turn.node.querySelector(".body");
-  if (turn.role === "user") body.replaceChildren(...(turn.pictures ?? []).map(thumbnail), turn.content);
+  if (turn.role === "user") body.replaceChildren(...picturesOf(turn), turn.content);
   else if (turn.showTokens && turn.tokens?.length) body.replaceChildren(renderTokens(turn.tokens));
   else body.replaceChildren(...render(turn.content));
   if (turn.error) body.append(element("p", {className: "error"}, turn.error));
@@ -95,7 +101,7 @@ function edit(turn) {
       ask(area.value, turn.pictures);
     }),
     button("Cancel", () => { fillBody(turn); fillTools(turn); }));
-  body.replaceChildren(area);
+  body.replaceChildren(...picturesOf(turn), area);
   area.focus();
 }
 
@@ -110,11 +116,13 @@ function regenerate(turn) {
 
 function contentOf({content, pictures}) {
   if (!pictures?.length) return content;
-  return [...pictures.map(url => ({type: "image_url", image_url: {url}})), {type: "text", text: content}];
+  const words = content.trim() ? [{type: "text", text: content}] : [];
+  return [...pictures.map(url => ({type: "image_url", image_url: {url}})), ...words];
 }
 
 function requestBody() {
-  const messages = current.turns.filter(turn => turn.content && !turn.error).map(turn => ({role: turn.role, content: contentOf(turn)}));
+  const said = current.turns.filter(turn => (turn.content || turn.pictures?.length) && !turn.error);
+  const messages = said.map(turn => ({role: turn.role, content: contentOf(turn)}));
   if (settings.system.trim()) messages.unshift({role: "system", content: settings.system});
   const body = {messages, stream: true, stream_options: {include_usage: true}};
   for (const name of ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]) {
@@ -126,7 +134,7 @@ function requestBody() {
 
 async function ask(text, pictures = []) {
   if (!current) {
-    current = {title: text.trim().slice(0, 60) || "Chat", turns: []};
+    current = {title: text.trim().slice(0, 60) || (pictures.length ? "Picture" : "Chat"), turns: []};
     conversations.unshift(current);
   }
   current.turns.push(pictures.length ? {role: "user", content: text, pictures} : {role: "user", content: text});
@@ -148,7 +156,8 @@ async function ask(text, pictures = []) {
   $("stop").hidden = true;
   fillBody(turn);
   fillTools(turn);
-  saveConversations();
+  saveConversations(current);
+  showList();
 }
 
 // Draws at most once a frame, however fast tokens come.
@@ -176,7 +185,8 @@ async function receive(turn, body) {
     if (event.usage) count = event.usage.completion_tokens;
     const seconds = (performance.now() - first) / 1000;
     if (first && count > 1) {
-      turn.stats = `${((count - 1) / seconds).toFixed(1)} tok/s · ${count} tokens · first after ${((first - begun) / 1000).toFixed(2)} s`;
+      const rate = seconds > 0.02 ? `${((count - 1) / seconds).toFixed(1)} tok/s · ` : "";  // one packet has no speed
+      turn.stats = `${rate}${count} tokens · first after ${((first - begun) / 1000).toFixed(2)} s`;
     }
     if (choice?.finish_reason === "length") turn.stats = `${turn.stats ?? ""} · cut at its longest`;
     if (!drawing) {
@@ -190,9 +200,10 @@ function stop() {
   running?.controller.abort();
 }
 
-function send() {
+async function send() {
+  await picturesRead();
   const text = input.value;
-  if (!text.trim() || running) return;
+  if (running || !(text.trim() || anyPictures())) return;
   input.value = "";
   grow();
   ask(text, takePictures());
@@ -230,7 +241,7 @@ async function showModel() {
   try {
     const [model] = (await get("/v1/models")).data;
     $("model").textContent = `${model.id} · context ${model.max_model_len}`;
-    enablePictures(model.takes_images);
+    limitPictures(model.max_images, model.max_image_bytes);
   } catch (error) {
     $("model").textContent = error.message;
     setTimeout(showModel, 2000);
@@ -271,6 +282,6 @@ function bind() {
 bindSettings();
 applyTheme();
 bind();
-bindPictures();
+bindPictures(() => (current?.turns ?? []).reduce((sum, turn) => sum + (turn.pictures?.length ?? 0), 0));
 showModel();
 open(conversations[0] ?? null);

@@ -17,16 +17,25 @@ export function saveSettings() {
   localStorage.setItem("settings", JSON.stringify(settings));
 }
 
-// When the storage is full the oldest conversations go.
-export function saveConversations() {
-  for (;;) {
-    const light = conversations.map(one => ({...one, turns: one.turns.map(({tokens, ...turn}) => turn)}));
-    try {
-      localStorage.setItem("conversations", JSON.stringify(light));
+function write(toStored) {
+  try {
+    localStorage.setItem("conversations", JSON.stringify(
+      conversations.map(one => ({...one, turns: one.turns.map(({tokens, ...turn}) => toStored(turn))}))));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// When the storage is full the oldest conversations go, but for `current`; if that one is too large by itself, its
+// pictures are not kept over a reload.
+export function saveConversations(current) {
+  while (!write(turn => turn)) {
+    const oldest = conversations.filter(one => one !== current).pop();
+    if (!oldest) {
+      write(({pictures, ...turn}) => pictures ? {...turn, lost: pictures.length} : turn);
       return;
-    } catch {
-      if (conversations.length <= 1) return;
-      conversations.pop();
     }
+    conversations.splice(conversations.indexOf(oldest), 1);
   }
 }

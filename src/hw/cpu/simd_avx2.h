@@ -22,6 +22,12 @@ struct Avx2 {
   LLAMITA_SIMD F zero() { return {_mm256_setzero_ps()}; }
   LLAMITA_SIMD F set(float value) { return {_mm256_set1_ps(value)}; }
   LLAMITA_SIMD F load(const float* from) { return {_mm256_loadu_ps(from)}; }
+  // In a register from here on: compilers that fold a load into each of its uses load again and again.
+  LLAMITA_SIMD F keep(F value) {
+    auto v = value.v;
+    asm("" : "+x"(v));
+    return {v};
+  }
   LLAMITA_SIMD void store(float* to, F value) { _mm256_storeu_ps(to, value.v); }
   LLAMITA_SIMD F add(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
   LLAMITA_SIMD F mul(F a, F b) { return {_mm256_mul_ps(a.v, b.v)}; }

@@ -31,6 +31,11 @@ struct Avx512 {
   LLAMITA_SIMD F zero() { return {_mm512_setzero_ps()}; }
   LLAMITA_SIMD F set(float value) { return {_mm512_set1_ps(value)}; }
   LLAMITA_SIMD F load(const float* from) { return {_mm512_loadu_ps(from)}; }
+  LLAMITA_SIMD F keep(F value) {
+    auto v = value.v;
+    asm("" : "+v"(v));
+    return {v};
+  }
   LLAMITA_SIMD void store(float* to, F value) { _mm512_storeu_ps(to, value.v); }
   LLAMITA_SIMD F add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
   LLAMITA_SIMD F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }

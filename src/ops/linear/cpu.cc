@@ -11,7 +11,8 @@ namespace {
 
 using Kernel = void (*)(const LinearJob& job, int64_t begin, int64_t end);
 
-constexpr int64_t kGroup = 32;  // what the kernels decode at once
+constexpr int64_t kGroup = 32;    // what the kernels decode at once
+constexpr int64_t kRowsUnit = 4;  // rows the kernel for few tokens runs side by side
 
 int64_t padded(int64_t K) { return (K + kGroup - 1) / kGroup * kGroup; }
 
@@ -28,30 +29,54 @@ Tensor whole_groups(const Tensor& x, Arena& arena) {
   return copy;
 }
 
-void run_parts(const LinearArgs& args, Context& context, Kernel kernel, int64_t unit) {
+void run_rows(const LinearArgs& args, Context& context, Kernel kernel) {
   const Arena::Scope scope(context.arena());
   // A unit of an interleaved weight is whole groups.
-  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? kPanelRows : unit;
+  const int64_t rows = args.weight->layout == quant::Layout::interleaved ? kPanelRows : kRowsUnit;
   for_parts(
       args, whole_groups(args.x, context.arena()), context, rows,
       [&](const LinearJob& job, int64_t begin, int64_t end) { multiply_rows(job, begin, end, kernel); });
 }
 
-constexpr int64_t kRowsUnit = 4;  // rows the kernel for few tokens runs side by side
+void run_panels(const LinearArgs& args, Context& context, Kernel kernel, int64_t lanes) {
+  const Arena::Scope scope(context.arena());
+  const float* tiles = linear_panel_tiles(args.x, lanes, context);
+  for_parts(args, args.x, context, kPanelRows, [&](LinearJob job, int64_t begin, int64_t end) {
+    job.x_tiles = tiles;
+    multiply_rows(job, begin, end, kernel);
+  });
+}
 
 }  // namespace
 
+const float* linear_panel_tiles(const Tensor& x, int64_t lanes, Context& context) {
+  const int64_t T = x.dim(0), K = x.dim(1), tiles = (T + kPanelTokens - 1) / kPanelTokens;
+  auto* packed = context.arena().take(DType::f32, {tiles, padded(K), kPanelTokens}).ptr<float>();
+  context.pool().parallel_for(tiles, grain_for(kPanelTokens * K), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin * kPanelTokens; t < end * kPanelTokens; ++t) {
+      const float* row = t < T ? x.ptr<float>() + t * x.stride(0) : nullptr;
+      float* to = packed + t / kPanelTokens * padded(K) * kPanelTokens + t % kPanelTokens * lanes;
+      for (int64_t k = 0; k < padded(K); k += lanes, to += kPanelTokens * lanes) {
+        const int64_t count = row != nullptr ? std::clamp<int64_t>(K - k, 0, lanes) : 0;
+        if (count > 0) std::memcpy(to, row + k, static_cast<size_t>(count) * sizeof(float));
+        std::fill(to + count, to + lanes, 0.0f);
+      }
+    }
+  });
+  return packed;
+}
+
 void linear_cpu_rows_avx2(const LinearArgs& args, Context& context) {
-  run_parts(args, context, linear_rows_avx2, kRowsUnit);
+  run_rows(args, context, linear_rows_avx2);
 }
 void linear_cpu_panel_avx2(const LinearArgs& args, Context& context) {
-  run_parts(args, context, linear_panel_avx2, kPanelRows);
+  run_panels(args, context, linear_panel_avx2, 8);
 }
 void linear_cpu_rows_avx512(const LinearArgs& args, Context& context) {
-  run_parts(args, context, linear_rows_avx512, kRowsUnit);
+  run_rows(args, context, linear_rows_avx512);
 }
 void linear_cpu_panel_avx512(const LinearArgs& args, Context& context) {
-  run_parts(args, context, linear_panel_avx512, kPanelRows);
+  run_panels(args, context, linear_panel_avx512, 16);
 }
 
 void linear_cpu_bf16_avx512(const LinearArgs& args, Context& context) {
@@ -77,6 +102,14 @@ bool linear_is_bf16(const LinearArgs& args) {
   return args.weight->layout == quant::Layout::rows &&
          std::all_of(parts.begin(), parts.end(),
                      [](const quant::Part& part) { return part.format == DType::bf16; });
+}
+
+int64_t linear_panel_tiles_bytes(const LinearArgs& args) {
+  const int64_t tiles = (args.x.dim(0) + kPanelTokens - 1) / kPanelTokens;
+  return tiles * kPanelTokens * padded(args.weight->cols) * static_cast<int64_t>(sizeof(float));
+}
+int64_t linear_cpu_panel_scratch_bytes(const LinearArgs& args, const Caps&) {
+  return linear_panel_tiles_bytes(args);
 }
 
 int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps&) {

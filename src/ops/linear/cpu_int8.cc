@@ -14,9 +14,12 @@ struct Kernels {
   void (*multiply)(const Int8Job& job, int64_t begin, int64_t end);
   void (*plain_few)(const LinearJob& job, int64_t begin, int64_t end);  // these two give the same bits
   void (*plain_many)(const LinearJob& job, int64_t begin, int64_t end);
+  int64_t plain_lanes;  // of the tiles of x that plain_many reads; 0: it reads rows
   int64_t unit;
   int64_t few_tokens;  // of an interleaved weight, which need no tiles
 };
+
+constexpr int64_t kPlainFewTokens = 7;
 
 bool needs(const LinearArgs& args, Int8Run run) {
   const std::vector<quant::Part>& parts = args.weight->parts;
@@ -30,6 +33,11 @@ int64_t tiles_of(int64_t T) { return (T + kTileTokens - 1) / kTileTokens; }
 bool packs(const LinearArgs& args, const Kernels& kernels) {
   const bool few = args.weight->layout == quant::Layout::interleaved && args.x.dim(0) <= kernels.few_tokens;
   return kernels.pack_tile != nullptr && !few;
+}
+
+// The same for the panels of a plain part.
+bool packs_plain(const LinearArgs& args, const Kernels& kernels) {
+  return kernels.plain_lanes != 0 && args.x.dim(0) > kPlainFewTokens && needs(args, Int8Run::none);
 }
 
 void take_tiles(int64_t T, int64_t K, Arena& arena, Int8Rows& rows) {
@@ -68,12 +76,15 @@ void run_int8(const LinearArgs& args, Context& context, const Kernels& kernels) 
   const Arena::Scope scope(context.arena());
   const Int8Rows of32 = rounded(args, Int8Run::of32, kernels, context);
   const Int8Rows of256 = rounded(args, Int8Run::of256, kernels, context);
-  for_parts(args, args.x, context, kernels.unit, [&](const LinearJob& job, int64_t begin, int64_t end) {
+  const float* plain_tiles =
+      packs_plain(args, kernels) ? linear_panel_tiles(args.x, kernels.plain_lanes, context) : nullptr;
+  for_parts(args, args.x, context, kernels.unit, [&](LinearJob job, int64_t begin, int64_t end) {
     const Int8Run run = int8_run(job.format);
     if (run != Int8Run::none) {
       kernels.multiply({job, run == Int8Run::of32 ? of32 : of256}, begin, end);
     } else {
-      (job.T < 8 ? kernels.plain_few : kernels.plain_many)(job, begin, end);
+      job.x_tiles = plain_tiles;
+      (job.T <= kPlainFewTokens ? kernels.plain_few : kernels.plain_many)(job, begin, end);
     }
   });
 }
@@ -84,13 +95,20 @@ void multiply_reference(const Int8Job& job, int64_t begin, int64_t end) {
   });
 }
 
-constexpr Kernels kReference{
-    int8_round_row_scalar, nullptr, multiply_reference, plain_multiply_scalar, plain_multiply_scalar, 16, 0};
-constexpr Kernels kAvx2{int8_round_row_avx2, int8_pack_tile_avx2, int8_multiply_avx2, linear_rows_avx2,
-                        linear_panel_avx2,   kInt8RowsAvx2,       kInt8FewTokensAvx2};
+constexpr Kernels kReference{int8_round_row_scalar,
+                             nullptr,
+                             multiply_reference,
+                             plain_multiply_scalar,
+                             plain_multiply_scalar,
+                             0,
+                             16,
+                             0};
+constexpr Kernels kAvx2{int8_round_row_avx2, int8_pack_tile_avx2, int8_multiply_avx2,
+                        linear_rows_avx2,    linear_panel_avx2,   8,
+                        kInt8RowsAvx2,       kInt8FewTokensAvx2};
 constexpr Kernels kAvx512{int8_round_row_avx512, int8_pack_tile_avx512, int8_multiply_avx512,
-                          linear_rows_avx512,    linear_panel_avx512,   kInt8RowsAvx512,
-                          kInt8FewTokensAvx512};
+                          linear_rows_avx512,    linear_panel_avx512,   16,
+                          kInt8RowsAvx512,       kInt8FewTokensAvx512};
 
 int64_t scratch_bytes(const LinearArgs& args, const Kernels& kernels) {
   const int64_t T = args.x.dim(0), K = args.weight->cols;
@@ -102,7 +120,8 @@ int64_t scratch_bytes(const LinearArgs& args, const Kernels& kernels) {
     if (needs(args, Int8Run::of256)) bytes += taken(all) + taken(all / 64) + taken(all / 8);
     return bytes;
   };
-  return of_tokens(T) + (packs(args, kernels) ? of_tokens(tiles_of(T) * kTileTokens) : 0);
+  return of_tokens(T) + (packs(args, kernels) ? of_tokens(tiles_of(T) * kTileTokens) : 0) +
+         (packs_plain(args, kernels) ? linear_panel_tiles_bytes(args) : 0);
 }
 
 }  // namespace

@@ -43,7 +43,6 @@ struct Int8Avx2 {
   // Steps of four elements whose pairs fit into int16 together, within a sub-block where there are any.
   template <class Format>
   static constexpr int steps() {
-    if (Format::kSigned) return 1;
     const int fit = 32767 / (2 * Format::kMax * 127);
     return fit >= 8 && int8::Group<Format>::kSub == 32 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
   }
@@ -51,25 +50,21 @@ struct Int8Avx2 {
   template <class Format, int kRows, int T>
   LLAMITA_INLINE void dot32(const uint8_t* w, const int8_t* x, const int32_t* scales,
                             I (&sums)[kRowVectors][T]) {
+    if constexpr (Format::kSigned) return dot32_signed<kRows>(w, x, sums);
     constexpr int kSteps = steps<Format>();
 #pragma GCC unroll 8
     for (int run = 0; run < 8; run += kSteps) {
       __m256i pairs[kRowVectors][T];
 #pragma GCC unroll 8
       for (int step = run; step < run + kSteps; ++step) {
-        __m256i weight[kRowVectors], size[kRowVectors];
-        for (int r = 0; r < kRowVectors; ++r) {
-          weight[r] = load(w + step * kRows * 4 + r * 32).v;
-          if (Format::kSigned) size[r] = _mm256_abs_epi8(weight[r]);  // 128 for -128: right as unsigned
-        }
+        __m256i weight[kRowVectors];
+        for (int r = 0; r < kRowVectors; ++r) weight[r] = load(w + step * kRows * 4 + r * 32).v;
         for (int u = 0; u < T; ++u) {
           int four;
           __builtin_memcpy(&four, x + (step * kTileTokens + u) * 4, sizeof four);
           const __m256i values = _mm256_set1_epi32(four);
           for (int r = 0; r < kRowVectors; ++r) {
-            const __m256i products = Format::kSigned
-                                         ? _mm256_maddubs_epi16(size[r], _mm256_sign_epi8(values, weight[r]))
-                                         : _mm256_maddubs_epi16(weight[r], values);
+            const __m256i products = _mm256_maddubs_epi16(weight[r], values);
             pairs[r][u] = step == run ? products : _mm256_add_epi16(pairs[r][u], products);
             keep_order(pairs[r][u]);
           }
@@ -80,6 +75,29 @@ struct Int8Avx2 {
             Format::kSuper ? load(scales + run / 4 * kRows + r * 8).v : _mm256_set1_epi16(1);
         for (int u = 0; u < T; ++u) {
           sums[r][u].v = _mm256_add_epi32(sums[r][u].v, _mm256_madd_epi16(pairs[r][u], scale));
+          keep_order(sums[r][u].v);
+        }
+      }
+    }
+  }
+
+  // Sizes as unsigned, signs given to the activations; one pair of products fills int16. One vector of rows at
+  // a time, because both would take more registers than there are; broadcasting again costs a load.
+  template <int kRows, int T>
+  LLAMITA_INLINE void dot32_signed(const uint8_t* w, const int8_t* x, I (&sums)[kRowVectors][T]) {
+#pragma GCC unroll 8
+    for (int step = 0; step < 8; ++step) {
+#pragma GCC unroll 2
+      for (int r = 0; r < kRowVectors; ++r) {
+        const __m256i weight = load(w + step * kRows * 4 + r * 32).v;
+        const __m256i size = _mm256_abs_epi8(weight);  // 128 for -128: right as unsigned
+#pragma GCC unroll 8
+        for (int u = 0; u < T; ++u) {
+          int four;
+          __builtin_memcpy(&four, x + (step * kTileTokens + u) * 4, sizeof four);
+          const __m256i values = _mm256_sign_epi8(_mm256_set1_epi32(four), weight);
+          const __m256i pairs = _mm256_maddubs_epi16(size, values);
+          sums[r][u].v = _mm256_add_epi32(sums[r][u].v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
           keep_order(sums[r][u].v);
         }
       }

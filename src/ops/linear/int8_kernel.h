@@ -177,43 +177,60 @@ struct Panel {
     convert_halves(blocks);
   }
 
-  // The sums of one scale's elements, scaled and added to T x kRows outputs: the lines of int8.h. These wait
-  // in L1, because the registers belong to the integers.
+  // What add_block reads of the activations, a tile's tokens beside each other.
+  struct Scaled {
+    const float* scales;       // (K / kRun, kTileTokens)
+    const float* scaled_sums;  // the same; runs of 32 only
+    const int32_t* sums;       // (K / 32, kTileTokens)
+  };
+  static Scaled scaled_at(const Int8Job& job, int64_t t, int64_t k) {
+    const int64_t tile = t / kTileTokens, within = t % kTileTokens, K = job.plain.K;
+    const int64_t run = (tile * (K / kRun) + k / kRun) * kTileTokens + within;
+    const int64_t group = (tile * (K / 32) + k / 32) * kTileTokens + within;
+    return {job.x.tile_scales + run, Format::kSuper ? nullptr : job.x.tile_scaled_sums + run,
+            job.x.tile_sums + group};
+  }
+
+  // The sums of one scale's elements, scaled and added to T x kRows outputs: the lines of int8.h.
   template <int T>
-  [[gnu::always_inline]] void add_block(const Int8Job& job, int64_t t, int64_t k, int block,
-                                        const I (&sums)[R][T], float* out) const {
-    // The tile's sums of the block, kTileTokens apart; u counts from t, which may be within a tile.
-    const int64_t K = job.plain.K, tile = t / kTileTokens, within = t % kTileTokens;
-    const int64_t sums_at = (tile * (K / 32) + k / 32) * kTileTokens + within;
-    const int64_t scales_at = (tile * (K / kRun) + k / kRun) * kTileTokens + within;
+  [[gnu::always_inline]] void add_block(const Scaled& x, int block, const I (&sums)[R][T],
+                                        float* out) const {
+    constexpr int kOffsetBits = kOffset == 0 ? 0 : __builtin_ctz(kOffset);
+    static_assert(kOffset == 0 || kOffset == 1 << kOffsetBits);
+    // The outputs wait in L1, because the registers belong to the integers: without this, compilers keep
+    // some of them there, on the stack and in `out`.
+    asm volatile("" : : : "memory");
+#pragma GCC unroll 8
     for (int u = 0; u < T; ++u) {
-      const int32_t* x_sums = job.x.tile_sums + sums_at + u;
-      const F d = S::set(job.x.tile_scales[scales_at + u]);
+      I less[R];  // the sums are too large by this
+      for (int r = 0; r < R; ++r) less[r] = S::set_int(0);
+      if constexpr (Format::kSuper && (Format::kMins || kOffset != 0)) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+          const I x_sum = S::set_int(x.sums[i * kTileTokens + u]);
+          for (int r = 0; r < R; ++r) {
+            less[r] = D::add_pairs(less[r], D::load(sub_pairs[8 * block + i] + r * kLanes), x_sum);
+          }
+        }
+      } else if constexpr (kOffset != 0) {
+        less[0] = S::shift_left(S::set_int(x.sums[u]), kOffsetBits);
+        for (int r = 1; r < R; ++r) less[r] = less[0];
+      }
+      const F d = S::set(x.scales[u]);
+#pragma GCC unroll 2
       for (int r = 0; r < R; ++r) {
         I sum = sums[r][u];
-        I min_sum = S::set_int(0);
-        if constexpr (Format::kSuper && (Format::kMins || kOffset != 0)) {
-          for (int i = 0; i < 8; ++i) {
-            const I pairs = D::load(sub_pairs[8 * block + i] + r * kLanes);
-            min_sum = D::add_pairs(min_sum, pairs, S::set_int(x_sums[i * kTileTokens]));
-          }
-        }
         if constexpr (Format::kSuper && kOffset != 0) {
-          sum = D::subtract(sum, S::shift_left(min_sum, kOffset == 32 ? 5 : 2));
-        }
-        if constexpr (!Format::kSuper && kOffset != 0) {
-          sum = D::subtract(sum, S::set_int(kOffset * x_sums[0]));
+          sum = D::subtract(sum, S::shift_left(less[r], kOffset == 32 ? 5 : 2));
+        } else if constexpr (kOffset != 0) {
+          sum = D::subtract(sum, less[r]);
         }
         float* at = out + u * kRows + r * kLanes;
-        const F scale = S::mul(S::load(scales[block] + r * kLanes), d);
-        F acc = S::fma(scale, S::to_float(sum), S::load(at));
+        F acc = S::fma(S::mul(S::load(scales[block] + r * kLanes), d), S::to_float(sum), S::load(at));
         if constexpr (Format::kMins) {
           const F min = S::load(mins[block] + r * kLanes);
-          if constexpr (Format::kSuper) {
-            acc = S::fma(S::mul(min, d), S::to_float(min_sum), acc);
-          } else {
-            acc = S::fma(min, S::set(job.x.tile_scaled_sums[scales_at + u]), acc);
-          }
+          acc = Format::kSuper ? S::fma(S::mul(min, d), S::to_float(less[r]), acc)
+                               : S::fma(min, S::set(x.scaled_sums[u]), acc);
         }
         S::store(at, acc);
       }
@@ -225,6 +242,7 @@ struct Panel {
   template <int T>
   [[gnu::noinline]] void tile(const Int8Job& job, int64_t t, int64_t k, int groups, float* out) const {
     const int8_t* x = job.x.tiles + t / kTileTokens * kTileTokens * job.plain.K + t % kTileTokens * 4;
+    Scaled scaled = scaled_at(job, t, k);
     if (k == 0) {
       for (int i = 0; i < T * kRows; i += kLanes) S::store(out + i, S::zero());
     }
@@ -237,7 +255,10 @@ struct Panel {
         D::template dot32<Format, kRows>(weights[8 * i], x + (k + 32 * i) * kTileTokens, sub_scales[2 * i],
                                          sums);
       }
-      add_block<T>(job, t, k + 32 * g, g * 32 / kRun, sums, out);
+      add_block<T>(scaled, g * 32 / kRun, sums, out);
+      scaled.scales += kTileTokens;
+      if constexpr (!Format::kSuper) scaled.scaled_sums += kTileTokens;
+      scaled.sums += kRun / 32 * kTileTokens;
     }
   }
 

@@ -21,6 +21,7 @@ struct LinearJob {
   int64_t K;
   const float* x;  // (T, groups of 32 that hold K): zeros after K
   int64_t x_stride;
+  const float* x_tiles;  // for _panel: (T / 4, groups x 32 / lanes, 4, lanes), zeros after K and after T
   int64_t T;
   const float* bias;      // (N) or nullptr
   const float* residual;  // (T, N) or nullptr
@@ -30,8 +31,8 @@ struct LinearJob {
 };
 
 // Outputs of rows [begin, end) of the part. _rows decodes a row in registers and multiplies it with one to
-// four tokens at a time; _panel decodes kPanelRows rows into L1 and multiplies them with all tokens in tiles.
-inline constexpr int kPanelRows = 48;
+// four tokens at a time; _panel decodes kPanelRows rows into L2 and multiplies them with all tokens in tiles.
+inline constexpr int kPanelRows = 48, kPanelTokens = 4;
 void linear_rows_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_panel_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_rows_avx512(const LinearJob& job, int64_t begin, int64_t end);

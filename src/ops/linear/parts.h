@@ -20,6 +20,7 @@ inline LinearJob job_of(const LinearArgs& args, const Tensor& x, const quant::Pa
           .K = args.weight->cols,
           .x = x.ptr<float>(),
           .x_stride = x.stride(0),
+          .x_tiles = nullptr,
           .T = x.dim(0),
           .bias = args.bias.defined() ? args.bias.ptr<float>() + first_row : nullptr,
           .residual = residual ? args.residual.ptr<float>() + first_row : nullptr,

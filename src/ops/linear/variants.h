@@ -18,8 +18,14 @@ void linear_cpu_bf16_avx512(const LinearArgs& args, Context& context);
 bool linear_is_bf16(const LinearArgs& args);
 int64_t linear_cpu_bf16_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
-// Arena bytes of the four f32 variants: a copy of x filled up with zeros where K is no multiple of 32.
+// Arena bytes of the f32 variants: for rows a copy of x filled up with zeros where K is no multiple of 32,
+// for panels x in tiles.
 int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps& caps);
+int64_t linear_cpu_panel_scratch_bytes(const LinearArgs& args, const Caps& caps);
+
+// x_tiles of kernels.h, in the arena, and its bytes.
+const float* linear_panel_tiles(const Tensor& x, int64_t lanes, Context& context);
+int64_t linear_panel_tiles_bytes(const LinearArgs& args);
 
 // The integer variants: int8.h. For weights with at least one part in a block format.
 void linear_int8_reference(const LinearArgs& args, Context& context);

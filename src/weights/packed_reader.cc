@@ -15,7 +15,7 @@ namespace {
 // A thread takes two huge pages at a time, so that no two of them wait for the zeros of the same one for
 // long.
 constexpr size_t kTaskPieces = (size_t{4} << 20) / kPackedPieceBytes;
-// Copying out of the page cache runs at 2 to 5 GB/s a core; some cores fill what memory takes.
+// Some cores fill what memory takes, as when reading for a GPU (device_weights.cc).
 constexpr int kMostThreads = 8;
 
 }  // namespace

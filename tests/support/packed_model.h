@@ -56,7 +56,8 @@ using Bytes = std::vector<std::byte>;
 
 // Every part's bytes of such a model, in order.
 inline std::vector<Bytes> load_packed_model(const std::string& path, const std::string& folder,
-                                            quant::Layout layout = quant::Layout::interleaved) {
+                                            quant::Layout layout = quant::Layout::interleaved,
+                                            int head_dim = kPackedHeadDim) {
   const TensorFiles files = TensorFiles::of(gguf::File::open(path));
   std::optional<PackedCache> cache;
   if (!folder.empty()) cache.emplace(folder, files, layout);
@@ -66,8 +67,8 @@ inline std::vector<Bytes> load_packed_model(const std::string& path, const std::
     const auto name = [&](char which) {
       return std::string("model.layers.") + layer + ".self_attn." + which + "_proj.weight";
     };
-    const PartSpec parts[] = {{"q", name('q'), kPackedRows, kPackedHeadDim},
-                              {"k", name('k'), kPackedRows, kPackedHeadDim},
+    const PartSpec parts[] = {{"q", name('q'), kPackedRows, head_dim},
+                              {"k", name('k'), kPackedRows, head_dim},
                               {"v", name('v'), kPackedRows}};
     weights.push_back(loader.linear(parts, kPackedCols));
   }

@@ -168,6 +168,16 @@ TEST_F(PackedCacheTest, AnotherVersionOrLayoutIsWrittenAgain) {
   expect_recovery(good, "has the layout 'rows', wanted is 'groups of 8 rows", "layout");
 }
 
+// As after an update that reads another configuration out of the same files.
+TEST_F(PackedCacheTest, AMatrixThatIsWantedDifferentlyIsPackedAgain) {
+  start();
+  constexpr auto kLayout = quant::Layout::interleaved;
+  const std::vector<Bytes> other = load_packed_model(model, "", kLayout, 16);
+  EXPECT_NE(other, expected);
+  EXPECT_EQ(load_packed_model(model, folder, kLayout, 16), other);
+  expect_says(said([&] { EXPECT_EQ(load_packed_model(model, folder, kLayout, 16), other); }), "6 matrices");
+}
+
 TEST_F(PackedCacheTest, AModelThatChangedIsPackedAgain) {
   start();
   const auto time = fs::last_write_time(model);

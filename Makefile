@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu bench-kernels bench-serve format check check-serve check-api \
+.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu bench-kernels bench-load bench-serve format check check-serve check-api \
   check-page check-soak check-text asan tsan fuzz clean
 
 help: ## this list
@@ -61,6 +61,10 @@ bench: setup build/build.ninja ## prefill and decode speed against this machine'
 bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table of ratios (FILES= ROWS= THREADS= PAIRS= MINUTES= FULL=1 CHECK=1)
 	@cmake --build build -j $(JOBS) --target llamita
 	@python3 bench/peers/bench_cpu.py
+
+bench-load: setup build/build.ninja ## process start to first token, with and without --packed-cache (MODEL= SHAPE=1b:Q4_0 PAIRS= DECODE=1)
+	@cmake --build build -j $(JOBS) --target llamita
+	@scripts/bench_load.py build/llamita $(or $(MODEL),$(if $(SHAPE),,smollm2-135m-instruct)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(DECODE),--decode)
 
 bench-serve: setup build/build.ninja ## the server beside llama-server, which it builds: tok/s, TTFT, TPOT (STREAMS= PAIRS= NEW= THREADS= CHECK=1)
 	@cmake --build build -j $(JOBS) --target llamita

@@ -194,6 +194,7 @@ class Bench : public Subcommand {
                     batch_tokens_ = static_cast<int>(parse_int(text, "--batch-tokens", 1, kMostTokens));
                   });
     declare_kv_and_device(options, config_);
+    declare_packed_cache(options, config_);
   }
 
   int run() override {
@@ -239,7 +240,8 @@ class Bench : public Subcommand {
       require_room(files, config_, placement);
       Progress progress("loading");
       subject.model = load_model(
-          files, [&](int64_t done, int64_t total) { progress.update(done, total); }, placement);
+          files, [&](int64_t done, int64_t total) { progress.update(done, total); }, placement,
+          config_.packed_cache);
     };
     if (shape_.empty()) {
       subject.name = display_name(model_);

@@ -47,7 +47,12 @@ std::string wrapped(const std::string& text) {
 std::string option_line(const OptionSet::Option& option) {
   std::string left = option.names;
   if (const size_t comma = left.find(','); comma != std::string::npos) left.insert(comma + 1, " ");
-  left = "  " + left + (option.placeholder.empty() ? "" : " " + option.placeholder);
+  if (option.kind == OptionSet::Kind::optional_value) {
+    left += "[=" + option.placeholder + "]";
+  } else if (!option.placeholder.empty()) {
+    left += " " + option.placeholder;
+  }
+  left.insert(0, "  ");
   left =
       left.size() + 1 < kHelpColumn ? padded(left, kHelpColumn) : left + "\n" + std::string(kHelpColumn, ' ');
   return left + wrapped(option.help);
@@ -90,6 +95,13 @@ void print_help(const Subcommand& command, const OptionSet& options) {
 void declare_to_cli11(CLI::App& app, const OptionSet::Option& option) {
   if (option.kind == OptionSet::Kind::flag) {
     app.add_flag(option.names, *option.target, option.help);
+    return;
+  }
+  if (option.kind == OptionSet::Kind::optional_value) {
+    static const std::string kBare = "\n";  // what CLI11 gives for no value: nothing that a person writes
+    app.add_flag(option.names + "{" + kBare + "}")->each([take = option.take](const std::string& value) {
+      take(value == kBare ? "" : value);
+    });
     return;
   }
   const auto take_all = [take = option.take](const CLI::results_t& values) {
@@ -206,6 +218,11 @@ void OptionSet::repeated(std::string names, std::string placeholder, std::string
 
 void OptionSet::flag(std::string names, std::string help, bool& target) {
   options_.push_back({Kind::flag, group_, std::move(names), "", std::move(help), {}, &target});
+}
+
+void OptionSet::optional_value(std::string name, std::string placeholder, std::string help, Take take) {
+  options_.push_back({Kind::optional_value, group_, std::move(name), std::move(placeholder), std::move(help),
+                      std::move(take)});
 }
 
 int run_command_line(int argc, const char* const* argv, const Subcommands& subcommands) {

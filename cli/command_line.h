@@ -33,8 +33,10 @@ class OptionSet {
   // The same, and every one counts.
   void repeated(std::string names, std::string placeholder, std::string help, Take take);
   void flag(std::string names, std::string help, bool& target);
+  // A flag that may be given a value, as --name=VALUE alone; `take` gets "" when there is none.
+  void optional_value(std::string name, std::string placeholder, std::string help, Take take);
 
-  enum class Kind { positional, required_positional, value, repeated, flag };
+  enum class Kind { positional, required_positional, value, repeated, flag, optional_value };
   struct Option {
     Kind kind;
     std::string group, names, placeholder, help;

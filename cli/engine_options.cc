@@ -7,6 +7,7 @@
 #include "cli/numbers.h"
 #include "cli/progress.h"
 #include "cli/resolve_model.h"
+#include "hub/known_models.h"
 
 namespace llamita::cli {
 
@@ -45,6 +46,16 @@ void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
                 [&config](const std::string& text) { config.device = text; });
   options.value("--gpu-dtype", "TYPE", "activations on a GPU as bf16 or f16 (default bf16)",
                 [&config](const std::string& text) { config.gpu_dtype = text; });
+}
+
+void declare_packed_cache(OptionSet& options, EngineConfig& config) {
+  options.optional_value(
+      "--packed-cache", "DIR",
+      "keep the weights as this CPU's kernels want them in DIR (default ~/.cache/llamita/packed), about the "
+      "model's size again, so that the next start need not pack them",
+      [&config](const std::string& text) {
+        config.packed_cache = text.empty() ? (hub::llamita_cache() / "packed").string() : text;
+      });
 }
 
 LoadedModel load(const std::string& model, const EngineConfig& config) {

@@ -8,10 +8,12 @@
 
 namespace llamita::cli {
 
-// --threads, --context, --kv-dtype, --device, writing to `config`, which must outlive the parsing.
+// --threads, --context and those below, writing to `config`, which must outlive the parsing.
 void declare_engine(OptionSet& options, EngineConfig& config);
-// The last two alone.
+// --kv-dtype, --device, --packed-cache and --gpu-dtype alone.
 void declare_kv_and_device(OptionSet& options, EngineConfig& config);
+// --packed-cache, of subcommands that load weights.
+void declare_packed_cache(OptionSet& options, EngineConfig& config);
 
 struct LoadedModel {
   std::string path;

@@ -9,7 +9,10 @@ namespace llamita {
 struct EngineConfig {
   std::string device = "auto";     // "cpu", "cuda", "cuda:N", or "auto": the first GPU where there is one
   std::string gpu_dtype = "bf16";  // of activations on a GPU: "bf16" or "f16"
-  int threads = 0;                 // CPU threads; 0: as many as this process may use
+  // A folder where the packed form that the CPU makes of the weights is kept, about their size again, so that
+  // the next start finds it there; it is made if it is missing. "": weights are packed at every start.
+  std::string packed_cache;
+  int threads = 0;  // CPU threads; 0: as many as this process may use
   int context = 0;  // longest sequence in tokens; 0: the model's own, cut to 32768 and to memory
   std::string kv_dtype = "auto";  // "f32", "f16", "bf16", or "auto": f16 on the CPU, gpu_dtype on a GPU
   // Most tokens of one step: longer prompts are prefilled in chunks. 0: 512 on the CPU; 2048 on a GPU, whose

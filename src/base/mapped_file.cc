@@ -33,6 +33,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   if (::fstat(file.fd, &info) != 0) throw Error(cat("cannot stat ", path, ": ", std::strerror(errno)));
   if (!S_ISREG(info.st_mode)) throw Error(cat(path, " is not a regular file"));
   size_ = static_cast<size_t>(info.st_size);
+  modified_ns_ = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
   if (size_ == 0) return;
   void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (mapped == MAP_FAILED) throw Error(cat("cannot map ", path, ": ", std::strerror(errno)));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,6 +21,7 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   size_t size() const { return size_; }
+  int64_t modified_ns() const { return modified_ns_; }  // since 1970, when it was opened
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
   // Gives the pages wholly inside `part` back to the system; they are read again if touched again.
@@ -29,6 +31,7 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  int64_t modified_ns_ = 0;
 };
 
 }  // namespace llamita

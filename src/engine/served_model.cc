@@ -61,7 +61,7 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
           tokenizer = reading.get();
         if (progress) progress(done, total);
       },
-      placement);
+      placement, config.packed_cache);
   const double loaded = watch.seconds();
   if (tokenizer == nullptr) tokenizer = reading.get();
   const double read = watch.seconds();

@@ -45,19 +45,20 @@ class Model {
   Placement placement_;
 
   friend std::unique_ptr<Model> load_model(const TensorFiles&, const std::function<void(int64_t, int64_t)>&,
-                                           const Placement&);
+                                           const Placement&, const std::string&);
 };
 
 // Loads a model folder or a .gguf file: family from config.json's architectures or general.architecture,
-// every weight read exactly once and shape-checked. `progress` is called with bytes done and in all. Throws
+// every weight read exactly once and shape-checked. `progress` is called with bytes done and in all.
+// `packed_folder`: where the packed form of a CPU's weights is kept for the next start; "": nowhere. Throws
 // Error.
 std::unique_ptr<Model> load_model(const std::string& path,
                                   const std::function<void(int64_t, int64_t)>& progress = {},
-                                  const Placement& placement = {});
+                                  const Placement& placement = {}, const std::string& packed_folder = {});
 // The same from files that are open, or made-up weights; the model keeps what it needs of them.
 std::unique_ptr<Model> load_model(const TensorFiles& files,
                                   const std::function<void(int64_t, int64_t)>& progress = {},
-                                  const Placement& placement = {});
+                                  const Placement& placement = {}, const std::string& packed_folder = {});
 
 // The tensors, without data, whose numbers loading TensorFiles::made_up() makes up.
 std::vector<StoredTensor> made_up_tensors(const TensorFiles& files);

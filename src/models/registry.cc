@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <optional>
 
 #include "base/cat.h"
+#include "base/log.h"
 #include "models/decoder.h"
 #include "models/families.h"
+#include "weights/packed_cache.h"
 
 namespace llamita {
 
@@ -63,13 +66,13 @@ std::unique_ptr<Model> build_decoder(ModelConfig config, WeightLoader& weights) 
 
 std::unique_ptr<Model> load_model(const std::string& path,
                                   const std::function<void(int64_t, int64_t)>& progress,
-                                  const Placement& placement) {
-  return load_model(TensorFiles::open(path), progress, placement);
+                                  const Placement& placement, const std::string& packed_folder) {
+  return load_model(TensorFiles::open(path), progress, placement, packed_folder);
 }
 
 std::unique_ptr<Model> load_model(const TensorFiles& files,
                                   const std::function<void(int64_t, int64_t)>& progress,
-                                  const Placement& placement) {
+                                  const Placement& placement, const std::string& packed_folder) {
   const auto finished = [&](std::unique_ptr<Model> model, const WeightLoader& weights) {
     model->parameters_ = weights.parameters();
     model->weight_bytes_ = weights.bytes();
@@ -77,9 +80,16 @@ std::unique_ptr<Model> load_model(const TensorFiles& files,
     return model;
   };
   if (!placement.on_gpu()) {
-    WeightLoader weights(files, progress, placement);
-    return finished(build(files, weights), weights);
+    std::optional<PackedCache> cache;
+    if (!packed_folder.empty()) cache.emplace(packed_folder, files, placement.layout);
+    WeightLoader weights(files, progress, placement, cache ? &*cache : nullptr);
+    std::unique_ptr<Model> model = build(files, weights);
+    if (cache) cache->save();
+    return finished(std::move(model), weights);
   }
+  if (!packed_folder.empty())
+    log_warning(
+        "packed weights are kept for the CPU only: on a GPU weights are copied from the model's files");
   WeightLoader counted = WeightLoader::measuring(files, placement);
   build(files, counted);
   DeviceWeights device(placement.device, static_cast<size_t>(counted.device_bytes()));

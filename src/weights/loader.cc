@@ -8,6 +8,7 @@
 #include "llamita/error.h"
 #include "quant/interleave.h"
 #include "quant/unpack.h"
+#include "weights/packed_cache.h"
 #include "weights/stored_rows.h"
 
 namespace llamita {
@@ -35,10 +36,12 @@ void touch_pages(std::span<const std::byte> data) {
 
 }  // namespace
 
-WeightLoader::WeightLoader(const TensorFiles& files, Progress progress, const Placement& placement)
+WeightLoader::WeightLoader(const TensorFiles& files, Progress progress, const Placement& placement,
+                           PackedCache* cache)
     : files_(files),
       progress_(std::move(progress)),
       placement_(placement),
+      cache_(cache),
       total_bytes_(files.total_bytes()) {}
 
 WeightLoader::WeightLoader(const TensorFiles& files, const Placement& placement, DeviceWeights& device)
@@ -90,13 +93,22 @@ Storage WeightLoader::load(const StoredTensor& tensor, const PartSpec& part, int
   if (copy || files_.is_made_up()) copied_bytes_ += stored_bytes(tensor);
   if (measuring_) return {};
   if (files_.is_made_up()) return made_up_storage(tensor);
-  if (interleave) return interleaved(tensor, part, cols);
   if (!copy) {
     touch_pages(tensor.data);
     return Storage::borrow(tensor.data.data(), tensor.data.size(), tensor.file);
   }
-  Storage out = copied(tensor, part, cols, stored);
+  const Packing packing = interleave                            ? Packing::interleaved
+                          : stored == Orientation::in_out       ? Packing::turned
+                          : adjacent_head_dim(files_, part) > 0 ? Packing::reordered
+                                                                : Packing::moved;
+  const PackedPart packed{tensor.name, part.label, tensor.dtype, packing, adjacent_head_dim(files_, part),
+                          part.rows,   cols};
+  if (cache_ != nullptr) {
+    if (Storage found = cache_->find(packed); found.data() != nullptr) return found;
+  }
+  Storage out = interleave ? interleaved(tensor, part, cols) : copied(tensor, part, cols, stored);
   if (tensor.file != nullptr) tensor.file->release(tensor.data);  // the file's pages are not needed again
+  if (cache_ != nullptr) cache_->keep(packed, out);
   return out;
 }
 

@@ -23,6 +23,8 @@
 
 namespace llamita {
 
+class PackedCache;
+
 // A small f32 vector that owns its memory: norm weights, biases.
 struct Vector {
   Storage storage;
@@ -43,8 +45,10 @@ class WeightLoader {
  public:
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
-  // Borrows the files for its lifetime; weights keep the mappings they need alive.
-  explicit WeightLoader(const TensorFiles& files, Progress progress = {}, const Placement& placement = {});
+  // Borrows the files for its lifetime; weights keep the mappings they need alive. What must change comes
+  // from `cache` where it has it, and goes there where not; saving it is the caller's.
+  explicit WeightLoader(const TensorFiles& files, Progress progress = {}, const Placement& placement = {},
+                        PackedCache* cache = nullptr);
   // For a GPU: what is given out may be read there after device.finish(), which is the caller's to call.
   WeightLoader(const TensorFiles& files, const Placement& placement, DeviceWeights& device);
   // Checks and counts every weight as loading does, but reads no matrix and gives out empty ones.
@@ -117,6 +121,7 @@ class WeightLoader {
   Progress progress_;
   Placement placement_;
   DeviceWeights* device_ = nullptr;  // of a GPU, but when measuring
+  PackedCache* cache_ = nullptr;     // of the CPU, where one is wanted
   std::deque<StoredTensor> invented_;
   std::unordered_set<const StoredTensor*> taken_;
   int64_t total_bytes_ = 0;

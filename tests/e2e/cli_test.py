@@ -213,6 +213,31 @@ class Generate(unittest.TestCase):
         self.assertEqual(sizes["f32"], 2 * sizes["f16"])
         self.assertEqual(sizes["bf16"], sizes["f16"])
 
+    def test_packed_weights_are_kept(self):
+        # GPT-2's matrices lie transposed in its files.
+        with tempfile.TemporaryDirectory() as folder:
+            def start(*options, **environment):
+                run = llamita("generate", *options, TINY.parent / "gpt2", "Hello", "--raw", "--temp", "0", "-n", "6",
+                              "--json", "--device", "cpu", environment={"LLAMITA_LOG": "info", **environment})
+                self.assertEqual(run.returncode, 0, run.stderr)
+                return json.loads(run.stdout)["tokens"], run.stderr.decode()
+
+            tokens, _ = start()
+            self.assertEqual(os.listdir(folder), [])
+            kept = Path(folder) / "kept"
+            first, said = start(f"--packed-cache={kept}")
+            self.assertIn("MB written to", said)
+            second, said = start(f"--packed-cache={kept}")
+            self.assertRegex(said, r"packed weights: \d+ matrices from ")
+            self.assertEqual(len(os.listdir(kept)), 1)
+            by_default, said = start("--packed-cache", LLAMITA_CACHE=folder)
+            self.assertEqual(os.listdir(Path(folder) / "packed"), os.listdir(kept))
+            in_the_way = Path(folder) / "file"
+            in_the_way.write_text("")
+            without, said = start(f"--packed-cache={in_the_way}/below", LLAMITA_LOG="warning")
+            self.assertRegex(said, "^llamita: warning: packed weights are not kept, .*below")
+            self.assertEqual([first, second, by_default, without], [tokens] * 4)
+
     def test_plain_output_is_the_text(self):
         options = ["Hello", "--seed", "3", "-n", "10"]
         text = llamita("generate", TINY, *options).stdout.decode()

@@ -1,11 +1,12 @@
 // The file of packed weights: what the loader made of the matrices that it cannot use where they lie.
 //
-//   "llamita!"  version u32  header's bytes u64  checksum u64     kPackedPrefixBytes, the checksum of all
-//   below layout text                                                    what kernels want here, with its
-//   fingerprint sources     u32 count, then bytes u64, modified i64, header u64, samples u64 of each parts
-//   u32 count, then name text, label text, format i32 (GGUF's type id), packing u8, head i32,
-//               rows i64, cols i64, offset u64, checksum u64 of each
-//   zeros to a whole page; here the header ends. Then the parts' bytes, each from the next whole page on.
+//   prefix    "llamita!", version u32, header's bytes u64, checksum u64 of the header behind the prefix
+//   layout    text: what kernels want here, with its fingerprint
+//   sources   u32 count; bytes u64, modified i64, header u64, samples u64 of each
+//   parts     u32 count; name text, label text, format i32 (GGUF's type id), packing u8, head i32, rows i64,
+//             cols i64, offset u64, checksum u64 of each
+//   zeros     to a whole page
+//   bytes     of the parts, each from the next whole page on
 //
 // Little-endian; a text is its length as u16 and its bytes. Parts tile the file: it ends with the last one's
 // last byte. Nothing here is believed before it is compared with the file's size.

@@ -1,7 +1,6 @@
 // Reads a file of packed weights into memory of huge pages: from the first part to the last, on as many
-// threads as there are cores, while the loader takes what is there. Copied and not mapped: a mapping has
-// pages of 4 KiB, with which every token that is written later takes longer, and copying tells what is
-// damaged on the way.
+// threads as there are cores, while the loader takes what is there. Copied and not mapped: copying tells what
+// is damaged on the way, and a file cut short meanwhile is an error and no SIGBUS.
 #pragma once
 
 #include <atomic>

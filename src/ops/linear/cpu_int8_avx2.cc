@@ -81,8 +81,8 @@ struct Int8Avx2 {
     }
   }
 
-  // Sizes as unsigned, signs given to the activations; one pair of products fills int16. One vector of rows at
-  // a time, because both would take more registers than there are; broadcasting again costs a load.
+  // Sizes as unsigned, signs given to the activations; one pair of products fills int16. One vector of rows
+  // at a time, because both would take more registers than there are; broadcasting again costs a load.
   template <int kRows, int T>
   LLAMITA_INLINE void dot32_signed(const uint8_t* w, const int8_t* x, I (&sums)[kRowVectors][T]) {
 #pragma GCC unroll 8

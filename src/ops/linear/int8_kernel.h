@@ -193,8 +193,7 @@ struct Panel {
 
   // The sums of one scale's elements, scaled and added to T x kRows outputs: the lines of int8.h.
   template <int T>
-  [[gnu::always_inline]] void add_block(const Scaled& x, int block, const I (&sums)[R][T],
-                                        float* out) const {
+  [[gnu::always_inline]] void add_block(const Scaled& x, int block, const I (&sums)[R][T], float* out) const {
     constexpr int kOffsetBits = kOffset == 0 ? 0 : __builtin_ctz(kOffset);
     static_assert(kOffset == 0 || kOffset == 1 << kOffsetBits);
     // The outputs wait in L1, because the registers belong to the integers: without this, compilers keep

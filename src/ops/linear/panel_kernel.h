@@ -107,15 +107,16 @@ struct Panel {
       for (int64_t t = t_begin; t < t_end; t += kPanelTokens) {
         const float* x = job.x_tiles + t / kPanelTokens * stride + k * kPanelTokens;
         for (int r = begin; r < end; r += kTileRows, waiting += kTileFloats) {
-          run_tile<kPanelTokens>(t_end - t, job, {.weights = weights[r / kTileRows][0][0],
-                                                  .x = x,
-                                                  .elems = elems,
-                                                  .rows = rows - r,
-                                                  .n = n + r,
-                                                  .t = t,
-                                                  .partial = waiting,
-                                                  .first = first,
-                                                  .last = last});
+          run_tile<kPanelTokens>(t_end - t, job,
+                                 {.weights = weights[r / kTileRows][0][0],
+                                  .x = x,
+                                  .elems = elems,
+                                  .rows = rows - r,
+                                  .n = n + r,
+                                  .t = t,
+                                  .partial = waiting,
+                                  .first = first,
+                                  .last = last});
         }
       }
     }

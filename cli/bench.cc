@@ -200,6 +200,8 @@ class Bench : public Subcommand {
   int run() override {
     if (save_.empty() && most(prompts_) == 0 && most(generates_) == 0)
       throw UsageError("--prompt 0 and --generate 0 leave nothing to measure");
+    if (!shape_.empty() && !config_.packed_cache.empty())
+      throw UsageError("--packed-cache keeps what was made of a file: the weights of --shape are in none");
     if (!save_.empty()) return save();
     const Placement placement = choose_placement(config_);
     config_.context = longest();

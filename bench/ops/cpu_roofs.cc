@@ -25,7 +25,7 @@ std::atomic<uint64_t> sink{0};  // what the loops compute ends here, so that the
 
 // A loop of kChains chains of one instruction (or a pair), and the operations one of them does.
 struct Loop {
-  int (*run)();
+  int (*run)() = nullptr;
   double operations = 0;
 };
 

@@ -218,7 +218,7 @@ class Bench : public Subcommand {
       config_.threads = threads;
       const Roofs roofs = measure_roofs_of(placement, threads);
       DirectRunner runner(*subject.model, config_);
-      if (!json_) print_head(subject, roofs);
+      if (!json_) print_head(subject, roofs, runner.memory_plan());
       measure(runner, *subject.model, roofs, rows);
       if (trace_ && !json_) print_traces(runner, roofs);
       if (trace_ && !json_ && subject.model->config().vision) print_image_trace(runner, roofs);
@@ -394,10 +394,13 @@ class Bench : public Subcommand {
     return all;
   }
 
-  static void print_head(const Subject& subject, const Roofs& roofs) {
+  static void print_head(const Subject& subject, const Roofs& roofs, const MemoryPlan& plan) {
     print(cat(roofs.text, subject.name, ": ", human_count(static_cast<double>(subject.model->parameters())),
               " parameters, ", human_bytes(static_cast<double>(subject.model->weight_bytes())),
-              " of weights, there in ", fixed(subject.load_seconds, 2), " s\n"));
+              " of weights, there in ", fixed(subject.load_seconds, 2), " s\nkeys and values in ",
+              llamita::name(plan.shape.kv_format.dtype), ": ", plan.kv_bytes_per_token, " bytes a token, ",
+              human_bytes(static_cast<double>(plan.kv_bytes)), " for ",
+              int64_t{plan.shape.kv_pages} * kPageTokens, " tokens\n"));
     flush_output();
   }
 

@@ -33,14 +33,16 @@ void declare_engine(OptionSet& options, EngineConfig& config) {
 }
 
 void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
-  options.value("--kv-dtype", "TYPE",
-                "keys and values in memory as f32, f16 or bf16 (default f16, on a GPU as --gpu-dtype)",
-                [&config](const std::string& text) {
-                  if (text != "f32" && text != "f16" && text != "bf16" && text != "auto") {
-                    throw Error(cat("--kv-dtype: expected f32, f16 or bf16, got '", text, "'"));
-                  }
-                  config.kv_dtype = text;
-                });
+  options.value(
+      "--kv-dtype,--kv-cache-dtype", "TYPE",
+      "keys and values in memory as f32, f16, bf16, or on a CPU int8: half the memory of f16, faster "
+      "far into a context (default f16, on a GPU as --gpu-dtype)",
+      [&config](const std::string& text) {
+        if (text != "f32" && text != "f16" && text != "bf16" && text != "int8" && text != "auto") {
+          throw Error(cat("--kv-dtype: expected f32, f16, bf16, int8 or auto, got '", text, "'"));
+        }
+        config.kv_dtype = text;
+      });
   options.value("--device", "NAME",
                 "cpu, cuda (the first GPU), cuda:N or auto: a GPU where there is one (default auto)",
                 [&config](const std::string& text) { config.device = text; });

@@ -239,7 +239,10 @@ int Serve::run() {
       std::shared_ptr<AsyncEngine> engine = AsyncEngine::load(
           path, engine_, [&](int64_t done, int64_t total) { progress.update(done, total); });
       server.attach(engine);
-      log_info("ready: ", engine->info().name, ", context ", engine->info().context);
+      const EngineStats stats = engine->stats();
+      log_info("ready: ", engine->info().name, ", context ", engine->info().context, "; keys and values of ",
+               int64_t{stats.blocks} * stats.block_tokens, " tokens in ",
+               human_bytes(static_cast<double>(engine->info().kv_bytes)));
     } catch (...) {
       failure = std::current_exception();
       server.stop();

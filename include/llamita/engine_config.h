@@ -14,7 +14,9 @@ struct EngineConfig {
   std::string packed_cache;
   int threads = 0;  // CPU threads; 0: as many as this process may use
   int context = 0;  // longest sequence in tokens; 0: the model's own, cut to 32768 and to memory
-  std::string kv_dtype = "auto";  // "f32", "f16", "bf16", or "auto": f16 on the CPU, gpu_dtype on a GPU
+  // Keys and values in memory: "f32", "f16", "bf16", on the CPU also "int8" (half the bytes of f16, and a
+  // scale for each token and head), or "auto": f16 on the CPU, gpu_dtype on a GPU.
+  std::string kv_dtype = "auto";
   // Most tokens of one step: longer prompts are prefilled in chunks. 0: 512 on the CPU; 2048 on a GPU, whose
   // matrix units want as many.
   int batch_tokens = 0;

@@ -9,6 +9,7 @@
 #include "nn/vision_batch.h"
 #include "ops/sampling/device_sampling.h"
 #include "ops/sampling/sampling.h"
+#include "quant/kv_side.h"
 
 namespace llamita {
 
@@ -33,7 +34,11 @@ KvFormat parse_kv_format(const std::string& name, const Caps& caps) {
   if (name == "f32") return {DType::f32};
   if (name == "f16") return {DType::f16};
   if (name == "bf16") return {DType::bf16};
-  throw Error(cat("kv_dtype must be f32, f16, bf16 or auto, not \"", name, "\""));
+  if (gpu && name == "int8")
+    throw Error(
+        "kv_dtype int8 is for the CPU: the GPU's kernels read f16 and bf16. Take one of them, or device cpu");
+  if (name == "int8") return {DType::i8};
+  throw Error(cat("kv_dtype must be f32, f16, bf16, int8 or auto, not \"", name, "\""));
 }
 
 void require_range(std::string_view option, int64_t value, int64_t low, int64_t high) {
@@ -116,9 +121,8 @@ MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int
   plan.weight_bytes = weight_bytes;
   plan_images(model, plan);
 
-  const int64_t elems =
-      checked_mul<int64_t>(int64_t{2} * model.layers * model.kv_heads, model.head_dim, "KV cache");
-  plan.kv_bytes_per_token = checked_mul<int64_t>(elems, info(shape.kv_format.dtype).block_bytes, "KV cache");
+  plan.kv_bytes_per_token = checked_mul<int64_t>(int64_t{2} * model.layers * model.kv_heads,
+                                                 shape.kv_format.row_bytes(model.head_dim), "KV cache");
   const int64_t page_bytes = checked_mul<int64_t>(plan.kv_bytes_per_token, kPageTokens, "KV cache");
   const int64_t wanted = (int64_t{shape.context} + kPageTokens - 1) / kPageTokens;
   const int64_t pages = config.kv_bytes > 0 ? config.kv_bytes / page_bytes : wanted;
@@ -172,10 +176,9 @@ MemoryPlan plan_memory(const Model& model, const EngineConfig& config, int32_t v
 }
 
 KvCache shape_only_cache(const ModelConfig& model, const EngineShape& shape) {
-  const Tensor pages(
-      nullptr, shape.kv_format.dtype,
-      {int64_t{shape.kv_pages} + shape.scratch_pages, model.kv_heads, kPageTokens, model.head_dim});
-  return {shape.kv_format, std::vector<KvCache::Layer>(static_cast<size_t>(model.layers), {pages, pages})};
+  const Tensor side = kv_side(nullptr, shape.kv_format, int64_t{shape.kv_pages} + shape.scratch_pages,
+                              model.kv_heads, model.head_dim);
+  return {shape.kv_format, std::vector<KvCache::Layer>(static_cast<size_t>(model.layers), {side, side})};
 }
 
 int64_t measure_arena(const Model& model, const EngineShape& shape, int tokens, int sequences, int logit_rows,

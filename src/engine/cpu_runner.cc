@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "engine/image_rows.h"
 #include "engine/step_runner.h"
+#include "quant/kv_side.h"
 
 namespace llamita {
 
@@ -18,8 +19,9 @@ class CpuRunner : public StepRunner {
     cache_ = shape_only_cache(model.config(), plan.shape);
     for (KvCache::Layer& layer : cache_.layers) {
       for (Tensor* tensor : {&layer.k, &layer.v}) {
-        cache_memory_.push_back(Storage::allocate(static_cast<size_t>(tensor->bytes())));
-        *tensor = Tensor(cache_memory_.back().data(), tensor->dtype(), tensor->shape());
+        cache_memory_.push_back(Storage::allocate(static_cast<size_t>(kv_side_bytes(*tensor))));
+        *tensor = kv_side(cache_memory_.back().data(), cache_.format, tensor->dim(0), tensor->dim(1),
+                          tensor->dim(3));
       }
     }
     provide_arena(static_cast<size_t>(plan.arena_bytes));

@@ -1,6 +1,7 @@
 #include "ops/shape_check.h"
 
 #include "base/check.h"
+#include "quant/kv_format.h"
 
 namespace llamita {
 
@@ -36,6 +37,19 @@ void check_shape(std::string_view op, std::string_view tensor_name, const Tensor
 void check_optional_shape(std::string_view op, std::string_view tensor_name, const Tensor& tensor,
                           DType dtype, std::initializer_list<Axis> axes) {
   if (tensor.defined()) check_shape(op, tensor_name, tensor, dtype, axes);
+}
+
+void check_kv_side(std::string_view op, const Tensor& side, DType dtype, int64_t pages, int64_t Hkv,
+                   int64_t D) {
+  const KvFormat format{dtype};
+  LLAMITA_CHECK(is_float(dtype) || format.has_scales(), op, ": a cache of ", name(dtype));
+  check_shape(op, "cache", side, dtype,
+              {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+  if (!format.has_scales()) return;
+  LLAMITA_CHECK(side.device().kind == DeviceKind::cpu, op, ": an int8 cache is for the CPU");
+  LLAMITA_CHECK(side.stride(0) == Hkv * kPageTokens * format.row_bytes(D), op, ": a page of the cache ",
+                side.shape_text(), " has ", side.stride(0), " bytes, with its scales it must have ",
+                Hkv * kPageTokens * format.row_bytes(D));
 }
 
 DType passing_dtype(const Tensor& tensor) {

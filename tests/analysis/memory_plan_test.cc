@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "analysis/available_memory.h"
+#include "quant/kv_side.h"
 #include "support/expect_error.h"
 #include "support/fake_model.h"
 
@@ -26,6 +27,30 @@ TEST(MemoryPlan, KeysAndValuesOfLlama7b) {
   EXPECT_EQ(plan.shape.context, 4096);
   EXPECT_EQ(plan.shape.kv_pages, 64);
   EXPECT_EQ(plan.weight_bytes, 123);
+}
+
+TEST(MemoryPlan, AnInt8CacheHoldsTwiceTheTokens) {
+  EngineConfig config;
+  config.kv_bytes = int64_t{524288} * kPageTokens * 32;
+  EXPECT_EQ(plan_memory(seven_b(), config, 0).shape.kv_pages, 32);
+  config.kv_dtype = "int8";
+  const MemoryPlan plan = plan_memory(seven_b(), config, 0);
+  EXPECT_EQ(plan.kv_bytes_per_token, 524288 / 2 * 130 / 128) << "of 128 values a scale of two bytes";
+  EXPECT_EQ(plan.shape.kv_pages, 63);
+  EXPECT_LE(plan.kv_bytes, config.kv_bytes);
+
+  const KvCache cache = shape_only_cache(seven_b(), plan.shape);
+  int64_t bytes = 0;
+  for (const KvCache::Layer& layer : cache.layers) bytes += kv_side_bytes(layer.k) + kv_side_bytes(layer.v);
+  EXPECT_EQ(bytes, plan.kv_bytes) << "what the tensors take is what was planned";
+}
+
+TEST(MemoryPlan, AnInt8CacheIsForTheCpu) {
+  EngineConfig config;
+  config.kv_dtype = "int8";
+  Caps card;
+  card.device = DeviceKind::cuda;
+  EXPECT_ERROR(plan_memory(seven_b(), config, 0, card), "f16 and bf16. Take one of them, or device cpu");
 }
 
 TEST(MemoryPlan, ContextAndCacheFollowTheOptions) {

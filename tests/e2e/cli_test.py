@@ -54,7 +54,7 @@ class CommandLine(unittest.TestCase):
         self.assertIn("no command 'dance'", self.fails(2, "dance"))
         self.assertIn("--nonsense", self.fails(2, "chat", "--nonsense"))
         self.assertIn("temp: expected a number", self.fails(2, "generate", TINY, "hi", "--temp", "warm"))
-        self.assertIn("--kv-dtype", self.fails(2, "chat", "--kv-dtype", "q4"))
+        self.assertIn("int8", self.fails(2, "chat", "--kv-dtype", "q4"))
         self.assertIn("--threads", self.fails(2, "bench", "--threads", "0"))
         self.fails(2, "generate", TINY, "hi", "--temp")
         self.fails(2, "generate", TINY, "hi", "and more", "and more")
@@ -205,13 +205,15 @@ class Generate(unittest.TestCase):
         one = self.json(*options, "--threads", 1)
         self.assertEqual(self.json(*options, "--threads", 2)["tokens"], one["tokens"])
         sizes = {}
-        for kv_dtype in ["f32", "f16", "bf16"]:
+        for kv_dtype in ["f32", "f16", "bf16", "int8"]:
             self.assertEqual(len(self.json(*options, "--kv-dtype", kv_dtype)["tokens"]), 6)
             # The size that a loaded model takes, measured and not computed from the headers.
-            card = llamita("inspect", TINY, "--json", "--context", 64, "--kv-dtype", kv_dtype)
-            sizes[kv_dtype] = json.loads(card.stdout)["memory"]["kv_bytes"]
+            card = json.loads(llamita("inspect", TINY, "--json", "--context", 64, "--kv-dtype", kv_dtype).stdout)
+            sizes[kv_dtype] = card["memory"]["kv_bytes"]
         self.assertEqual(sizes["f32"], 2 * sizes["f16"])
         self.assertEqual(sizes["bf16"], sizes["f16"])
+        self.assertEqual(sizes["int8"], sizes["f32"] // 4 + sizes["f32"] // (2 * card["head_dim"]),
+                         "a byte a value, and a scale of two bytes a row")
 
     def test_packed_weights_are_kept(self):
         # GPT-2's matrices lie transposed in its files.

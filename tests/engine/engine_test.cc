@@ -459,7 +459,7 @@ TEST(Engine, OptionsThatMakeNoSenseAreRefused) {
     Engine engine(model, tokenizer, config);
   };
   EXPECT_ERROR(with([](EngineConfig& c) { c.context = 5000; }), "1024 positions");
-  EXPECT_ERROR(with([](EngineConfig& c) { c.kv_dtype = "q8"; }), "kv_dtype");
+  EXPECT_ERROR(with([](EngineConfig& c) { c.kv_dtype = "q8"; }), "f32, f16, bf16, int8 or auto");
   EXPECT_ERROR(with([](EngineConfig& c) { c.batch_tokens = -1; }), "batch_tokens");
   EXPECT_ERROR(with([](EngineConfig& c) { c.batch_sequences = -1; }), "batch_sequences");
   EXPECT_ERROR(with([](EngineConfig& c) { c.kv_bytes = 100; }), "kv_bytes");

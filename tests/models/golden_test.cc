@@ -75,7 +75,7 @@ TEST_P(GoldenModels, APromptInChunksOrTokenByTokenGivesTheSameBits) {
 TEST_P(GoldenModels, ASequenceInCompanyGivesTheSameBitsAsAlone) {
   const Golden first = test::read_golden(GetParam(), 0), second = test::read_golden(GetParam(), 1);
   const auto row = static_cast<int64_t>(model_->config().vocab);
-  for (const DType kv : {DType::f16, DType::bf16, DType::f32}) {
+  for (const DType kv : {DType::f16, DType::bf16, DType::f32, DType::i8}) {
     const std::vector<float> alone = ModelSteps(*model_, kv).run({{0, second.ids}});
     for (const int threads : {1, 2}) {
       ModelSteps steps(*model_, kv, threads);

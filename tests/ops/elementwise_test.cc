@@ -5,6 +5,7 @@
 #include "ops/norm/norm.h"
 #include "ops/op_test_support.h"
 #include "ops/rope/rope.h"
+#include "quant/kv_side.h"
 #include "quant/unpack.h"
 
 namespace llamita {
@@ -236,6 +237,50 @@ TEST(KvWrite, TokensGoToTheirSlotsAndNowhereElse) {
       EXPECT_EQ(untouched, 2 * bytes * size_t{(kPages * kPageTokens - 2) * kHeads * kD}) << name(dtype);
     }
   }
+}
+
+TEST(KvWrite, Int8RowsAndTheirScalesGoToTheirSlotsAndNowhereElse) {
+  Machine machine(0, cpu::best_isa());
+  constexpr int64_t kHeads = 2, kD = 24, kPages = 3;
+  for (const Variant<KvWriteArgs>& variant : kv_write_op().variants) {
+    if (!variant.supports({}, machine.context().caps())) continue;
+    Matrix k(3, kHeads * kD, 5), v(3, kHeads * kD, 1);
+    test::fill_normal(k, 1);
+    test::fill_normal(v, 2);
+    std::vector<int64_t> slots = {2 * kPageTokens + 63, -1, 5};
+    const auto bytes = static_cast<size_t>(kv_side_bytes(kv_side(nullptr, {DType::i8}, kPages, kHeads, kD)));
+    std::vector<uint8_t> keys(bytes, 0xee), values = keys, expected_keys = keys, expected_values = keys;
+    const auto side = [](std::vector<uint8_t>& of) {
+      return kv_side(of.data(), {DType::i8}, kPages, kHeads, kD);
+    };
+    const KvWriteArgs args{k.tensor().split_last(kHeads), v.tensor().split_last(kHeads),
+                           Tensor::of(slots.data(), {3}), side(keys), side(values)};
+    kv_write_op().check(args);
+    variant.run(args, machine.context());
+    for (const int64_t token : {0, 2}) {
+      const int64_t page = slots[size_t(token)] / kPageTokens, slot = slots[size_t(token)] % kPageTokens;
+      for (const auto& [from, to] : {std::pair{&k, &expected_keys}, {&v, &expected_values}}) {
+        for (int64_t head = 0; head < kHeads; ++head) {
+          const Tensor cache = side(*to);
+          const int64_t row = head * kPageTokens + slot;
+          kv_scales(cache, page)[row] = quantize_kv_row(
+              from->row(token) + head * kD, kD, cache.ptr<int8_t>() + page * cache.stride(0) + row * kD);
+        }
+      }
+    }
+    EXPECT_EQ(keys, expected_keys) << variant.name;
+    EXPECT_EQ(values, expected_values) << variant.name;
+  }
+}
+
+TEST(KvWrite, AnInt8CacheWithoutRoomForScalesIsRefused) {
+  Matrix k(1, 32), v(1, 32);
+  std::vector<int64_t> slots = {0};
+  std::vector<int8_t> bytes(2 * 2 * kPageTokens * 16);
+  const Tensor dense = Tensor::of(bytes.data(), {2, 2, kPageTokens, 16});
+  const KvWriteArgs args{k.tensor().split_last(2), v.tensor().split_last(2), Tensor::of(slots.data(), {1}),
+                         dense, dense};
+  EXPECT_DEATH(kv_write_op().check(args), "with its scales");
 }
 
 }  // namespace

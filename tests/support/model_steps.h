@@ -9,6 +9,7 @@
 
 #include "models/model.h"
 #include "ops/attention/plan.h"
+#include "quant/kv_side.h"
 
 namespace llamita::test {
 
@@ -27,12 +28,14 @@ class ModelSteps {
     for (int i = 0; i < config.layers; ++i) {
       KvCache::Layer layer;
       for (Tensor* side : {&layer.k, &layer.v}) {
-        const Tensor shape(nullptr, kv_dtype, {kPages, config.kv_heads, kPageTokens, config.head_dim});
-        storage_.push_back(Storage::allocate(static_cast<size_t>(shape.bytes())));
-        std::fill_n(static_cast<uint8_t*>(storage_.back().data()), shape.bytes(),
-                    uint8_t{0xff});  // NaN in all dtypes
-        *side =
-            Tensor(storage_.back().data(), kv_dtype, {kPages, config.kv_heads, kPageTokens, config.head_dim});
+        const auto side_over = [&](void* data) {
+          return kv_side(data, cache_.format, kPages, config.kv_heads, config.head_dim);
+        };
+        const auto bytes = static_cast<size_t>(kv_side_bytes(side_over(nullptr)));
+        storage_.push_back(Storage::allocate(bytes));
+        std::fill_n(static_cast<uint8_t*>(storage_.back().data()), bytes,
+                    uint8_t{0xff});  // NaN, or its scale
+        *side = side_over(storage_.back().data());
       }
       cache_.layers.push_back(layer);
     }

@@ -118,6 +118,36 @@ struct Avx2 {
     const __m256i found = _mm256_shuffle_epi8(bytes, index.v);
     return {_mm256_srai_epi32(_mm256_slli_epi32(found, 24), 24)};
   }
+
+  // Two neighbouring 16-bit integers a lane.
+  struct Pairs {
+    __m256i v;
+  };
+  LLAMITA_SIMD Pairs load_pairs(const int16_t* from) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))};
+  }
+  LLAMITA_SIMD Pairs set_pair(const int16_t* from) {
+    int bits;
+    __builtin_memcpy(&bits, from, sizeof bits);
+    return {_mm256_set1_epi32(bits)};
+  }
+  // sum + a0 b0 + a1 b1
+  LLAMITA_SIMD I add_products(I sum, Pairs a, Pairs b) {
+    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))};
+  }
+  // As of floats.
+  LLAMITA_SIMD I sums(const I (&v)[8]) {
+    __m256i fours[4];
+    for (int i = 0; i < 4; ++i) {
+      fours[i] = _mm256_add_epi32(_mm256_permute2x128_si256(v[i].v, v[i + 4].v, 0x20),
+                                  _mm256_permute2x128_si256(v[i].v, v[i + 4].v, 0x31));
+    }
+    return {_mm256_hadd_epi32(_mm256_hadd_epi32(fours[0], fours[1]), _mm256_hadd_epi32(fours[2], fours[3]))};
+  }
+  LLAMITA_SIMD void store_i16(int16_t* to, I a) {  // saturated
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1)));
+  }
 #undef LLAMITA_SIMD
 };
 

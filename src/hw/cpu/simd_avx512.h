@@ -132,6 +132,41 @@ struct Avx512 {
   LLAMITA_SIMD I lookup_i8(const int8_t* table, I index) {
     return {_mm512_permutexvar_epi32(index.v, load_i8(table).v)};
   }
+
+  // Two neighbouring 16-bit integers a lane.
+  struct Pairs {
+    __m512i v;
+  };
+  LLAMITA_SIMD Pairs load_pairs(const int16_t* from) { return {_mm512_loadu_si512(from)}; }
+  LLAMITA_SIMD Pairs set_pair(const int16_t* from) {
+    int bits;
+    __builtin_memcpy(&bits, from, sizeof bits);
+    return {_mm512_set1_epi32(bits)};
+  }
+  // sum + a0 b0 + a1 b1
+  LLAMITA_SIMD I add_products(I sum, Pairs a, Pairs b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
+  // As of floats.
+  LLAMITA_SIMD I sums(const I (&v)[16]) {
+    __m512i eights[8], fours[4], twos[2];
+    for (int i = 0; i < 8; ++i) {
+      const __m512i a = v[i + i / 4 * 4].v, b = v[i + i / 4 * 4 + 4].v;
+      eights[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(a, b, 0xee));
+    }
+    for (int i = 0; i < 4; ++i) {
+      const __m512i a = eights[i], b = eights[i + 4];
+      fours[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m512i a = fours[2 * i], b = fours[2 * i + 1];
+      twos[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    }
+    const __m512 a = _mm512_castsi512_ps(twos[0]), b = _mm512_castsi512_ps(twos[1]);
+    return {_mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)),
+                             _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd)))};
+  }
+  LLAMITA_SIMD void store_i16(int16_t* to, I a) {  // saturated
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtsepi32_epi16(a.v));
+  }
 #undef LLAMITA_SIMD
 };
 

@@ -14,12 +14,9 @@ namespace {
 void check(const AttentionArgs& args) {
   const int64_t T = args.q.dim(0), H = args.q.dim(1), D = args.q.dim(2);
   const int64_t pages = args.k_cache.dim(0), Hkv = args.k_cache.dim(1), B = args.kv_len.dim(0);
-  const DType dtype = args.k_cache.dtype();
   check_shape("attention", "q", args.q, passing_dtype(args.q), {{"T", T}, {"H", H}, {"D", D}});
-  LLAMITA_CHECK(is_float(dtype), "attention: a cache of ", name(dtype));
   for (const Tensor& cache : {args.k_cache, args.v_cache}) {
-    check_shape("attention", "cache", cache, dtype,
-                {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+    check_kv_side("attention", cache, args.k_cache.dtype(), pages, Hkv, D);
   }
   LLAMITA_CHECK(Hkv > 0 && H % Hkv == 0, "attention: H ", H, " must be a multiple of Hkv ", Hkv);
   check_shape("attention", "q_start", args.q_start, DType::i32, {{"B+1", B + 1}});
@@ -78,7 +75,8 @@ Cost cost(const AttentionArgs& args) {
   const auto q_bytes = info(args.q.dtype()).block_bytes * static_cast<double>(args.q.elems());
   const auto H = static_cast<double>(args.q.dim(1)), D = static_cast<double>(args.q.dim(2));
   const auto Hkv = static_cast<double>(args.k_cache.dim(1));
-  const double kv_bytes = 2 * key_count(args) * Hkv * D * info(args.k_cache.dtype()).block_bytes;
+  const KvFormat format{args.k_cache.dtype()};
+  const double kv_bytes = 2 * key_count(args) * Hkv * static_cast<double>(format.row_bytes(args.q.dim(2)));
   return {.bytes_read = q_bytes + kv_bytes, .bytes_written = q_bytes, .flops = 4 * score_count(args) * H * D};
 }
 

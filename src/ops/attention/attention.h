@@ -6,9 +6,9 @@
 // keys. Reduction order: keys in pages at absolute positions, pages merged in ascending order into partitions
 // of kPartitionKeys (kernels.h) at absolute positions, and these in ascending order, one query row and head
 // at a time, so the result is the same for prefill, decode, any chunking, any batch and any number of
-// threads. On a GPU the order follows from the launch: T, B and the plan's bounds; in paged_decode_sm90 from
-// the lengths of the step.
-// On a GPU q_start, kv_len and block_table are read on the device; of the plan only its bounds matter. These
+// threads. Of an int8 cache a page's products are sums of integers, exact in any order. On a GPU the order
+// follows from the launch: T, B and the plan's bounds; in paged_decode_sm90 from the lengths of the step. On
+// a GPU q_start, kv_len and block_table are read on the device; of the plan only its bounds matter. These
 // three, and the keys and values of tokens before the step's own, may be read while the kernel before this
 // one in the stream still runs (PDL): that kernel must not write them. q and the step's own keys it may.
 #pragma once
@@ -21,7 +21,7 @@ namespace llamita {
 
 struct AttentionArgs {
   Tensor q;            // (T, H, D) f32, on a GPU also bf16 or f16; tokens may be strided
-  Tensor k_cache;      // (pages, Hkv, kPageTokens, D) f32, f16 or bf16; H % Hkv == 0
+  Tensor k_cache;      // (pages, Hkv, kPageTokens, D) f32, f16, bf16, or on a CPU i8; H % Hkv == 0
   Tensor v_cache;      // the same
   Tensor q_start;      // (B+1) i32
   Tensor kv_len;       // (B) i32

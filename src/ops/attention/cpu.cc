@@ -12,6 +12,7 @@ namespace {
 
 AttentionJob job_of(const AttentionArgs& args, const AttentionPlan::Item& item, int64_t kv_head) {
   const int64_t H = args.q.dim(1), D = args.q.dim(2), group = H / args.k_cache.dim(1);
+  const int64_t Hkv = args.k_cache.dim(1);
   const int64_t head_bytes = kPageTokens * D * info(args.k_cache.dtype()).block_bytes;
   const auto head_pages = [&](const Tensor& cache) {
     return static_cast<const char*>(cache.data()) + kv_head * head_bytes;
@@ -31,6 +32,8 @@ AttentionJob job_of(const AttentionArgs& args, const AttentionPlan::Item& item, 
           .k_cache = head_pages(args.k_cache),
           .v_cache = head_pages(args.v_cache),
           .page_stride = args.k_cache.stride(0),
+          .scales_offset =
+              (Hkv - kv_head) * head_bytes + kv_head * kPageTokens * static_cast<int64_t>(sizeof(f16)),
           .pages = args.block_table.ptr<int32_t>() + item.sequence * args.block_table.stride(0)};
 }
 
@@ -76,10 +79,10 @@ void run_items(const AttentionArgs& args, Context& context, const AttentionKerne
 }  // namespace
 
 void attention_cpu_avx2(const AttentionArgs& args, Context& context) {
-  run_items(args, context, kAttentionAvx2);
+  run_items(args, context, is_float(args.k_cache.dtype()) ? kAttentionAvx2 : kAttentionInt8Avx2);
 }
 void attention_cpu_avx512(const AttentionArgs& args, Context& context) {
-  run_items(args, context, kAttentionAvx512);
+  run_items(args, context, is_float(args.k_cache.dtype()) ? kAttentionAvx512 : kAttentionInt8Avx512);
 }
 
 // Of the largest step that splits its keys within the bounds, whether this one does or not: a step of many

@@ -25,7 +25,8 @@ struct AttentionJob {
   const void* k_cache;  // this head's first page: + page * page_stride elements
   const void* v_cache;
   int64_t page_stride;
-  const int32_t* pages;  // of the sequence
+  int64_t scales_offset;  // i8: bytes from this head's rows of a page to their scales, fp16
+  const int32_t* pages;   // of the sequence
 };
 
 // Keys are merged in partitions of so many, at absolute positions: short enough that a context of 4k keys
@@ -46,6 +47,7 @@ struct AttentionKernels {
   void (*partition)(const AttentionJob& job, int64_t partition, float* partial);
   void (*merge)(const AttentionJob& job, const float* partials, int64_t stride);
 };
-extern const AttentionKernels kAttentionAvx2, kAttentionAvx512;
+extern const AttentionKernels kAttentionAvx2, kAttentionAvx512;          // of f32, f16 and bf16
+extern const AttentionKernels kAttentionInt8Avx2, kAttentionInt8Avx512;  // of i8
 
 }  // namespace llamita

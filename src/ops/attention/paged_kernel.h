@@ -1,18 +1,12 @@
-// Online-softmax attention over a paged cache, as a template over the vector struct S.
+// Online-softmax attention over a paged cache, as a template over the vector struct S and over Pages, which
+// knows what the cache's bytes are: FloatPages (float_pages.h) or Int8Pages (int8_pages.h).
 //
-// A page of keys and values of one KV head is decoded to f32 once (64 x D floats each, in L1 and L2) and used
-// for all query heads of the group and all rows of the item. What one row and head computes depends on the
-// position, the window and the page borders alone:
-//   scores    q . k in S::kLanes lanes over ascending d, lanes added in S::sum's tree, times scale
+// What one row and head computes depends on the position, the window and the page borders alone:
 //   page      m' = max(m, scores of the page); p = e^(s - m'); l = l e^(m - m') + sum of p, lanes first
-//   output    o = o e^(m - m') + p_j v_j over ascending keys
+//   output    o = o e^(m - m') + p_j v_j of the page
 //   partition of kPartitionKeys at absolute positions: starts from nothing; (m, l, o) of the partitions are
 //             merged in ascending order: o = o e^(m - m') + o_p e^(m_p - m'); o / l at the end
-// so prefill and decode, every chunking, batch and number of threads give the same bits. Keys a row does not
-// see are never read.
-//
-// Bound: prefill by the FMA ports, decode by decoding the page (two loads, two converts a vector against
-// 2 x group FMAs).
+// so prefill and decode, every chunking, batch and number of threads give the same bits.
 #pragma once
 
 #include "hw/cpu/simd_math.h"
@@ -20,15 +14,14 @@
 
 namespace llamita {
 
-template <class S>
+template <class S, class Pages>
 struct PagedAttention {
   using F = typename S::F;
   static constexpr int kLanes = S::kLanes;
   static constexpr int kPage = kPageTokens;
   static constexpr int kHeads = 4;  // that share the loads of values
 
-  alignas(64) float keys[kPage * kMaxHeadDim];
-  alignas(64) float values[kPage * kMaxHeadDim];
+  Pages pages;
   alignas(64) float scores[kHeads][kPage];
   // Of the partition at work, for each query: m, l and (queries, D) o; and m and l of what is merged.
   float largest[kMaxQueries], sums[kMaxQueries];
@@ -36,24 +29,10 @@ struct PagedAttention {
   int64_t next_page = -1;
   float merged_largest[kMaxQueries], merged_sums[kMaxQueries];
 
-  // Keys or values [begin, end) of a page as f32 rows of D; an f32 cache is used where it is.
-  static const float* decode(const AttentionJob& job, const void* cache, int64_t page, int begin, int end,
-                             float* to) {
-    const int64_t first = page * job.page_stride;
-    if (job.dtype == DType::f32) return static_cast<const float*>(cache) + first;
-    const auto* from = static_cast<const uint16_t*>(cache) + first;
-    if (job.dtype == DType::f16) {
-      for (int64_t i = begin * job.D; i < end * job.D; i += kLanes) S::store(to + i, S::load_f16(from + i));
-    } else {
-      for (int64_t i = begin * job.D; i < end * job.D; i += kLanes) S::store(to + i, S::load_bf16(from + i));
-    }
-    return to;
-  }
-
   // Part `part` of `parts` of the page after this one, which may lie anywhere: the processor cannot guess it.
   // In parts between the heads, because hundreds of lines at once would hold up what is at work.
   static void fetch_ahead(const AttentionJob& job, int64_t page, int64_t part, int64_t parts) {
-    const int64_t elem_bytes = job.dtype == DType::f32 ? 4 : 2, bytes = kPage * job.D * elem_bytes;
+    const int64_t elem_bytes = Pages::element_bytes(job), bytes = kPage * job.D * elem_bytes;
     const int64_t at = page * job.page_stride * elem_bytes;
     for (int64_t i = bytes * part / parts; i < bytes * (part + 1) / parts; i += 64) {
       __builtin_prefetch(static_cast<const char*>(job.k_cache) + at + i);
@@ -61,56 +40,14 @@ struct PagedAttention {
     }
   }
 
-  // Lanes are dimensions: as many keys as lanes grow side by side, and one tree adds the lanes of them all.
-  [[gnu::always_inline]] static void score_keys(const AttentionJob& job, const float* q, const float* k,
-                                                float* to) {
-    F dots[kLanes];
-    for (int i = 0; i < kLanes; ++i) dots[i] = S::zero();
-    for (int64_t d = 0; d < job.D; d += kLanes) {
-      const F part = S::load(q + d);
-#pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i) dots[i] = S::fma(part, S::load(k + i * job.D + d), dots[i]);
-    }
-    S::store(to, S::mul(S::sums(dots), S::set(job.scale)));
-  }
-  static float score_key(const AttentionJob& job, const float* q, const float* k) {
-    F dot = S::zero();
-    for (int64_t d = 0; d < job.D; d += kLanes) dot = S::fma(S::load(q + d), S::load(k + d), dot);
-    return S::sum(dot) * job.scale;
-  }
-
-  // out = out * shrink + p_j v_j for kVectors vectors of D from d, for heads D apart.
-  template <int kVectors, int kCount>
-  [[gnu::always_inline]] void weigh_values(const AttentionJob& job, const float* v, int begin, int end,
-                                           const float* shrink, float* out) {
-    F sum[kCount][kVectors];
-    for (int h = 0; h < kCount; ++h) {
-      for (int i = 0; i < kVectors; ++i) {
-        sum[h][i] = S::mul(S::load(out + h * job.D + i * kLanes), S::set(shrink[h]));
-      }
-    }
-    for (int j = begin; j < end; ++j) {
-      F value[kVectors];
-      for (int i = 0; i < kVectors; ++i) value[i] = S::load(v + j * job.D + i * kLanes);
-      for (int h = 0; h < kCount; ++h) {
-        const F p = S::set(scores[h][j]);
-        for (int i = 0; i < kVectors; ++i) sum[h][i] = S::fma(p, value[i], sum[h][i]);
-      }
-    }
-    for (int h = 0; h < kCount; ++h) {
-      for (int i = 0; i < kVectors; ++i) S::store(out + h * job.D + i * kLanes, sum[h][i]);
-    }
-  }
-
-  // scores[head] of keys [begin, end) of a page become probabilities; returns what `out` must be multiplied
-  // by.
-  float score_page(const AttentionJob& job, const float* q, int query, int head, const float* k, int begin,
-                   int end) {
-    float* to = scores[head];
-    for (int j = 0; j < kPage; ++j) to[j] = -__builtin_inff();
-    int j = begin;
-    for (; j + kLanes <= end; j += kLanes) score_keys(job, q, k + j * job.D, to + j);
-    for (; j < end; ++j) to[j] = score_key(job, q, k + j * job.D);
+  // scores[slot] of keys [begin, end) of the page, for one row and head, become probabilities, 0 for the
+  // other keys; returns what the outputs must be multiplied by.
+  float score_page(const AttentionJob& job, int64_t row, int64_t head, int slot, int begin, int end) {
+    const auto query = static_cast<size_t>(row * job.group + head);
+    float* to = scores[slot];
+    pages.score(job, row, head, begin, end, to);
+    for (int j = 0; j < begin; ++j) to[j] = -__builtin_inff();
+    for (int j = end; j < kPage; ++j) to[j] = -__builtin_inff();
 
     F most = S::load(to);
     for (int i = kLanes; i < kPage; i += kLanes) most = S::max(most, S::load(to + i));
@@ -130,38 +67,30 @@ struct PagedAttention {
     return shrink[0];
   }
 
-  // kCount queries of one row, heads D apart, against keys [begin, end) of a page.
+  // kCount heads of a row from `head` on, against keys [begin, end) of the page.
   template <int kCount>
-  void attend_page(const AttentionJob& job, const float* q, float* out, int query, const float* k,
-                   const float* v, int begin, int end) {
-    constexpr int kVectors = kLanes == 16 ? 4 : 2;  // accumulators: 16 of 32 registers, 8 of 16
+  void attend_page(const AttentionJob& job, int64_t row, int64_t head, int begin, int end) {
+    const int64_t query = row * job.group + head;
     float shrink[kCount];
     for (int h = 0; h < kCount; ++h) {
-      shrink[h] = score_page(job, q + h * job.D, query + h, h, k, begin, end);
+      shrink[h] = score_page(job, row, head + h, h, begin, end);
       if (next_page >= 0 && query + h < job.group) fetch_ahead(job, next_page, query + h, job.group);
     }
-    int64_t d = 0;
-    for (; d + kVectors * kLanes <= job.D; d += kVectors * kLanes) {
-      weigh_values<kVectors, kCount>(job, v + d, begin, end, shrink, out + d);
-    }
-    for (; d < job.D; d += kLanes) weigh_values<1, kCount>(job, v + d, begin, end, shrink, out + d);
+    pages.template weigh<kCount>(job, scores, begin, end, shrink, outputs + query * job.D);
   }
 
   // Up to kHeads heads of a row, from `head` on.
-  void attend_heads(const AttentionJob& job, int64_t row, int64_t head, const float* k, const float* v,
-                    int begin, int end) {
-    const float* q = job.q + row * job.q_stride + head * job.D;
-    const int query = static_cast<int>(row * job.group + head);
-    float* out = outputs + query * job.D;
+  void attend_heads(const AttentionJob& job, int64_t row, int64_t head, int begin, int end) {
     switch (job.group - head) {
-      case 1: return attend_page<1>(job, q, out, query, k, v, begin, end);
-      case 2: return attend_page<2>(job, q, out, query, k, v, begin, end);
-      case 3: return attend_page<3>(job, q, out, query, k, v, begin, end);
-      default: return attend_page<4>(job, q, out, query, k, v, begin, end);
+      case 1: return attend_page<1>(job, row, head, begin, end);
+      case 2: return attend_page<2>(job, row, head, begin, end);
+      case 3: return attend_page<3>(job, row, head, begin, end);
+      default: return attend_page<4>(job, row, head, begin, end);
     }
   }
 
   void run_partition(const AttentionJob& job, int64_t partition) {
+    pages.take_queries(job);
     for (int64_t i = 0; i < job.rows * job.group; ++i) {
       largest[i] = -__builtin_inff();
       sums[i] = 0;
@@ -175,8 +104,7 @@ struct PagedAttention {
     for (int64_t page = first_key / kPage; page * kPage < end_key; ++page) {
       const int64_t base = page * kPage;
       const int begin = within_page(first_key - base), end = within_page(end_key - base);
-      const float* k = decode(job, job.k_cache, job.pages[page], begin, end, keys);
-      const float* v = decode(job, job.v_cache, job.pages[page], begin, end, values);
+      pages.take_page(job, job.pages[page], begin, end);
       next_page = (page + 1) * kPage < end_key ? job.pages[page + 1] : -1;
       for (int64_t row = 0; row < job.rows; ++row) {
         const int64_t position = job.first_position + row;
@@ -184,7 +112,7 @@ struct PagedAttention {
                   to = within_page(end_key_of(job, position) - base);
         if (from >= to) continue;
         for (int64_t head = 0; head < job.group; head += kHeads) {
-          attend_heads(job, row, head, k, v, from, to);
+          attend_heads(job, row, head, from, to);
         }
       }
     }
@@ -251,9 +179,9 @@ struct PagedAttention {
   static int within_page(int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kPage ? kPage : key); }
 };
 
-template <class S>
+template <class S, class Pages>
 static constexpr AttentionKernels attention_kernels() {
-  using Kernel = PagedAttention<S>;
+  using Kernel = PagedAttention<S, Pages>;
   return {.all =
               [](const AttentionJob& job) {
                 Kernel kernel;

@@ -2,31 +2,48 @@
 // the values. The specification of the other variants, which do the same in one pass.
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "ops/attention/variants.h"
+#include "quant/kv_side.h"
 
 namespace llamita {
 
 namespace {
 
-// Where one sequence's keys or values of one head lie.
+template <class Element>
+double value_of(Element element) {
+  if constexpr (std::is_same_v<Element, int8_t>)
+    return element;
+  else
+    return to_float(element);
+}
+
+// One sequence's keys or values of one head.
 template <class Element>
 struct PagedRows {
-  const Element* cache;
+  const Tensor& cache;
   const int32_t* pages;
-  int64_t page_stride, head_offset, D;
+  int64_t kv_head, D;
 
   const Element* row(int64_t key) const {
-    return cache + pages[key / kPageTokens] * page_stride + head_offset + key % kPageTokens * D;
+    return cache.ptr<Element>() + pages[key / kPageTokens] * cache.stride(0) +
+           (kv_head * kPageTokens + key % kPageTokens) * D;
+  }
+  // What the elements of the row are multiplied by.
+  double scale(int64_t key) const {
+    if constexpr (!std::is_same_v<Element, int8_t>)
+      return 1;
+    else
+      return to_float(kv_scales(cache, pages[key / kPageTokens])[kv_head * kPageTokens + key % kPageTokens]);
   }
 };
 
 template <class Element>
 PagedRows<Element> paged_rows(const AttentionArgs& args, const Tensor& cache, int64_t sequence,
                               int64_t kv_head) {
-  const int64_t D = cache.dim(3);
-  return {cache.ptr<Element>(), args.block_table.ptr<int32_t>() + sequence * args.block_table.stride(0),
-          cache.stride(0), kv_head * kPageTokens * D, D};
+  return {cache, args.block_table.ptr<int32_t>() + sequence * args.block_table.stride(0), kv_head,
+          cache.dim(3)};
 }
 
 template <class Element>
@@ -39,18 +56,18 @@ void attend(const AttentionArgs& args, const float* q, const PagedRows<Element>&
   for (int64_t key = first; key < end; ++key) {
     const Element* k = keys.row(key);
     double dot = 0;
-    for (int64_t d = 0; d < D; ++d) dot += static_cast<double>(q[d]) * to_float(k[d]);
-    weights[static_cast<size_t>(key - first)] = dot * args.scale;
-    largest = std::max(largest, dot * args.scale);
+    for (int64_t d = 0; d < D; ++d) dot += static_cast<double>(q[d]) * value_of(k[d]);
+    dot *= args.scale * keys.scale(key);
+    weights[static_cast<size_t>(key - first)] = dot;
+    largest = std::max(largest, dot);
   }
   double sum = 0;
   for (double& weight : weights) sum += weight = std::exp(weight - largest);
   std::vector<double> result(static_cast<size_t>(D));
   for (int64_t key = first; key < end; ++key) {
     const Element* v = values.row(key);
-    for (int64_t d = 0; d < D; ++d) {
-      result[static_cast<size_t>(d)] += weights[static_cast<size_t>(key - first)] * to_float(v[d]);
-    }
+    const double weight = weights[static_cast<size_t>(key - first)] * values.scale(key);
+    for (int64_t d = 0; d < D; ++d) result[static_cast<size_t>(d)] += weight * value_of(v[d]);
   }
   for (int64_t d = 0; d < D; ++d) out[d] = static_cast<float>(result[static_cast<size_t>(d)] / sum);
 }
@@ -82,6 +99,7 @@ void attention_reference(const AttentionArgs& args, Context& context) {
   switch (args.k_cache.dtype()) {
     case DType::f32: return attend_all<float>(args, context);
     case DType::f16: return attend_all<f16>(args, context);
+    case DType::i8: return attend_all<int8_t>(args, context);
     default: return attend_all<bf16>(args, context);
   }
 }

@@ -29,8 +29,7 @@ void check(const AttnInArgs& args) {
   }
   check_shape("attn_in", "kv_slot", args.kv_slot, DType::i64, {{"T", T}});
   for (const Tensor& cache : {args.k_cache, args.v_cache}) {
-    check_shape("attn_in", "cache", cache, args.k_cache.dtype(),
-                {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+    check_kv_side("attn_in", cache, args.k_cache.dtype(), pages, Hkv, D);
   }
   check_shape("attn_in", "q", args.q, passing_dtype(args.q), {{"T", T}, {"H", H}, {"D", D}});
 }
@@ -38,10 +37,11 @@ void check(const AttnInArgs& args) {
 Cost cost(const AttnInArgs& args) {
   const auto T = static_cast<double>(args.x.dim(0)), C = static_cast<double>(args.x.dim(1));
   const auto N = static_cast<double>(args.qkv->rows());
-  const auto kv_elems = T * static_cast<double>(2 * args.k_cache.dim(1) * args.k_cache.dim(3));
+  const KvFormat format{args.k_cache.dtype()};
+  const int64_t kv_bytes = 2 * args.k_cache.dim(1) * format.row_bytes(args.k_cache.dim(3));
   return {.bytes_read = 4 * T * C + static_cast<double>(args.qkv->bytes()),
           .bytes_written = info(args.q.dtype()).block_bytes * static_cast<double>(args.q.elems()) +
-                           kv_elems * info(args.k_cache.dtype()).block_bytes,
+                           T * static_cast<double>(kv_bytes),
           .flops = 2 * T * C * N};
 }
 

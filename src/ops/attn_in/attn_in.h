@@ -21,7 +21,7 @@ struct AttnInArgs {
   Tensor q_norm, k_norm;               // (D) f32 each, or both undefined: RMS over each head
   Tensor cos_sin;                      // (T, R) f32 from rope_table, or undefined (learned positions)
   Tensor kv_slot;                      // (T) i64
-  Tensor k_cache, v_cache;             // (pages, Hkv, kPageTokens, D)
+  Tensor k_cache, v_cache;             // (pages, Hkv, kPageTokens, D), see kv_write
   Tensor q;                            // (T, H, D) out: f32, on a GPU also bf16 or f16
 };
 

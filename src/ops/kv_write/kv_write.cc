@@ -11,21 +11,19 @@ namespace {
 
 void check(const KvWriteArgs& args) {
   const int64_t T = args.k.dim(0), Hkv = args.k.dim(1), D = args.k.dim(2), pages = args.k_cache.dim(0);
-  const DType dtype = args.k_cache.dtype();
   check_shape("kv_write", "k", args.k, passing_dtype(args.k), {{"T", T}, {"Hkv", Hkv}, {"D", D}});
   check_shape("kv_write", "v", args.v, args.k.dtype(), {{"T", T}, {"Hkv", Hkv}, {"D", D}});
   check_shape("kv_write", "kv_slot", args.kv_slot, DType::i64, {{"T", T}});
-  LLAMITA_CHECK(is_float(dtype), "kv_write: a cache of ", name(dtype));
   for (const Tensor& cache : {args.k_cache, args.v_cache}) {
-    check_shape("kv_write", "cache", cache, dtype,
-                {{"pages", pages}, {"Hkv", Hkv}, {"kPageTokens", kPageTokens}, {"D", D}});
+    check_kv_side("kv_write", cache, args.k_cache.dtype(), pages, Hkv, D);
   }
 }
 
 Cost cost(const KvWriteArgs& args) {
-  const auto elems = static_cast<double>(2 * args.k.elems());
-  return {.bytes_read = elems * info(args.k.dtype()).block_bytes,
-          .bytes_written = elems * info(args.k_cache.dtype()).block_bytes,
+  const int64_t rows = 2 * args.k.dim(0) * args.k.dim(1), D = args.k.dim(2);
+  const KvFormat format{args.k_cache.dtype()};
+  return {.bytes_read = static_cast<double>(rows * D * info(args.k.dtype()).block_bytes),
+          .bytes_written = static_cast<double>(rows * format.row_bytes(D)),
           .flops = 0};
 }
 

@@ -1,17 +1,20 @@
+#include <algorithm>
 #include <type_traits>
 
 #include "ops/cpu.h"
 #include "ops/kv_write/variants.h"
+#include "quant/kv_side.h"
 
 namespace llamita {
 
 namespace {
 
-template <class Element>
-Element round_to(float value) {
-  if constexpr (std::is_same_v<Element, float>) return value;
-  if constexpr (std::is_same_v<Element, f16>) return to_f16(value);
-  if constexpr (std::is_same_v<Element, bf16>) return to_bf16(value);
+void write_row(const float* from, int64_t D, float* to) { std::copy_n(from, D, to); }
+void write_row(const float* from, int64_t D, f16* to) {
+  for (int64_t d = 0; d < D; ++d) to[d] = to_f16(from[d]);
+}
+void write_row(const float* from, int64_t D, bf16* to) {
+  for (int64_t d = 0; d < D; ++d) to[d] = to_bf16(from[d]);
 }
 
 // Token t of `values` (T, Hkv, D) into its slot of every head of `cache`.
@@ -23,7 +26,11 @@ void write_token(const Tensor& values, int64_t t, int64_t slot, const Tensor& ca
   for (int64_t head = 0; head < Hkv; ++head) {
     const float* from = values.ptr<float>() + t * values.stride(0) + head * D;
     Element* to = cache.ptr<Element>() + page * cache.stride(0) + (head * kPageTokens + offset) * D;
-    for (int64_t d = 0; d < D; ++d) to[d] = round_to<Element>(from[d]);
+    if constexpr (std::is_same_v<Element, int8_t>) {
+      kv_scales(cache, page)[head * kPageTokens + offset] = quantize_kv_row(from, D, to);
+    } else {
+      write_row(from, D, to);
+    }
   }
 }
 
@@ -46,6 +53,7 @@ void kv_write_reference(const KvWriteArgs& args, Context& context) {
   switch (args.k_cache.dtype()) {
     case DType::f32: return write_all<float>(args, context);
     case DType::f16: return write_all<f16>(args, context);
+    case DType::i8: return write_all<int8_t>(args, context);
     default: return write_all<bf16>(args, context);
   }
 }

@@ -70,6 +70,7 @@ class Chat : public Subcommand {
                      [this](const std::string& path) { images_.push_back(path); });
     declare_sampling(options, params_);
     declare_engine(options, config_);
+    declare_pinning(options, config_);
   }
 
   int run() override {

@@ -12,6 +12,8 @@ namespace llamita::cli {
 void declare_engine(OptionSet& options, EngineConfig& config);
 // The last two alone.
 void declare_kv_and_device(OptionSet& options, EngineConfig& config);
+// --pin, for those that run the model.
+void declare_pinning(OptionSet& options, EngineConfig& config);
 
 struct LoadedModel {
   std::string path;

@@ -107,6 +107,7 @@ class Generate : public Subcommand {
                   });
     declare_sampling(options, params_);
     declare_engine(options, config_);
+    declare_pinning(options, config_);
   }
 
   int run() override {

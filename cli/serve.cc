@@ -53,6 +53,7 @@ class Serve : public Subcommand {
     declare_api(options);
     declare_limits(options);
     declare_engine(options, engine_);
+    declare_pinning(options, engine_);
     declare_batching(options);
   }
 

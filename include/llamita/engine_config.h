@@ -10,6 +10,9 @@ struct EngineConfig {
   std::string device = "auto";     // "cpu", "cuda", "cuda:N", or "auto": the first GPU where there is one
   std::string gpu_dtype = "bf16";  // of activations on a GPU: "bf16" or "f16"
   int threads = 0;                 // CPU threads; 0: as many as this process may use
+  // Whether CPU threads keep to a core each: "on", "off", or "auto": where there are as many threads as cores
+  // this process may use, as long as no other process takes them.
+  std::string pin = "auto";
   int context = 0;  // longest sequence in tokens; 0: the model's own, cut to 32768 and to memory
   std::string kv_dtype = "auto";  // "f32", "f16", "bf16", or "auto": f16 on the CPU, gpu_dtype on a GPU
   // Most tokens of one step: longer prompts are prefilled in chunks. 0: 512 on the CPU; 2048 on a GPU, whose

@@ -1,128 +1,200 @@
-// From the arguments of linear to the integer kernels: the activations are rounded once, then every part in a
-// block format is multiplied in integers and every part of a plain type in f32.
-#include "ops/linear/int8.h"
-#include "ops/linear/parts.h"
-#include "ops/linear/variants.h"
+#include "ops/linear/product.h"
+
+#include <atomic>
+#include <cstring>
+
+#include "ops/cpu.h"
+#include "quant/interleave.h"
 
 namespace llamita {
 
 namespace {
 
-struct Kernels {
-  void (*round_row)(const float* x, int64_t K, int64_t t, const Int8Rows& to);
-  void (*pack_tile)(int64_t K, int64_t t, int64_t count, const Int8Rows& x);  // nullptr: rows do
-  void (*multiply)(const Int8Job& job, int64_t begin, int64_t end);
-  void (*plain_few)(const LinearJob& job, int64_t begin, int64_t end);  // these two give the same bits
-  void (*plain_many)(const LinearJob& job, int64_t begin, int64_t end);
-  int64_t unit;
-  int64_t few_tokens;  // of an interleaved weight, which need no tiles
-};
+constexpr int64_t kGroup = 32;  // elements that the plain and bf16 kernels read at once
+// Rows of an interleaved weight that are put back at once: whole groups, and whole units of every kernel.
+constexpr int64_t kRowsPutBack = 48;
+constexpr int64_t kFewTokens = 8;  // below it plain_few
 
-bool needs(const LinearArgs& args, Int8Run run) {
-  const std::vector<quant::Part>& parts = args.weight->parts;
-  return std::any_of(parts.begin(), parts.end(),
-                     [&](const quant::Part& part) { return int8_run(part.format) == run; });
-}
-
+int64_t padded(int64_t K) { return (K + kGroup - 1) / kGroup * kGroup; }
 int64_t tiles_of(int64_t T) { return (T + kTileTokens - 1) / kTileTokens; }
 
-// Whether the panels will want tiles.
-bool packs(const LinearArgs& args, const Kernels& kernels) {
-  const bool few = args.weight->layout == quant::Layout::interleaved && args.x.dim(0) <= kernels.few_tokens;
-  return kernels.pack_tile != nullptr && !few;
+bool is_interleaved(const LinearArgs& args) { return args.weight->layout == quant::Layout::interleaved; }
+
+// A unit of an interleaved weight is whole groups.
+int64_t unit_of(const LinearArgs& args, const CpuKernels& kernels) {
+  const bool put_back = is_interleaved(args) && (kernels.int8_multiply == nullptr || kernels.int8_reads_rows);
+  return put_back ? kRowsPutBack : kernels.unit;
 }
 
-void take_tiles(int64_t T, int64_t K, Arena& arena, Int8Rows& rows) {
-  rows.tiles = arena.take(DType::i8, {T, K}).ptr<int8_t>();
-  rows.tile_scales = arena.take(DType::f32, {T, K / elems_of(rows.run)}).ptr<float>();
-  if (rows.run == Int8Run::of32) rows.tile_scaled_sums = arena.take(DType::f32, {T, K / 32}).ptr<float>();
-  rows.tile_sums = arena.take(DType::i32, {T, K / 32}).ptr<int32_t>();
-}
-
-// The activations rounded in runs of `run` elements, where a part needs them so.
-Int8Rows rounded(const LinearArgs& args, Int8Run run, const Kernels& kernels, Context& context) {
-  if (!needs(args, run)) return {};
-  const int64_t T = args.x.dim(0), K = args.weight->cols;
-  Arena& arena = context.arena();
-  Int8Rows rows{.run = run,
-                .q = arena.take(DType::i8, {T, K}).ptr<int8_t>(),
-                .scales = arena.take(DType::f32, {T, K / elems_of(run)}).ptr<float>()};
-  if (run == Int8Run::of32) rows.scaled_sums = arena.take(DType::f32, {T, K / 32}).ptr<float>();
-  rows.sums = arena.take(DType::i32, {T, K / 32}).ptr<int32_t>();
-  const bool pack = packs(args, kernels);
-  const int64_t tiles = tiles_of(T);
-  if (pack) take_tiles(tiles * kTileTokens, K, arena, rows);
-  context.pool().parallel_for(tiles, grain_for(kTileTokens * K), [&](int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const int64_t first = tile * kTileTokens, count = std::min<int64_t>(kTileTokens, T - first);
-      for (int64_t t = first; t < first + count; ++t) {
-        kernels.round_row(args.x.ptr<float>() + t * args.x.stride(0), K, t, rows);
-      }
-      if (pack) kernels.pack_tile(K, first, count, rows);
+// kernel(job, count) for kernels that read rows: those of an interleaved weight are put back some at a time.
+template <class Kernel>
+void multiply_rows(const LinearJob& job, int64_t count, Kernel kernel) {
+  if (!job.interleaved) return kernel(job, count);
+  thread_local std::vector<std::byte> rows;
+  rows.resize(static_cast<size_t>(kRowsPutBack * job.weight_stride));
+  const auto* groups = reinterpret_cast<const std::byte*>(job.weight);
+  for (int64_t n = 0; n < count; n += kRowsPutBack) {
+    LinearJob some = job;
+    const int64_t some_count = std::min(kRowsPutBack, count - n);
+    for (int64_t r = n; r < n + some_count; ++r) {
+      const int64_t group = r / quant::kGroupRows * quant::kGroupRows;
+      quant::extract_row(job.format, groups + group * job.weight_stride, static_cast<int>(r - group), job.K,
+                         rows.data() + (r - n) * job.weight_stride);
     }
-  });
-  return rows;
-}
-
-void run_int8(const LinearArgs& args, Context& context, const Kernels& kernels) {
-  const Arena::Scope scope(context.arena());
-  const Int8Rows of32 = rounded(args, Int8Run::of32, kernels, context);
-  const Int8Rows of256 = rounded(args, Int8Run::of256, kernels, context);
-  for_parts(args, args.x, context, kernels.unit, [&](const LinearJob& job, int64_t begin, int64_t end) {
-    const Int8Run run = int8_run(job.format);
-    if (run != Int8Run::none) {
-      kernels.multiply({job, run == Int8Run::of32 ? of32 : of256}, begin, end);
-    } else {
-      (job.T < 8 ? kernels.plain_few : kernels.plain_many)(job, begin, end);
-    }
-  });
-}
-
-void multiply_reference(const Int8Job& job, int64_t begin, int64_t end) {
-  multiply_rows(job.plain, begin, end, [&](const LinearJob& rows, int64_t from, int64_t to) {
-    int8_multiply_scalar({rows, job.x}, from, to);
-  });
-}
-
-constexpr Kernels kReference{
-    int8_round_row_scalar, nullptr, multiply_reference, plain_multiply_scalar, plain_multiply_scalar, 16, 0};
-constexpr Kernels kAvx2{int8_round_row_avx2, int8_pack_tile_avx2, int8_multiply_avx2, linear_rows_avx2,
-                        linear_panel_avx2,   kInt8RowsAvx2,       kInt8FewTokensAvx2};
-constexpr Kernels kAvx512{int8_round_row_avx512, int8_pack_tile_avx512, int8_multiply_avx512,
-                          linear_rows_avx512,    linear_panel_avx512,   kInt8RowsAvx512,
-                          kInt8FewTokensAvx512};
-
-int64_t scratch_bytes(const LinearArgs& args, const Kernels& kernels) {
-  const int64_t T = args.x.dim(0), K = args.weight->cols;
-  const auto taken = [](int64_t bytes) { return (bytes + 63) / 64 * 64; };  // as the arena aligns
-  const auto of_tokens = [&](int64_t tokens) {
-    const int64_t all = tokens * K;
-    int64_t bytes = 0;
-    if (needs(args, Int8Run::of32)) bytes += taken(all) + 3 * taken(all / 8);
-    if (needs(args, Int8Run::of256)) bytes += taken(all) + taken(all / 64) + taken(all / 8);
-    return bytes;
-  };
-  return of_tokens(T) + (packs(args, kernels) ? of_tokens(tiles_of(T) * kTileTokens) : 0);
+    some.weight = reinterpret_cast<const uint8_t*>(rows.data());
+    some.interleaved = false;
+    some.out += n;
+    if (some.bias != nullptr) some.bias += n;
+    if (some.residual != nullptr) some.residual += n;
+    kernel(some, some_count);
+  }
 }
 
 }  // namespace
 
-void linear_int8_reference(const LinearArgs& args, Context& context) { run_int8(args, context, kReference); }
-void linear_cpu_int8_avx2(const LinearArgs& args, Context& context) { run_int8(args, context, kAvx2); }
-void linear_cpu_int8_avx512(const LinearArgs& args, Context& context) { run_int8(args, context, kAvx512); }
-
-bool linear_has_blocks(const LinearArgs& args) {
-  return needs(args, Int8Run::of32) || needs(args, Int8Run::of256);
+CpuProduct::CpuProduct(const LinearArgs& args, const CpuKernels& kernels, Arena& arena)
+    : args_(args), kernels_(kernels), unit_(unit_of(args, kernels)), x_(args.x) {
+  const bool few = is_interleaved(args) && T() <= kernels.int8_few_tokens;
+  const bool integers = kernels.int8_multiply != nullptr;
+  needs_of32_ = integers && needs(Int8Run::of32);
+  needs_of256_ = integers && needs(Int8Run::of256);
+  packs_ = integers && kernels.int8_pack_tile != nullptr && !few;
+  if (needs_of32_) of32_ = take_rounded(Int8Run::of32, arena);
+  if (needs_of256_) of256_ = take_rounded(Int8Run::of256, arena);
+  if (packs_) {
+    left_ = arena.take(DType::i32, {tiles_of(T())}).ptr<int32_t>();
+    for (int64_t tile = 0; left_ != nullptr && tile < tiles_of(T()); ++tile) {
+      left_[tile] = static_cast<int32_t>(std::min<int64_t>(kTileTokens, T() - tile * kTileTokens));
+    }
+  }
+  if (kernels.bf16_multiply != nullptr) {
+    bf16_ = {true, static_cast<uint16_t*>(arena.take(DType::bf16, {T(), padded(K())}).data())};
+  } else if (!integers && padded(K()) != K()) {
+    pads_ = true;
+    x_ = arena.take(DType::f32, {T(), padded(K())});
+  }
 }
 
-int64_t linear_int8_reference_scratch_bytes(const LinearArgs& args, const Caps&) {
-  return scratch_bytes(args, kReference);
+bool CpuProduct::needs(Int8Run run) const {
+  return std::any_of(parts().begin(), parts().end(),
+                     [&](const quant::Part& part) { return int8_run(part.format) == run; });
 }
-int64_t linear_cpu_int8_avx2_scratch_bytes(const LinearArgs& args, const Caps&) {
-  return scratch_bytes(args, kAvx2);
+
+// Memory for the activations rounded in runs of `run` elements, and for their tiles.
+Int8Rows CpuProduct::take_rounded(Int8Run run, Arena& arena) const {
+  const bool scaled_sums = run == Int8Run::of32;
+  const auto floats = [&](int64_t tokens, int64_t elems) {
+    return arena.take(DType::f32, {tokens, K() / elems}).ptr<float>();
+  };
+  Int8Rows rows{.run = run};
+  rows.q = arena.take(DType::i8, {T(), K()}).ptr<int8_t>();
+  rows.scales = floats(T(), elems_of(run));
+  if (scaled_sums) rows.scaled_sums = floats(T(), 32);
+  rows.sums = arena.take(DType::i32, {T(), K() / 32}).ptr<int32_t>();
+  if (!packs_) return rows;
+  const int64_t tokens = tiles_of(T()) * kTileTokens;
+  rows.tiles = arena.take(DType::i8, {tokens, K()}).ptr<int8_t>();
+  rows.tile_scales = floats(tokens, elems_of(run));
+  if (scaled_sums) rows.tile_scaled_sums = floats(tokens, 32);
+  rows.tile_sums = arena.take(DType::i32, {tokens, K() / 32}).ptr<int32_t>();
+  return rows;
 }
-int64_t linear_cpu_int8_avx512_scratch_bytes(const LinearArgs& args, const Caps&) {
-  return scratch_bytes(args, kAvx512);
+
+void CpuProduct::prepare_token(int64_t t) const {
+  const float* x = args_.x.ptr<float>() + t * args_.x.stride(0);
+  if (needs_of32_) kernels_.int8_round_row(x, K(), t, of32_);
+  if (needs_of256_) kernels_.int8_round_row(x, K(), t, of256_);
+  if (bf16_.used) kernels_.bf16_round_row(x, K(), bf16_.x + t * padded(K()));
+  if (pads_) {
+    float* row = x_.ptr<float>() + t * x_.stride(0);
+    std::memcpy(row, x, static_cast<size_t>(K()) * sizeof(float));
+    std::fill(row + K(), row + padded(K()), 0.0f);
+  }
+}
+
+void CpuProduct::prepare(int64_t begin, int64_t end) const {
+  for (int64_t t = begin; t < end;) {
+    const int64_t tile = t / kTileTokens, first = tile * kTileTokens;
+    const int64_t from = t, to = std::min(first + kTileTokens, end);
+    for (; t < to; ++t) prepare_token(t);
+    if (!packs_) continue;
+    // Whoever rounds the last token of a tile packs it.
+    const auto count = static_cast<int32_t>(to - from);
+    if (std::atomic_ref(left_[tile]).fetch_sub(count, std::memory_order_acq_rel) != count) continue;
+    const int64_t tokens = std::min<int64_t>(kTileTokens, T() - first);
+    if (needs_of32_) kernels_.int8_pack_tile(K(), first, tokens, of32_);
+    if (needs_of256_) kernels_.int8_pack_tile(K(), first, tokens, of256_);
+  }
+}
+
+LinearJob CpuProduct::job_of(const Rows& rows, float* out, int64_t out_stride) const {
+  const quant::Part& part = parts()[rows.part];
+  const int64_t stride = row_bytes(part.format, K());
+  const bool residual = args_.residual.defined();
+  return {.weight = static_cast<const uint8_t*>(part.storage.data()) + rows.begin * stride,
+          .weight_stride = stride,
+          .interleaved = is_interleaved(args_),
+          .format = part.format,
+          .K = K(),
+          .x = x_.ptr<float>(),
+          .x_stride = x_.stride(0),
+          .T = T(),
+          .bias = args_.bias.defined() ? args_.bias.ptr<float>() + rows.first : nullptr,
+          .residual = residual ? args_.residual.ptr<float>() + rows.first : nullptr,
+          .residual_stride = residual ? args_.residual.stride(0) : 0,
+          .out = out,
+          .out_stride = out_stride};
+}
+
+void CpuProduct::multiply(const Rows& rows, float* out, int64_t out_stride) const {
+  const LinearJob job = job_of(rows, out, out_stride);
+  const int64_t count = rows.end - rows.begin;
+  if (bf16_.used) return kernels_.bf16_multiply({job, bf16_.x, padded(K())}, 0, count);
+  const Int8Run run = kernels_.int8_multiply == nullptr ? Int8Run::none : int8_run(job.format);
+  if (run == Int8Run::none) {
+    const CpuKernels::Multiply kernel = T() < kFewTokens ? kernels_.plain_few : kernels_.plain_many;
+    return multiply_rows(job, count, [&](const LinearJob& some, int64_t n) { kernel(some, 0, n); });
+  }
+  const Int8Rows& x = run == Int8Run::of32 ? of32_ : of256_;
+  if (!kernels_.int8_reads_rows) return kernels_.int8_multiply({job, x}, 0, count);
+  multiply_rows(job, count, [&](const LinearJob& some, int64_t n) {
+    kernels_.int8_multiply({some, x}, 0, n);
+  });
+}
+
+int64_t CpuProduct::token_grain(int64_t operations) const { return grain_for((1 + operations) * K()); }
+
+int64_t CpuProduct::units() const {
+  int64_t units = 0;
+  for (const quant::Part& part : parts()) units += (part.rows + unit_ - 1) / unit_;
+  return units;
+}
+
+// A multiplication costs an eighth of a scalar operation's share. Where that is few chunks, a quarter of it,
+// up to sixteen: with three chunks for two threads one of them would work alone for a third of the time.
+int64_t CpuProduct::row_grain(int64_t count, int64_t rows) const {
+  const int64_t operations = rows * K() * T() / 8;
+  return std::clamp(count / 16, grain_for(4 * operations), grain_for(operations));
+}
+
+void run_product(const LinearArgs& args, const CpuKernels& kernels, Context& context) {
+  const Arena::Scope scope(context.arena());
+  const CpuProduct product(args, kernels, context.arena());
+  if (product.prepares()) {
+    context.pool().parallel_for(product.T(), product.token_grain(),
+                                [&](int64_t begin, int64_t end) { product.prepare(begin, end); });
+  }
+  const int64_t units = product.units();
+  context.pool().parallel_for(
+      units, product.row_grain(units, product.unit()), [&](int64_t begin, int64_t end) {
+        product.for_rows(begin, end, [&](const CpuProduct::Rows& rows) { product.multiply(rows); });
+      });
+}
+
+int64_t product_scratch_bytes(const LinearArgs& args, const CpuKernels& kernels) {
+  Arena measuring;
+  const CpuProduct product(args, kernels, measuring);
+  return static_cast<int64_t>(measuring.peak());
 }
 
 }  // namespace llamita

@@ -26,6 +26,8 @@ void linear_int8_reference(const LinearArgs& args, Context& context);
 void linear_cpu_int8_avx2(const LinearArgs& args, Context& context);
 void linear_cpu_int8_avx512(const LinearArgs& args, Context& context);
 bool linear_has_blocks(const LinearArgs& args);
+// Whether a variant that product.h can cut in pieces takes such weights.
+bool linear_has_cpu_kernels(const quant::Weight& weight, const Caps& caps);
 int64_t linear_int8_reference_scratch_bytes(const LinearArgs& args, const Caps& caps);
 int64_t linear_cpu_int8_avx2_scratch_bytes(const LinearArgs& args, const Caps& caps);
 int64_t linear_cpu_int8_avx512_scratch_bytes(const LinearArgs& args, const Caps& caps);

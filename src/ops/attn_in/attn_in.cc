@@ -45,6 +45,8 @@ Cost cost(const AttnInArgs& args) {
           .flops = 2 * T * C * N};
 }
 
+constexpr std::string_view kFused[] = {"norm", "linear", "rope", "kv_write"};
+
 constexpr Variant<AttnInArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
     {.name = "gemv_ring",
@@ -77,6 +79,12 @@ constexpr Variant<AttnInArgs> kVariants[] = {
      .run = attn_in_cuda_composition,
      .composed = true},
 #endif
+    {.name = "cpu",
+     .supports = attn_in_cpu_supports,
+     .estimate_us = [](const AttnInArgs& args, const Caps&) { return 0.9e-4 * cost(args).flops; },
+     .run = attn_in_cpu,
+     .scratch_bytes = attn_in_cpu_scratch_bytes,
+     .fuses = kFused},
     {.name = "composition",
      .supports = on_cpu,
      .estimate_us = [](const AttnInArgs& args, const Caps&) { return 1e-4 * cost(args).flops; },

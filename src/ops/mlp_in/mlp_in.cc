@@ -30,6 +30,8 @@ Cost cost(const MlpInArgs& args) {
           .flops = 2 * T * C * static_cast<double>(args.in->rows())};
 }
 
+constexpr std::string_view kFused[] = {"norm", "linear", "activation"};
+
 constexpr Variant<MlpInArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
     {.name = "gemv_ring",
@@ -67,6 +69,12 @@ constexpr Variant<MlpInArgs> kVariants[] = {
      .run = mlp_in_composition,
      .composed = true},
 #endif
+    {.name = "cpu",
+     .supports = mlp_in_cpu_supports,
+     .estimate_us = [](const MlpInArgs& args, const Caps&) { return 0.9e-4 * cost(args).flops; },
+     .run = mlp_in_cpu,
+     .scratch_bytes = mlp_in_cpu_scratch_bytes,
+     .fuses = kFused},
     {.name = "composition",
      .supports = on_cpu,
      .estimate_us = [](const MlpInArgs& args, const Caps&) { return 1e-4 * cost(args).flops; },

@@ -236,7 +236,7 @@ TEST_P(FusedOnCpu, ScratchIsWhatItSays) {
         Arena measuring, arena(kArena);
         measuring.take(DType::u8, {variant.scratch_bytes(args, caps)});
         Context context(pool, arena, caps);
-        run(op, args, context);
+        variant.run(args, context);
         EXPECT_EQ(arena.peak(), measuring.peak()) << op.name << " " << name(format) << " T " << T;
       };
       AttnInScene attn(shape, qkv, T);
@@ -262,6 +262,18 @@ TEST_P(FusedOnCpu, AForcedOpIsForcedInsideToo) {
   EXPECT_EQ(chosen("linear=reference"), "composition");
   EXPECT_EQ(chosen("activation=reference"), "composition");
   EXPECT_EQ(chosen("linear=reference,mlp_in=cpu"), "cpu");
+}
+
+// One token has nothing to gain: as many regions, and none of the work between them is worth sharing.
+TEST_P(FusedOnCpu, OneTokenIsLeftToTheOps) {
+  const quant::Weight weight = weight_of({{DType::q8_0, 40}, {DType::q8_0, 40}}, 64, false);
+  Machine machine(0, GetParam());
+  const auto chosen = [&](int64_t T) {
+    MlpInScene scene(weight, T, 40, Activation::silu, false);
+    return choose(mlp_in_op(), scene.args, machine.context()).name;
+  };
+  EXPECT_EQ(chosen(1), "composition");
+  EXPECT_EQ(chosen(2), "cpu");
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, FusedOnCpu,

@@ -48,7 +48,7 @@ class AttnInCpu {
 
   // Where a chunk is about a head or more, whole heads, which a thread then finishes without counting.
   int64_t grain() const {
-    const int64_t units = product_.row_grain(product_.units(), product_.unit());
+    const int64_t units = product_.row_grain(product_.unit());
     const int64_t of_head = D() / product_.unit();
     return D() % product_.unit() != 0 || 2 * units < of_head ? units
                                                              : (units + of_head - 1) / of_head * of_head;

@@ -73,8 +73,8 @@ class CpuProduct {
       first += rows;
     }
   }
-  // Units that a thread takes at once, of `count` that hold `rows` rows each.
-  int64_t row_grain(int64_t count, int64_t rows) const;
+  // Units that a thread takes at once, of `rows` rows each.
+  int64_t row_grain(int64_t rows) const;
 
   int64_t K() const { return args_.weight->cols; }
   int64_t T() const { return args_.x.dim(0); }

@@ -28,12 +28,12 @@ class MlpInCpu {
     const int64_t unit = product_.unit();
     if (args_.gated) {
       const int64_t F = args_.out.dim(1), units = (F + unit - 1) / unit;
-      return pool.parallel_for(units, product_.row_grain(units, 2 * unit), [&](int64_t begin, int64_t end) {
+      return pool.parallel_for(units, product_.row_grain(2 * unit), [&](int64_t begin, int64_t end) {
         fold(begin * unit, std::min(end * unit, F));
       });
     }
     const int64_t units = product_.units();
-    pool.parallel_for(units, product_.row_grain(units, unit), [&](int64_t begin, int64_t end) {
+    pool.parallel_for(units, product_.row_grain(unit), [&](int64_t begin, int64_t end) {
       product_.for_rows(begin, end, [&](const CpuProduct::Rows& rows) {
         product_.multiply(rows, out(0, rows.first), args_.out.stride(0));
         activate(rows.first, rows.end - rows.begin, nullptr);

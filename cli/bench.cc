@@ -186,6 +186,7 @@ class Bench : public Subcommand {
         });
     options.value("-t,--threads", "N,…", "thread counts (default: as many as this process may use)",
                   [this](const std::string& text) { threads_ = parse_list(text, "--threads", 1); });
+    declare_pinning(options, config_);
     options.flag("--trace", "also where the time of a step goes, op by op, predicted and measured", trace_);
     options.flag("--json", "print one JSON object", json_);
     options.group("How the model runs");
@@ -361,16 +362,20 @@ class Bench : public Subcommand {
         const int tokens = decode ? std::min(generates_.back(), 1) : prompts_.back();
         if (tokens == 0) continue;
         std::vector<OpRecord> records;
+        uint32_t regions = 0;
         for (int pass = 0; pass < 2; ++pass) {  // the first one warms up
           runner.prefill(depth, batch, tokens);
           records.clear();
+          regions = runner.regions();
           runner.record_to(&records);
           decode ? run_decode(runner, tokens, gpu) : runner.extend(tokens);
           runner.record_to(nullptr);
+          regions = runner.regions() - regions;
         }
         print(cat("\n", decode ? "A decode step of " : "A prompt of ", decode ? batch : tokens,
-                  decode ? " sequences" : cat(" tokens x ", batch), " after ", depth, " tokens:\n",
-                  trace_table(records, {roofs.read_bytes_per_second, roofs.flops_per_second})));
+                  decode ? " sequences" : cat(" tokens x ", batch), " after ", depth, " tokens",
+                  gpu ? std::string() : cat(", ", records.size(), " ops in ", regions, " parallel regions"),
+                  ":\n", trace_table(records, {roofs.read_bytes_per_second, roofs.flops_per_second})));
       }
     }
   }

@@ -71,6 +71,7 @@ class Chat : public Subcommand {
     declare_sampling(options, params_);
     declare_engine(options, config_);
     declare_packed_cache(options, config_);
+    declare_pinning(options, config_);
   }
 
   int run() override {

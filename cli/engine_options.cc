@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/cat.h"
+#include "base/pinning.h"
 #include "base/timer.h"
 #include "cli/numbers.h"
 #include "cli/progress.h"
@@ -30,6 +31,17 @@ void declare_engine(OptionSet& options, EngineConfig& config) {
         config.context = static_cast<int>(parse_int(text, "--context", 0, kMostContext));
       });
   declare_kv_and_device(options, config);
+}
+
+void declare_pinning(OptionSet& options, EngineConfig& config) {
+  options.value(
+      "--pin", "WHEN",
+      "CPU threads keep to a core each: on, off or auto: with as many threads as cores, and while no "
+      "other process takes them (default auto)",
+      [&config](const std::string& text) {
+        parse_pinning(text, "--pin");
+        config.pin = text;
+      });
 }
 
 void declare_kv_and_device(OptionSet& options, EngineConfig& config) {

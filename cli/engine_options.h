@@ -14,6 +14,8 @@ void declare_engine(OptionSet& options, EngineConfig& config);
 void declare_kv_and_device(OptionSet& options, EngineConfig& config);
 // --packed-cache, of subcommands that load weights.
 void declare_packed_cache(OptionSet& options, EngineConfig& config);
+// --pin, for those that run the model.
+void declare_pinning(OptionSet& options, EngineConfig& config);
 
 struct LoadedModel {
   std::string path;

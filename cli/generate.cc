@@ -108,6 +108,7 @@ class Generate : public Subcommand {
     declare_sampling(options, params_);
     declare_engine(options, config_);
     declare_packed_cache(options, config_);
+    declare_pinning(options, config_);
   }
 
   int run() override {

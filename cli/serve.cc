@@ -54,6 +54,7 @@ class Serve : public Subcommand {
     declare_limits(options);
     declare_engine(options, engine_);
     declare_packed_cache(options, engine_);
+    declare_pinning(options, engine_);
     declare_batching(options);
   }
 

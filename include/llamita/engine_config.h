@@ -13,6 +13,9 @@ struct EngineConfig {
   // the next start finds it there; it is made if it is missing. "": weights are packed at every start.
   std::string packed_cache;
   int threads = 0;  // CPU threads; 0: as many as this process may use
+  // Whether CPU threads keep to a core each: "on", "off", or "auto": where there are as many threads as cores
+  // this process may use, as long as no other process takes them.
+  std::string pin = "auto";
   int context = 0;  // longest sequence in tokens; 0: the model's own, cut to 32768 and to memory
   // Keys and values in memory: "f32", "f16", "bf16", on the CPU also "int8" (half the bytes of f16, and a
   // scale for each token and head), or "auto": f16 on the CPU, gpu_dtype on a GPU.

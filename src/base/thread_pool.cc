@@ -12,11 +12,13 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
+#include "base/pinning.h"
 
 namespace llamita {
 
@@ -86,9 +88,12 @@ struct ThreadPool::State {
     return false;
   }
 
-  void work(int thread) {
+  void work(int thread, int cpu, Pinning pinning) {
+    std::optional<CorePin> pin;
+    if (cpu >= 0) pin.emplace(cpu, pinning);
     uint32_t seen = 0;
     for (;;) {
+      if (pin) pin->look();
       seen = wait_for_change(region, seen);
       if (!enter(seen)) continue;  // late: the others have done it
       if (body == nullptr) return;
@@ -126,12 +131,15 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+ThreadPool::ThreadPool(int threads, Pinning pinning) : state_(std::make_unique<State>()) {
   LLAMITA_CHECK(threads >= 0, "threads ", threads);
   const int cores = usable_cores();
   const int count = threads == 0 ? cores : std::min(threads, cores);
+  const std::vector<int> cpus = pin_cpus(pinning, count);
   for (int thread = 1; thread < count; ++thread) {
-    state_->workers.emplace_back([state = state_.get(), thread] { state->work(thread); });
+    const int cpu = cpus.empty() ? -1 : cpus[static_cast<size_t>(thread)];
+    state_->workers.emplace_back(
+        [state = state_.get(), thread, cpu, pinning] { state->work(thread, cpu, pinning); });
   }
 }
 
@@ -141,6 +149,8 @@ ThreadPool::~ThreadPool() {
 }
 
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+
+uint32_t ThreadPool::regions() const { return state_->region.load(std::memory_order_relaxed); }
 
 void ThreadPool::run(const std::function<void(int thread)>& body) {
   if (state_->workers.empty()) return body(0);

@@ -11,16 +11,22 @@ namespace llamita {
 // Cores this process may use: the affinity mask, cut by the cgroup's CPU quota; at least 1.
 int usable_cores();
 
+// Whether workers keep to a core each (pinning.h): never, always, or while that cannot hurt: where there are
+// as many threads as allowed cores, and as long as no other process takes a worker's core from it.
+enum class Pinning : uint8_t { off, automatic, on };
+
 class ThreadPool {
  public:
   // `threads` counts the caller, so 1 starts no worker. 0 means usable_cores(). More than usable_cores() is
   // cut to it.
-  explicit ThreadPool(int threads = 0);
+  explicit ThreadPool(int threads = 0, Pinning pinning = Pinning::off);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
+  // Regions that workers were called to so far, modulo 2^32; what one thread does alone is none.
+  uint32_t regions() const;
 
   // Calls body(thread) once on every thread, 0 <= thread < threads(), the caller's as 0, and returns when all
   // are done. Not reentrant: a body must not start another region (checked). One region at a time: a pool

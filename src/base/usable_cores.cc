@@ -71,19 +71,23 @@ bool lists_cpu(std::string_view controllers) {
   return false;
 }
 
-int affinity_cores() {
+}  // namespace
+
+std::vector<int> allowed_cpus() {
+  std::vector<int> allowed;
   // The kernel's mask may be wider than cpu_set_t's 1024 CPUs; it then refuses the small buffer.
-  for (int cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
+  for (int cpus = 1024; cpus <= 1 << 20 && allowed.empty(); cpus *= 2) {
     const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(cpus),
                                                                [](cpu_set_t* s) { CPU_FREE(s); });
     const size_t bytes = CPU_ALLOC_SIZE(cpus);
     CPU_ZERO_S(bytes, set.get());
-    if (sched_getaffinity(0, bytes, set.get()) == 0) return CPU_COUNT_S(bytes, set.get());
+    if (sched_getaffinity(0, bytes, set.get()) != 0) continue;
+    for (int cpu = 0; cpu < cpus; ++cpu) {
+      if (CPU_ISSET_S(cpu, bytes, set.get())) allowed.push_back(cpu);
+    }
   }
-  return static_cast<int>(std::thread::hardware_concurrency());
+  return allowed;
 }
-
-}  // namespace
 
 int cgroup_core_limit(const std::string& proc_self_cgroup, const std::string& mount) {
   int smallest = 0;
@@ -108,7 +112,10 @@ int cgroup_core_limit(const std::string& proc_self_cgroup, const std::string& mo
 }
 
 int usable_cores() {
-  const int cores = std::max(affinity_cores(), 1);
+  const std::vector<int> allowed = allowed_cpus();
+  const int known = allowed.empty() ? static_cast<int>(std::thread::hardware_concurrency())
+                                    : static_cast<int>(allowed.size());
+  const int cores = std::max(known, 1);
   const int limit = cgroup_core_limit(read_text("/proc/self/cgroup"), "/sys/fs/cgroup");
   return limit > 0 ? std::min(cores, limit) : cores;
 }

@@ -1,9 +1,13 @@
-// What the cgroup this process lives in leaves it of the machine's CPUs.
+// What affinity and the cgroup this process lives in leave it of the machine's CPUs.
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace llamita {
+
+// The CPUs that the calling thread may run on, ascending; empty when the system does not say.
+std::vector<int> allowed_cpus();
 
 // The smallest CPU quota on the way from the process's cgroup up to the root, in cores, rounded up; 0 when
 // there is none. `proc_self_cgroup` is the text of /proc/self/cgroup, `mount` the folder the cgroup trees are

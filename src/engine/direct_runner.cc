@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/pinning.h"
 #include "base/timer.h"
 #include "engine/validate.h"
 
@@ -17,7 +18,7 @@ void take_tokens(std::span<const SampledToken> from, std::vector<int32_t>& to) {
 
 DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
-      pool_(config.threads),
+      pool_(config.threads, parse_pinning(config.pin, "pin")),
       plan_(plan_steps(model, config, model.config().vocab, pool_)),
       runner_(model, plan_, model.config().vocab, pool_),
       blocks_(plan_.shape.kv_pages, kPageTokens) {}

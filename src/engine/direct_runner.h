@@ -41,6 +41,8 @@ class DirectRunner {
 
   const MemoryPlan& memory_plan() const { return plan_; }
   int threads() const { return pool_.threads(); }
+  // Parallel regions so far, modulo 2^32 (thread_pool.h).
+  uint32_t regions() const { return pool_.regions(); }
   std::string device_name() const;  // "cuda:0", "2 threads"
   // Every op that runs appends a record (nullptr: off).
   void record_to(std::vector<OpRecord>* records) { runner_.record_to(records); }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/pinning.h"
 #include "base/timer.h"
 #include "engine/validate.h"
 
@@ -72,7 +73,7 @@ struct Engine::Running {
 Engine::Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfig& config)
     : model_(model),
       tokenizer_(tokenizer),
-      pool_(config.threads),
+      pool_(config.threads, parse_pinning(config.pin, "pin")),
       plan_(plan_steps(model, config, choosable_tokens(), pool_)),
       steps_under_way_(steps_under_way_of(config, plan_)),
       runner_(model, plan_, choosable_tokens(), pool_),

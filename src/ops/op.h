@@ -3,6 +3,7 @@
 // arguments runs; the scalar reference supports everything and is the specification of the rest.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string_view>
 
@@ -23,6 +24,9 @@ struct Variant {
   bool composed = false;
   // Arena bytes run() takes for scratch; a composition takes its own through the arena.
   int64_t (*scratch_bytes)(const Args& args, const Caps& caps) = nullptr;
+  // Ops whose work a fused variant does with kernels of its own choice: where LLAMITA_KERNEL forces one of
+  // them, it steps back for one that runs them.
+  std::span<const std::string_view> fuses = {};
 };
 
 template <class Args>
@@ -33,22 +37,36 @@ struct Op {
   std::span<const Variant<Args>> variants;
 };
 
-// The variant that runs for these arguments. Throws Error when LLAMITA_KERNEL forces one that is unknown or
-// does not support them.
+// The variant of the smallest estimate, of all or of those with one name; nullptr where none supports these
+// arguments.
 template <class Args>
-const Variant<Args>& choose(const Op<Args>& op, const Args& args, const Context& context) {
-  const std::string_view forced = context.forced_variant(op.name);
+const Variant<Args>* best_variant(const Op<Args>& op, const Args& args, const Caps& caps,
+                                  std::string_view only, const Context* context = nullptr) {
+  const auto forced_inside = [&](const Variant<Args>& variant) {
+    return context != nullptr && std::any_of(variant.fuses.begin(), variant.fuses.end(), [&](auto inner) {
+             return !context->forced_variant(inner).empty();
+           });
+  };
   const Variant<Args>* best = nullptr;
   double best_us = 0;
   for (const Variant<Args>& variant : op.variants) {
-    if (!forced.empty() && variant.name != forced) continue;
-    if (!variant.supports(args, context.caps())) continue;
-    const double us = variant.estimate_us(args, context.caps());
+    if (only.empty() ? forced_inside(variant) : variant.name != only) continue;
+    if (!variant.supports(args, caps)) continue;
+    const double us = variant.estimate_us(args, caps);
     if (best == nullptr || us < best_us) {
       best = &variant;
       best_us = us;
     }
   }
+  return best;
+}
+
+// The variant that runs for these arguments. Throws Error when LLAMITA_KERNEL forces one that is unknown or
+// does not support them.
+template <class Args>
+const Variant<Args>& choose(const Op<Args>& op, const Args& args, const Context& context) {
+  const std::string_view forced = context.forced_variant(op.name);
+  const Variant<Args>* best = best_variant(op, args, context.caps(), forced, &context);
   if (best == nullptr && !forced.empty()) {
     throw Error(cat("LLAMITA_KERNEL: op ", op.name, " has no variant ", forced,
                     " for this machine and these shapes"));

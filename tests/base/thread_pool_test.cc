@@ -37,6 +37,19 @@ TEST(ThreadPool, RunCallsEveryThreadOnce) {
   }
 }
 
+TEST(ThreadPool, CountsTheRegionsThatWorkersAreCalledTo) {
+  ThreadPool one(1), all(0);
+  const auto nothing = [](int64_t, int64_t) {};
+  one.parallel_for(10, 1, nothing);
+  EXPECT_EQ(one.regions(), 0u);
+  all.parallel_for(10, 10, nothing);  // one chunk
+  all.parallel_for(0, 1, nothing);
+  EXPECT_EQ(all.regions(), 0u);
+  all.parallel_for(10, 1, nothing);
+  all.run([](int) {});
+  EXPECT_EQ(all.regions(), all.threads() > 1 ? 2u : 0u);
+}
+
 TEST(ThreadPool, WorkersThatWentToSleepWakeUp) {
   ThreadPool pool;
   for (int round = 0; round < 20; ++round) {
@@ -103,15 +116,17 @@ TEST(ThreadPool, SeveralPoolsShareTheCores) {
 }
 
 #if defined(__linux__)
+class ThreadPoolPinned : public testing::TestWithParam<Pinning> {};
+
 // A worker that hardly ever gets its core: it gives way to a thread that never pauses.
-TEST(ThreadPool, AWorkerWithoutACoreHoldsNobodyUp) {
+TEST_P(ThreadPoolPinned, AWorkerWithoutACoreHoldsNobodyUp) {
   cpu_set_t allowed;
   ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
   std::vector<int> cores;
   for (int core = 0; core < CPU_SETSIZE; ++core) {
     if (CPU_ISSET(core, &allowed)) cores.push_back(core);
   }
-  ThreadPool pool(2);
+  ThreadPool pool(2, GetParam());
   if (pool.threads() < 2) GTEST_SKIP() << "one core";
   const auto pin_to = [](int core) {
     cpu_set_t only;
@@ -145,6 +160,38 @@ TEST(ThreadPool, AWorkerWithoutACoreHoldsNobodyUp) {
   // Waiting for the worker takes some milliseconds a region at the least.
   EXPECT_LT(seconds.count(), 2.0);
 }
+
+// A competitor of equal right on every core: each region may lose a time slice, but not more.
+TEST_P(ThreadPoolPinned, CompetitorsCostTheirShareOfTheCoresAndNoMore) {
+  ThreadPool pool(0, GetParam());
+  if (pool.threads() < 2) GTEST_SKIP() << "one core";
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> rivals;
+  for (int i = 0; i < pool.threads(); ++i) {
+    rivals.emplace_back([&] {
+      while (!stop) {
+      }
+    });
+  }
+  std::atomic<int64_t> sum{0};
+  const auto begin = std::chrono::steady_clock::now();
+  for (int round = 0; round < 2000; ++round) {
+    pool.parallel_for(64, 1, [&](int64_t from, int64_t to) {
+      const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(2);
+      while (std::chrono::steady_clock::now() < until) {
+      }
+      sum += to - from;
+    });
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  stop = true;
+  for (std::thread& rival : rivals) rival.join();
+  EXPECT_EQ(sum, 64 * 2000);
+  EXPECT_LT(seconds.count(), 20.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pinnings, ThreadPoolPinned,
+                         testing::Values(Pinning::off, Pinning::automatic, Pinning::on));
 #endif
 
 TEST(UsableCores, CgroupQuotasAreRoundedUpAndTheSmallestOnTheWayToTheRootCounts) {

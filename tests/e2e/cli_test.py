@@ -55,6 +55,7 @@ class CommandLine(unittest.TestCase):
         self.assertIn("--nonsense", self.fails(2, "chat", "--nonsense"))
         self.assertIn("temp: expected a number", self.fails(2, "generate", TINY, "hi", "--temp", "warm"))
         self.assertIn("int8", self.fails(2, "chat", "--kv-dtype", "q4"))
+        self.assertIn("--pin: expected auto, on or off", self.fails(2, "generate", TINY, "hi", "--pin", "1"))
         self.assertIn("--threads", self.fails(2, "bench", "--threads", "0"))
         self.fails(2, "generate", TINY, "hi", "--temp")
         self.fails(2, "generate", TINY, "hi", "and more", "and more")

@@ -2,6 +2,7 @@
 #include "ops/cpu.h"
 
 #include "ops/activation/kernels.h"
+#include "ops/activation/row.h"
 #include "ops/activation/variants.h"
 
 namespace llamita {
@@ -37,6 +38,14 @@ void run_rows(const ActivationArgs& args, Context& context, Kernel kernel) {
 }
 
 }  // namespace
+
+void activation_row(Activation kind, cpu::Isa isa, const float* gate, const float* up, float* out,
+                    int64_t F) {
+  if (isa == cpu::Isa::generic || kind == Activation::gelu)
+    return activation_row_reference(kind, gate, up, out, F);
+  const Kernel kernel = isa >= cpu::Isa::avx512 ? activation_row_avx512 : activation_row_avx2;
+  kernel(kernel_of(kind), gate, up, out, F);
+}
 
 void activation_cpu_avx2(const ActivationArgs& args, Context& context) {
   run_rows(args, context, activation_row_avx2);

@@ -1,6 +1,7 @@
 // One element at a time, in double, rounded once.
 #include <cmath>
 
+#include "ops/activation/row.h"
 #include "ops/activation/variants.h"
 #include "ops/cpu.h"
 
@@ -24,6 +25,13 @@ double activate(Activation kind, double x) {
 
 }  // namespace
 
+void activation_row_reference(Activation kind, const float* gate, const float* up, float* out, int64_t F) {
+  for (int64_t f = 0; f < F; ++f) {
+    const double value = activate(kind, gate[f]);
+    out[f] = static_cast<float>(up == nullptr ? value : value * up[f]);
+  }
+}
+
 void activation_reference(const ActivationArgs& args, Context& context) {
   const int64_t T = args.gate.dim(0), F = args.gate.dim(1);
   const float* gate = args.gate.ptr<float>();
@@ -31,11 +39,9 @@ void activation_reference(const ActivationArgs& args, Context& context) {
   float* out = args.out.ptr<float>();
   context.pool().parallel_for(T, grain_for(32 * F), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      for (int64_t f = 0; f < F; ++f) {
-        const double value = activate(args.kind, gate[t * args.gate.stride(0) + f]);
-        out[t * args.out.stride(0) + f] =
-            static_cast<float>(up == nullptr ? value : value * up[t * args.up.stride(0) + f]);
-      }
+      activation_row_reference(args.kind, gate + t * args.gate.stride(0),
+                               up == nullptr ? nullptr : up + t * args.up.stride(0),
+                               out + t * args.out.stride(0), F);
     }
   });
 }

@@ -5,6 +5,10 @@
 
 namespace llamita {
 
+void attn_in_cpu(const AttnInArgs& args, Context& context);
+bool attn_in_cpu_supports(const AttnInArgs& args, const Caps& caps);
+int64_t attn_in_cpu_scratch_bytes(const AttnInArgs& args, const Caps& caps);
+
 void attn_in_composition(const AttnInArgs& args, Context& context);
 
 void attn_in_cuda_gemv(const AttnInArgs& args, Context& context);

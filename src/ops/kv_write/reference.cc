@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <type_traits>
 
 #include "ops/cpu.h"
+#include "ops/kv_write/row.h"
 #include "ops/kv_write/variants.h"
 #include "quant/kv_side.h"
 
@@ -17,45 +17,41 @@ void write_row(const float* from, int64_t D, bf16* to) {
   for (int64_t d = 0; d < D; ++d) to[d] = to_bf16(from[d]);
 }
 
-// Token t of `values` (T, Hkv, D) into its slot of every head of `cache`.
+// Where the row of a slot's token and a head begins.
 template <class Element>
-void write_token(const Tensor& values, int64_t t, int64_t slot, const Tensor& cache) {
-  const int64_t Hkv = values.dim(1), D = values.dim(2);
+Element* row_at(const Tensor& cache, int64_t slot, int64_t head) {
   const int64_t page = slot / kPageTokens, offset = slot % kPageTokens;
-  LLAMITA_CHECK(page < cache.dim(0), "kv_write: slot ", slot, " of ", cache.dim(0), " pages");
-  for (int64_t head = 0; head < Hkv; ++head) {
-    const float* from = values.ptr<float>() + t * values.stride(0) + head * D;
-    Element* to = cache.ptr<Element>() + page * cache.stride(0) + (head * kPageTokens + offset) * D;
-    if constexpr (std::is_same_v<Element, int8_t>) {
-      kv_scales(cache, page)[head * kPageTokens + offset] = quantize_kv_row(from, D, to);
-    } else {
-      write_row(from, D, to);
-    }
-  }
-}
-
-template <class Element>
-void write_all(const KvWriteArgs& args, Context& context) {
-  const int64_t* slots = args.kv_slot.ptr<int64_t>();
-  const int64_t T = args.k.dim(0), row = args.k.dim(1) * args.k.dim(2);
-  context.pool().parallel_for(T, grain_for(8 * row), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      if (slots[t] < 0) continue;
-      write_token<Element>(args.k, t, slots[t], args.k_cache);
-      write_token<Element>(args.v, t, slots[t], args.v_cache);
-    }
-  });
+  return cache.ptr<Element>() + page * cache.stride(0) + (head * kPageTokens + offset) * cache.dim(3);
 }
 
 }  // namespace
 
-void kv_write_reference(const KvWriteArgs& args, Context& context) {
-  switch (args.k_cache.dtype()) {
-    case DType::f32: return write_all<float>(args, context);
-    case DType::f16: return write_all<f16>(args, context);
-    case DType::i8: return write_all<int8_t>(args, context);
-    default: return write_all<bf16>(args, context);
+void kv_write_head(const float* values, const Tensor& cache, int64_t slot, int64_t head) {
+  if (slot < 0) return;
+  const int64_t D = cache.dim(3), page = slot / kPageTokens, offset = slot % kPageTokens;
+  LLAMITA_CHECK(page < cache.dim(0), "kv_write: slot ", slot, " of ", cache.dim(0), " pages");
+  switch (cache.dtype()) {
+    case DType::f32: return write_row(values, D, row_at<float>(cache, slot, head));
+    case DType::f16: return write_row(values, D, row_at<f16>(cache, slot, head));
+    case DType::i8:
+      kv_scales(cache, page)[head * kPageTokens + offset] =
+          quantize_kv_row(values, D, row_at<int8_t>(cache, slot, head));
+      return;
+    default: return write_row(values, D, row_at<bf16>(cache, slot, head));
   }
+}
+
+void kv_write_reference(const KvWriteArgs& args, Context& context) {
+  const int64_t* slots = args.kv_slot.ptr<int64_t>();
+  const int64_t T = args.k.dim(0), Hkv = args.k.dim(1), D = args.k.dim(2);
+  context.pool().parallel_for(T, grain_for(8 * Hkv * D), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t head = 0; head < Hkv; ++head) {
+        kv_write_head(args.k.ptr<float>() + t * args.k.stride(0) + head * D, args.k_cache, slots[t], head);
+        kv_write_head(args.v.ptr<float>() + t * args.v.stride(0) + head * D, args.v_cache, slots[t], head);
+      }
+    }
+  });
 }
 
 }  // namespace llamita

@@ -21,7 +21,7 @@ struct LinearJob {
   int64_t K;
   const float* x;  // (T, groups of 32 that hold K): zeros after K
   int64_t x_stride;
-  const float* x_tiles;  // for _panel: (T / 4, groups x 32 / lanes, 4, lanes), zeros after K and after T
+  const float* x_tiles;  // for _panel: (T / 4, groups x 32 / lanes, 4, lanes), zeros after K
   int64_t T;
   const float* bias;      // (N) or nullptr
   const float* residual;  // (T, N) or nullptr

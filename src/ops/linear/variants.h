@@ -23,15 +23,13 @@ int64_t linear_cpu_bf16_scratch_bytes(const LinearArgs& args, const Caps& caps);
 int64_t linear_cpu_scratch_bytes(const LinearArgs& args, const Caps& caps);
 int64_t linear_cpu_panel_scratch_bytes(const LinearArgs& args, const Caps& caps);
 
-// x_tiles of kernels.h, in the arena, and its bytes.
-const float* linear_panel_tiles(const Tensor& x, int64_t lanes, Context& context);
-int64_t linear_panel_tiles_bytes(const LinearArgs& args);
-
 // The integer variants: int8.h. For weights with at least one part in a block format.
 void linear_int8_reference(const LinearArgs& args, Context& context);
 void linear_cpu_int8_avx2(const LinearArgs& args, Context& context);
 void linear_cpu_int8_avx512(const LinearArgs& args, Context& context);
 bool linear_has_blocks(const LinearArgs& args);
+// Whether a variant that product.h can cut in pieces takes such weights.
+bool linear_has_cpu_kernels(const quant::Weight& weight, const Caps& caps);
 int64_t linear_int8_reference_scratch_bytes(const LinearArgs& args, const Caps& caps);
 int64_t linear_cpu_int8_avx2_scratch_bytes(const LinearArgs& args, const Caps& caps);
 int64_t linear_cpu_int8_avx512_scratch_bytes(const LinearArgs& args, const Caps& caps);

@@ -5,6 +5,10 @@
 
 namespace llamita {
 
+void mlp_in_cpu(const MlpInArgs& args, Context& context);
+bool mlp_in_cpu_supports(const MlpInArgs& args, const Caps& caps);
+int64_t mlp_in_cpu_scratch_bytes(const MlpInArgs& args, const Caps& caps);
+
 void mlp_in_composition(const MlpInArgs& args, Context& context);  // on any device
 
 void mlp_in_cuda_gemv(const MlpInArgs& args, Context& context);

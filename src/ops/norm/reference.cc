@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ops/cpu.h"
+#include "ops/norm/row.h"
 #include "ops/norm/variants.h"
 
 namespace llamita {
@@ -27,23 +28,19 @@ double sum_of(int64_t C, const Term& term) {
   return lanes[0];
 }
 
-void rms_row(const float* x, const NormArgs& args, int64_t C, float* out) {
-  const float* weight = args.weight.ptr<float>();
-  const float* bias = args.bias.defined() ? args.bias.ptr<float>() : nullptr;
+void rms_row(const float* x, const float* weight, const float* bias, float eps, int64_t C, float* out) {
   const double squares = sum_of(C, [&](int64_t c) { return static_cast<double>(x[c]) * x[c]; });
-  const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(C) + args.eps);
+  const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(C) + eps);
   for (int64_t c = 0; c < C; ++c) {
     const double value = x[c] * inverse * weight[c];
     out[c] = static_cast<float>(bias == nullptr ? value : value + bias[c]);
   }
 }
 
-void layer_row(const float* x, const NormArgs& args, int64_t C, float* out) {
-  const float* weight = args.weight.ptr<float>();
-  const float* bias = args.bias.defined() ? args.bias.ptr<float>() : nullptr;
+void layer_row(const float* x, const float* weight, const float* bias, float eps, int64_t C, float* out) {
   const double mean = sum_of(C, [&](int64_t c) { return x[c]; }) / static_cast<double>(C);
   const double squares = sum_of(C, [&](int64_t c) { return (x[c] - mean) * (x[c] - mean); });
-  const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(C) + args.eps);
+  const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(C) + eps);
   for (int64_t c = 0; c < C; ++c) {
     const double value = (x[c] - mean) * inverse * weight[c];
     out[c] = static_cast<float>(bias == nullptr ? value : value + bias[c]);
@@ -52,14 +49,21 @@ void layer_row(const float* x, const NormArgs& args, int64_t C, float* out) {
 
 }  // namespace
 
+void norm_row(NormKind kind, const float* x, const float* weight, const float* bias, float eps, int64_t C,
+              float* out) {
+  (kind == NormKind::rms ? rms_row : layer_row)(x, weight, bias, eps, C, out);
+}
+
 void norm_reference(const NormArgs& args, Context& context) {
   const int64_t T = args.x.dim(0), C = args.x.dim(1);
   const float* x = args.x.ptr<float>();
+  const float* weight = args.weight.ptr<float>();
+  const float* bias = args.bias.defined() ? args.bias.ptr<float>() : nullptr;
   float* out = args.out.ptr<float>();
-  const auto row = args.kind == NormKind::rms ? rms_row : layer_row;
   context.pool().parallel_for(T, grain_for(8 * C), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      row(x + t * args.x.stride(0), args, C, out + t * args.out.stride(0));
+    for (int64_t t = begin; t < end; ++t) {
+      norm_row(args.kind, x + t * args.x.stride(0), weight, bias, args.eps, C, out + t * args.out.stride(0));
+    }
   });
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/cpu.h"
+#include "ops/rope/row.h"
 #include "ops/rope/variants.h"
 
 namespace llamita {
@@ -23,20 +24,22 @@ void rope_table_reference(const RopeTableArgs& args, Context& context) {
   });
 }
 
+void rope_head(float* x, const float* cos_sin, int64_t pairs) {
+  const float* sines = cos_sin + pairs;
+  for (int64_t i = 0; i < pairs; ++i) {
+    const float first = x[i], second = x[i + pairs];
+    x[i] = first * cos_sin[i] - second * sines[i];
+    x[i + pairs] = second * cos_sin[i] + first * sines[i];
+  }
+}
+
 void rope_reference(const RopeArgs& args, Context& context) {
   const int64_t T = args.x.dim(0), H = args.x.dim(1), D = args.x.dim(2), pairs = args.cos_sin.dim(1) / 2;
   context.pool().parallel_for(T, grain_for(6 * H * pairs), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const float* cosines = args.cos_sin.ptr<float>() + t * args.cos_sin.stride(0);
-      const float* sines = cosines + pairs;
-      for (int64_t head = 0; head < H; ++head) {
-        float* x = args.x.ptr<float>() + t * args.x.stride(0) + head * D;
-        for (int64_t i = 0; i < pairs; ++i) {
-          const float first = x[i], second = x[i + pairs];
-          x[i] = first * cosines[i] - second * sines[i];
-          x[i + pairs] = second * cosines[i] + first * sines[i];
-        }
-      }
+      const float* cos_sin = args.cos_sin.ptr<float>() + t * args.cos_sin.stride(0);
+      float* x = args.x.ptr<float>() + t * args.x.stride(0);
+      for (int64_t head = 0; head < H; ++head) rope_head(x + head * D, cos_sin, pairs);
     }
   });
 }

@@ -272,6 +272,20 @@ TEST_F(HttpServerTest, ASlowReaderIsDroppedAndOthersGoOn) {
   EXPECT_EQ(slow.read_all().find("[DONE]"), std::string::npos);
 }
 
+// The prompts that `echo` asks for come in one piece, larger than what may be left unread.
+TEST_F(HttpServerTest, ALargePieceDropsNobody) {
+  ServerConfig config;
+  config.http.write_queue_bytes = 20'000;
+  config.http.send_buffer_bytes = 4096;
+  start(config);
+  Client client(server_->port());
+  client.post("/v1/completions", cat(R"({"prompt":")", std::string(200'000, 'w'),
+                                     R"(","echo":true,"stream":true,"max_tokens":3})"));
+  const std::string& reply = client.read_until("[DONE]");
+  EXPECT_GT(reply.size(), 200'000u);
+  EXPECT_NE(reply.find(" three"), std::string::npos);
+}
+
 TEST_F(HttpServerTest, AReaderThatTakesNothingIsDropped) {
   ServerConfig config;
   config.http.write_timeout = 200ms;

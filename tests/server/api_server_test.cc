@@ -391,6 +391,24 @@ TEST_F(ApiServerTest, WaitingForATurnHasATimeout) {
   }
 }
 
+// The second prompt waits for a turn that does not come; the first one's endless reply would go nowhere.
+TEST_F(ApiServerTest, OnePromptsFailureEndsTheOthers) {
+  ServerConfig config;
+  config.queue_timeout = 30ms;
+  FakeEngine::Options options;
+  options.running = 1;
+  options.step = 5ms;
+  start(config, options);
+  for (const char* stream : {"false", "true"}) {
+    const auto reply = answer("POST", "/v1/completions",
+                              cat(R"({"prompt":["a","b"],"max_tokens":100000,"stream":)", stream, "}"));
+    EXPECT_NE(reply->body.find("\"queue_timeout\""), std::string::npos) << reply->body.substr(0, 500);
+    EXPECT_TRUE(run_until([&] { return !engine_->stats().busy; }));
+  }
+  EXPECT_EQ(engine_->cancelled(), 2);
+  EXPECT_EQ(api_->generations(), 0u);
+}
+
 TEST_F(ApiServerTest, RepliesHaveAMostTokensLimit) {
   FakeEngine::Options options;
   options.context = 50;

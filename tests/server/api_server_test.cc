@@ -172,6 +172,12 @@ TEST_F(ApiServerTest, ToolsAreFoundInWhatTheModelSays) {
   EXPECT_NE(engine_->last_request().chat.tools, "");
 }
 
+TEST_F(ApiServerTest, ThePriorityReachesTheEngine) {
+  start();
+  answer("POST", "/v1/completions", R"({"prompt":"a","priority":-7})");
+  EXPECT_EQ(engine_->last_priority(), -7);
+}
+
 TEST_F(ApiServerTest, ErrorsHaveTheirStatus) {
   ServerConfig config;
   config.model_names = {"served", "alias", "org/name"};

@@ -1,4 +1,5 @@
 // llamita serve: a model for many users at once, behind OpenAI's API and a chat page.
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -233,6 +234,7 @@ int Serve::run() {
   Server server(config_);
   announce(server);
   std::exception_ptr failure;
+  std::atomic<bool> loaded = false;
   // Meanwhile /health says that the model is loading.
   std::thread loading([&] {
     try {
@@ -244,8 +246,10 @@ int Serve::run() {
       log_info("ready: ", engine->info().name, ", context ", engine->info().context, "; keys and values of ",
                int64_t{stats.blocks} * stats.block_tokens, " tokens in ",
                human_bytes(static_cast<double>(engine->info().kv_bytes)));
+      loaded = true;
     } catch (...) {
       failure = std::current_exception();
+      loaded = true;
       server.stop();
     }
   });
@@ -253,6 +257,7 @@ int Serve::run() {
   if (ended == Server::Ended::aborted || ended == Server::Ended::stalled) {
     std::_Exit(ended == Server::Ended::aborted ? kExitAborted : kExitStalled);  // waits for no thread
   }
+  if (!loaded) std::_Exit(0);  // nothing was under way; the loading cannot be called off and may take minutes
   loading.join();
   if (failure) std::rethrow_exception(failure);
   return 0;

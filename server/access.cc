@@ -127,7 +127,11 @@ HttpResponse Access::preflight(const HttpRequest& request) const {
   if (response.headers.empty())
     return error_response(ApiError(403, "pages of this origin may not call the server"));
   response.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-  response.headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type");
+  // OpenAI's own client for browsers sends a dozen headers that say what it is. What the page may send is no
+  // matter here: that it may call at all is decided.
+  const std::string_view wanted = request.header("access-control-request-headers");
+  response.headers.emplace_back("Access-Control-Allow-Headers",
+                                wanted.empty() ? "Authorization, Content-Type" : std::string(wanted));
   response.headers.emplace_back("Access-Control-Max-Age", "600");
   return response;
 }

@@ -3,7 +3,6 @@
 // (DNS rebinding) is refused too.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>

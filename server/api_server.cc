@@ -1,6 +1,7 @@
 #include "server/api_server.h"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 
 #include "base/cat.h"
@@ -22,6 +23,20 @@ constexpr std::string_view kModelPath = "/v1/models/";
 
 Json text(std::string_view value) { return Json(std::string(value)); }
 Json integer(int64_t value) { return Json(value); }
+
+// "org%2Fname" -> "org/name", as clients write a name into a path.
+std::string unescaped(std::string_view path) {
+  std::string out;
+  for (size_t i = 0; i < path.size(); ++i) {
+    uint8_t byte = 0;
+    const char* digits = path.data() + i + 1;
+    const bool escape = path[i] == '%' && i + 2 < path.size() &&
+                        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2;
+    out.push_back(escape ? static_cast<char>(byte) : path[i]);
+    i += escape ? 2 : 0;
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -208,7 +223,7 @@ Json ApiServer::model_json(const std::string& name) const {
 
 void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
   if (request.path().rfind(kModelPath, 0) == 0) {
-    const std::string name(request.path().substr(kModelPath.size()));
+    const std::string name = unescaped(request.path().substr(kModelPath.size()));
     check_model(name);
     return send(request, reply, json_response(200, model_json(name)));
   }

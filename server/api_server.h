@@ -2,8 +2,8 @@
 // sockets; tests drive it with replies of their own.
 #pragma once
 
+#include <atomic>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>

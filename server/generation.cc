@@ -145,7 +145,7 @@ void Generation::take_steps() {
   }
   if (!reply_) return;
   std::string out;
-  for (Step& step : steps) take_step(step, out);
+  for (size_t i = 0; i < steps.size() && left_ > 0; ++i) take_step(steps[i], out);
   write(out);
   if (left_ == 0 && reply_) finish();
 }
@@ -169,7 +169,7 @@ void Generation::take_step(Step& step, std::string& out) {
     error_ = ApiError(500, choice.error.empty() ? "the request failed" : choice.error);
   }
   completions_[step.prompt] = *std::move(step.done);
-  --left_;
+  left_ = error_ ? 0 : left_ - 1;  // one prompt's failure is the whole reply's
 }
 
 void Generation::record(const Step& step) {
@@ -205,7 +205,10 @@ void Generation::fail(const ApiError& error) {
 }
 
 void Generation::finish() {
-  if (error_) return finish_with_error(*error_);
+  if (error_) {
+    cancel_all();  // the other prompts
+    return finish_with_error(*error_);
+  }
   if (request_.stream) {
     std::string out;
     begin_stream(out);

@@ -4,7 +4,6 @@
 // in whatever phase it is.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>

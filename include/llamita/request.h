@@ -59,7 +59,8 @@ const char* name(FinishReason reason);
 struct TokenLogprob {
   int32_t token = 0;
   std::string text;
-  float logprob = 0;  // natural logarithm, of the model's distribution before temperature and filters
+  float logprob = 0;       // natural logarithm, of the model's distribution before temperature and filters
+  std::string bytes = {};  // what `text` stands for: a part of a character, where the token is one
 };
 
 struct TokenInfo {

@@ -41,7 +41,8 @@ double finite(float logprob) { return std::isfinite(logprob) ? double{logprob} :
 
 Json::Object entry_json(const TokenLogprob& entry) {
   Json::Array bytes;
-  for (const char c : entry.text) bytes.push_back(Json(int64_t{static_cast<unsigned char>(c)}));
+  for (const char c : entry.bytes.empty() ? entry.text : entry.bytes)
+    bytes.push_back(Json(int64_t{static_cast<unsigned char>(c)}));
   return {{"token", Json(entry.text)},
           {"logprob", Json(finite(entry.logprob))},
           {"bytes", Json(std::move(bytes))}};

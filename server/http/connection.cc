@@ -1,5 +1,6 @@
 #include "server/http/connection.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/cat.h"
@@ -51,7 +52,9 @@ class ConnectionReply : public HttpReply {
     if (!usable() || piece.empty() || head_only_) return;
     const auto connection = connection_;  // closing may let go of this reply
     connection->queue_write(chunk(piece));
-    if (connection->output_bytes_ <= connection->shared_->limits.write_queue_bytes) return;
+    // A reader is not to blame for what came at once: with `echo` that is all of the prompts.
+    largest_piece_ = std::max(largest_piece_, piece.size());
+    if (connection->output_bytes_ <= connection->shared_->limits.write_queue_bytes + largest_piece_) return;
     ++connection->shared_->slow_readers_dropped;
     connection->close();
   }
@@ -77,6 +80,7 @@ class ConnectionReply : public HttpReply {
 
   std::shared_ptr<Connection> connection_;
   bool head_only_;
+  size_t largest_piece_ = 0;
 };
 
 Connection::Connection(asio::ip::tcp::socket socket, std::shared_ptr<ConnectionShared> shared)

@@ -18,7 +18,7 @@ struct HttpLimits {
   std::chrono::milliseconds idle_timeout{60'000};    // between requests, and before the first
 
   // A reader that takes nothing for `write_timeout`, or leaves more than `write_queue_bytes` of a stream
-  // unread, is dropped.
+  // (beside its largest piece) unread, is dropped.
   std::chrono::milliseconds write_timeout{30'000};
   size_t write_queue_bytes = 256 << 10;
   int send_buffer_bytes = 0;  // of the kernel, per connection; 0: the system's choice

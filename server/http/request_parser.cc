@@ -2,6 +2,7 @@
 
 #include <utility>  // before Beast, which forgets it
 // Keep this order.
+#include <algorithm>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <limits>
@@ -30,7 +31,7 @@ struct RequestParser::Impl {
 };
 
 RequestParser::RequestParser(const HttpLimits& limits) : limits_(limits), impl_(std::make_unique<Impl>()) {
-  impl_->parser.eager(true);
+  impl_->parser.eager(false);  // the header first, to be looked at
   // push() counts itself, to the byte.
   impl_->parser.header_limit(std::numeric_limits<uint32_t>::max());
   impl_->parser.body_limit(limits.body_bytes);
@@ -46,11 +47,14 @@ void RequestParser::fail(int status, std::string message) {
 
 void RequestParser::check_header() {
   const auto& message = impl_->parser.get();
-  int lines = 0;
-  for ([[maybe_unused]] const auto& field : message) ++lines;
-  if (lines > limits_.header_lines) {
-    return fail(
-        431, cat("the request has ", lines, " header lines; at most ", limits_.header_lines, " are taken"));
+  impl_->parser.eager(true);
+  // Now, because Beast will add the trailer of a chunked body to the same fields.
+  for (const auto& field : message) {
+    headers_.emplace_back(lower(std::string_view(field.name_string())), std::string(field.value()));
+  }
+  if (headers_.size() > static_cast<size_t>(limits_.header_lines)) {
+    return fail(431, cat("the request has ", headers_.size(), " header lines; at most ", limits_.header_lines,
+                         " are taken"));
   }
   const std::string coding = lower(std::string_view(message[http::field::content_encoding]));
   if (!coding.empty() && coding != "identity") {
@@ -76,7 +80,11 @@ size_t RequestParser::push(std::string_view data) {
   size_t used = 0;
   for (;;) {
     boost::system::error_code error;
-    used += impl_->parser.put(boost::asio::const_buffer(data.data() + used, data.size() - used), error);
+    // Beast bounds neither a chunk's head nor the trailer, and uses them when all of them is there: it never
+    // sees more at once than they may be.
+    const size_t seen = std::min(data.size() - used, limits_.header_bytes);
+    const size_t taken = impl_->parser.put(boost::asio::const_buffer(data.data() + used, seen), error);
+    used += taken;
     if (error == http::error::body_limit) {
       fail(413, cat("the request's body has more than ", limits_.body_bytes, " bytes"));
     } else if (error && error != http::error::need_more) {
@@ -88,7 +96,10 @@ size_t RequestParser::push(std::string_view data) {
       state_ = State::done;
       return used;
     }
-    if (error == http::error::need_more || used == data.size()) return used;
+    if (taken == 0 && state_ == State::body && seen == limits_.header_bytes) {
+      fail(431, cat("a chunk's head or the trailer has more than ", limits_.header_bytes, " bytes"));
+    }
+    if (taken == 0 || used == data.size()) return used;
   }
 }
 
@@ -101,9 +112,7 @@ HttpRequest RequestParser::take() {
   HttpRequest request;
   request.method = std::string(message.method_string());
   request.target = std::string(message.target());
-  for (const auto& field : message) {
-    request.headers.emplace_back(lower(std::string_view(field.name_string())), std::string(field.value()));
-  }
+  request.headers = std::move(headers_);
   request.keep_alive = message.keep_alive();
   request.body = std::move(message.body());
   return request;

@@ -44,6 +44,7 @@ class RequestParser {
   HttpLimits limits_;
   std::unique_ptr<Impl> impl_;
   State state_ = State::header;
+  Headers headers_;
   bool continue_asked_ = false;
   int status_ = 0;
   std::string message_;

@@ -67,10 +67,13 @@ SamplingRow Reply::sampling_row() const {
 }
 
 TokenInfo Reply::describe(const SampledToken& sampled) const {
-  TokenInfo info{{sampled.token, token_display(tokenizer_, sampled.token), sampled.logprob}, {}};
-  for (const auto& [token, logprob] : sampled.top) {
-    info.top.push_back({token, token_display(tokenizer_, token), logprob});
-  }
+  const auto entry = [&](int32_t token, float logprob) {
+    const std::string_view bytes = tokenizer_.token_bytes(token);
+    std::string text = token_display(tokenizer_, token);
+    return TokenLogprob{token, text, logprob, bytes.empty() ? text : std::string(bytes)};
+  };
+  TokenInfo info{entry(sampled.token, sampled.logprob), {}};
+  for (const auto& [token, logprob] : sampled.top) info.top.push_back(entry(token, logprob));
   return info;
 }
 

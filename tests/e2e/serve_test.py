@@ -2,6 +2,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import select
 import signal
@@ -107,6 +108,24 @@ class ServeTest(unittest.TestCase):
                         break
             self.assertIn(b'"finish_reason":"length"', seen)
             self.assertEqual(server.process.wait(support.PATIENCE), 0)
+
+    def test_a_signal_ends_a_server_that_still_loads(self):
+        with support.changed_model() as model:
+            (model / "tokenizer.json").unlink()
+            os.mkfifo(model / "tokenizer.json")  # nobody writes to it, so loading never ends
+            with served(model=model) as server:
+                self.assertEqual(server.ask("GET", "/health")[0], 503)
+                self.assertEqual(server.end(), 0)
+
+    def test_a_second_signal_ends_at_once(self):
+        with support.changed_model(config={"max_position_embeddings": 8192}) as model, served(model=model) as server:
+            client, _ = server.wait_ready().stream({**LONG, "max_tokens": 8000, "n": 8})  # many seconds of work
+            with client:
+                server.process.send_signal(signal.SIGTERM)
+                end = time.monotonic() + support.PATIENCE
+                while server.ask("GET", "/health")[1] != '{"status":"draining"}' and time.monotonic() < end:
+                    time.sleep(0.005)
+                self.assertEqual(server.end(), 130)
 
     def test_leaving_frees_everything(self):
         with served() as server:

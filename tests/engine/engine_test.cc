@@ -232,6 +232,25 @@ TEST(Engine, CharactersSpreadOverTokensArriveWhole) {
   EXPECT_EQ(done.choices[0].text, "aé😀b\uFFFD");
 }
 
+// A client puts a character together from the bytes of its tokens.
+TEST(Engine, LogprobsHaveTheBytesOfPartsOfCharacters) {
+  FakeModel model(8);
+  const FakeTokenizer tokenizer({"a", "\xC3", "\xA9", "\xF0\x9F", "\x98", "\x80", "b", "<end>"});
+  const std::vector<int32_t> script = {0, 1, 2, 3, 4, 5, 6, 7};
+  model.favourite = [&](int position) { return script[size_t(position - 1) % script.size()]; };
+  Engine engine(model, tokenizer, small_config());
+  TokenRequest request;
+  request.prompt = {0};
+  request.sampling.logprobs = 1;
+  std::string bytes;
+  const Completion done = engine.generate({request})[0];
+  for (const TokenInfo& info : done.choices[0].logprobs) {
+    bytes += info.chosen.bytes;
+    EXPECT_EQ(info.top.at(0).bytes, info.chosen.bytes);
+  }
+  EXPECT_EQ(bytes, "aé😀b<end>");
+}
+
 TEST(Engine, ContextFullEndsWithLength) {
   const FakeModel model(64, 100);
   const FakeTokenizer tokenizer = FakeTokenizer::letters();

@@ -172,9 +172,15 @@ TEST_F(ApiServerTest, ToolsAreFoundInWhatTheModelSays) {
   EXPECT_NE(engine_->last_request().chat.tools, "");
 }
 
+TEST_F(ApiServerTest, ThePriorityReachesTheEngine) {
+  start();
+  answer("POST", "/v1/completions", R"({"prompt":"a","priority":-7})");
+  EXPECT_EQ(engine_->last_priority(), -7);
+}
+
 TEST_F(ApiServerTest, ErrorsHaveTheirStatus) {
   ServerConfig config;
-  config.model_names = {"served", "alias"};
+  config.model_names = {"served", "alias", "org/name"};
   start(config);
   const auto fails = [&](const std::string& method, const std::string& target, const std::string& body,
                          int status) {
@@ -195,7 +201,11 @@ TEST_F(ApiServerTest, ErrorsHaveTheirStatus) {
                                     R"({"model":"gpt","messages":[{"role":"user","content":"a"}]})", 404);
   EXPECT_NE(unknown.find("served, alias"), std::string::npos) << unknown;
   fails("GET", "/v1/models/gpt", "", 404);
-  EXPECT_EQ(answer("GET", "/v1/models/alias")->head.status, 200);
+  for (const char* name : {"alias", "org/name", "org%2Fname", "org%2fname"}) {
+    EXPECT_EQ(answer("GET", cat("/v1/models/", name))->head.status, 200) << name;
+  }
+  for (const char* name : {"org%2", "org%", "org%-2name", "alias%00"})
+    fails("GET", cat("/v1/models/", name), "", 404);
   EXPECT_EQ(answer("POST", "/v1/completions", R"({"model":"alias","prompt":"a"})")->head.status, 200);
   fails("POST", "/v1/completions", R"({"prompt":""})", 400);
   fails("POST", "/detokenize", R"({"tokens":[1000]})", 400);
@@ -291,6 +301,10 @@ TEST_F(ApiServerTest, ForeignPagesAreKeptOut) {
   const auto preflight = ask("OPTIONS", "/v1/chat/completions", "", friendly);
   EXPECT_EQ(preflight->head.status, 204);
   EXPECT_EQ(header(*preflight, "Access-Control-Allow-Origin"), "http://friend.example");
+  Headers of_openai = friendly;
+  of_openai.emplace_back("access-control-request-headers", "authorization,content-type,x-stainless-lang");
+  EXPECT_EQ(header(*ask("OPTIONS", "/v1/chat/completions", "", of_openai), "Access-Control-Allow-Headers"),
+            "authorization,content-type,x-stainless-lang");
   const auto reply = answer("POST", "/v1/chat/completions", kStream, friendly);
   EXPECT_EQ(header(*reply, "Access-Control-Allow-Origin"), "http://friend.example");
   EXPECT_EQ(answer("POST", "/tokenize", R"({"prompt":"a"})", foreign)->head.status, 403);
@@ -381,6 +395,24 @@ TEST_F(ApiServerTest, WaitingForATurnHasATimeout) {
     EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
     api_.reset();
   }
+}
+
+// The second prompt waits for a turn that does not come; the first one's endless reply would go nowhere.
+TEST_F(ApiServerTest, OnePromptsFailureEndsTheOthers) {
+  ServerConfig config;
+  config.queue_timeout = 30ms;
+  FakeEngine::Options options;
+  options.running = 1;
+  options.step = 5ms;
+  start(config, options);
+  for (const char* stream : {"false", "true"}) {
+    const auto reply = answer("POST", "/v1/completions",
+                              cat(R"({"prompt":["a","b"],"max_tokens":100000,"stream":)", stream, "}"));
+    EXPECT_NE(reply->body.find("\"queue_timeout\""), std::string::npos) << reply->body.substr(0, 500);
+    EXPECT_TRUE(run_until([&] { return !engine_->stats().busy; }));
+  }
+  EXPECT_EQ(engine_->cancelled(), 2);
+  EXPECT_EQ(api_->generations(), 0u);
 }
 
 TEST_F(ApiServerTest, RepliesHaveAMostTokensLimit) {

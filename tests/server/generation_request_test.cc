@@ -49,7 +49,7 @@ TEST(ChatBody, EveryFieldArrives) {
           "stop":["x","y"],"stop_token_ids":[4],"logit_bias":{"5":-100},"max_completion_tokens":11,
           "logprobs":true,"top_logprobs":4,"response_format":{"type":"json_object"},"priority":-2,
           "user":"u","metadata":{},"store":true,"service_tier":"auto","parallel_tool_calls":true,
-          "chat_template_kwargs":{"enable_thinking":false}})",
+          "chat_template_kwargs":{"enable_thinking":false},"continue_final_message":true,"ignore_eos":true})",
       context());
   EXPECT_TRUE(request.stream && request.include_usage && request.logprobs);
   EXPECT_EQ(request.n, 3);
@@ -77,6 +77,21 @@ TEST(ChatBody, EveryFieldArrives) {
   EXPECT_EQ(params.n, 3);
   EXPECT_EQ(params.constraint.kind, Constraint::Kind::json_object);
   EXPECT_EQ(engine.chat.template_variables, R"({"enable_thinking":false})");
+  EXPECT_TRUE(engine.chat.continue_last && params.ignore_eos);
+}
+
+TEST(ChatBody, FormsArrive) {
+  const auto constraint = [](const char* more) {
+    return parse_chat(chat(more), {}).requests[0].sampling.constraint;
+  };
+  const Constraint grammar = constraint(R"("grammar":"root ::= \"a\"")");
+  EXPECT_EQ(grammar.kind, Constraint::Kind::gbnf);
+  EXPECT_EQ(grammar.text, "root ::= \"a\"");
+  const Constraint schema =
+      constraint(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"type":"null"}}})");
+  EXPECT_EQ(schema.kind, Constraint::Kind::json_schema);
+  EXPECT_EQ(schema.text, R"({"type":"null"})");
+  EXPECT_EQ(chat_fault(R"("grammar":"root ::= \"a\"","response_format":{"type":"json_object"})"), "grammar");
 }
 
 TEST(ChatBody, NeutralAndNullFieldsAreTaken) {

@@ -45,6 +45,8 @@ class Client {
     ::setsockopt(socket_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     close();
   }
+  // Nothing more will be sent; replies could still be read.
+  void close_sending_side() { ::shutdown(socket_, SHUT_WR); }
   void send(std::string_view text) {
     for (size_t sent = 0; sent < text.size();) {
       const ssize_t n = ::send(socket_, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
@@ -275,7 +277,7 @@ TEST_F(HttpServerTest, LeavingFreesTheEngine) {
   ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 2; }));
   waiting.close();
   ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 1; }));
-  half.reset();
+  half.close_sending_side();
   ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 0; }));
   whole.reset();
   stream.close();
@@ -298,6 +300,20 @@ TEST_F(HttpServerTest, ASlowReaderIsDroppedAndOthersGoOn) {
   EXPECT_TRUE(wait_until([&] { return idle(); }));
   EXPECT_EQ(engine_->cancelled(), 1);
   EXPECT_EQ(slow.read_all().find("[DONE]"), std::string::npos);
+}
+
+// The prompts that `echo` asks for come in one piece, larger than what may be left unread.
+TEST_F(HttpServerTest, ALargePieceDropsNobody) {
+  ServerConfig config;
+  config.http.write_queue_bytes = 20'000;
+  config.http.send_buffer_bytes = 4096;
+  start(config);
+  Client client(server_->port());
+  client.post("/v1/completions", cat(R"({"prompt":")", std::string(200'000, 'w'),
+                                     R"(","echo":true,"stream":true,"max_tokens":3})"));
+  const std::string& reply = client.read_until("[DONE]");
+  EXPECT_GT(reply.size(), 200'000u);
+  EXPECT_NE(reply.find(" three"), std::string::npos);
 }
 
 TEST_F(HttpServerTest, AReaderThatTakesNothingIsDropped) {
@@ -345,6 +361,19 @@ TEST_F(HttpServerTest, DrainCutsAtItsTimeout) {
   EXPECT_NE(client.read_until("[DONE]").find("shutting down"), std::string::npos);
   thread_.join();
   EXPECT_EQ(ended_, Server::Ended::drained);
+}
+
+TEST_F(HttpServerTest, AStallEndsTheServerWhereThatIsAskedFor) {
+  ServerConfig config;
+  config.stall_timeout = 10ms;
+  config.exit_on_stall = true;
+  start(config);
+  engine_->pretend([](EngineStats& stats) {
+    stats.busy = true;
+    stats.progress_at -= 1s;
+  });
+  thread_.join();
+  EXPECT_EQ(ended_, Server::Ended::stalled);
 }
 
 TEST_F(HttpServerTest, ManyStreamsAtOnceAreWholeAndAlike) {

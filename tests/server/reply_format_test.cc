@@ -88,6 +88,19 @@ TEST(ChatStream, LogprobsAndLength) {
           "\n\n", kHead, R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]})", "\n\n"));
 }
 
+TEST(ChatStream, PartsOfCharactersHaveTheirBytes) {
+  GenerationRequest request;
+  request.logprobs = true;
+  Delta update = delta("");
+  TokenLogprob half = entry(5, "\uFFFD", -0.5f);
+  half.bytes = "\xC3";
+  add_token(update, half, {half});
+  const std::string said = format(request)->update(0, update);
+  EXPECT_NE(said.find(R"("bytes":[195],"top_logprobs":[{"token":"�","logprob":-0.5,"bytes":[195]}])"),
+            std::string::npos)
+      << said;
+}
+
 TEST(ChatStream, ToolCallsHaveIdAndNameOnce) {
   GenerationRequest request;
   request.tools.offered = true;

@@ -96,6 +96,46 @@ TEST(RequestParser, BodyLimit) {
   EXPECT_EQ(status_of("POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", limits), 413);
 }
 
+// A chunk's head and the trailer may be as long as the header, however they arrive.
+TEST(RequestParser, ChunkHeadsAndTrailersAreBounded) {
+  HttpLimits limits;
+  limits.header_bytes = 200;
+  const std::string start = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const auto head = [&](size_t bytes) {
+    return cat(start, "1;", std::string(bytes - 4, 'x'), "\r\na\r\n0\r\n\r\n");
+  };
+  const auto trailer = [&](size_t bytes) {  // with the last chunk's head
+    return cat(start, "1\r\na", "\r\n0\r\nX: ", std::string(bytes - 12, 'x'), "\r\n\r\n");
+  };
+  for (const size_t piece : {size_t{1}, size_t{7}, size_t{150}, size_t{1000}}) {
+    const auto status = [&](const std::string& text) {
+      RequestParser parser(limits);
+      feed(parser, text, piece);
+      return parser.state() == State::failed ? parser.status() : parser.state() == State::done ? 200 : 0;
+    };
+    for (const size_t bytes : {size_t{199}, size_t{200}}) {
+      EXPECT_EQ(status(head(bytes)), 200) << bytes << " in pieces of " << piece;
+      EXPECT_EQ(status(trailer(bytes)), 200) << bytes << " in pieces of " << piece;
+    }
+    EXPECT_EQ(status(head(201)), 431) << piece;
+    EXPECT_EQ(status(trailer(201)), 431) << piece;
+  }
+  EXPECT_EQ(status_of(start + "1;" + std::string(300, 'x'), limits), 431);  // without an end in sight
+}
+
+// Who is let in was decided by the header: nothing can be added to it behind the body.
+TEST(RequestParser, ATrailerIsNoHeader) {
+  RequestParser parser({});
+  const std::string text =
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+      "Authorization: Bearer k\r\n\r\n";
+  feed(parser, text, text.size());
+  ASSERT_EQ(parser.state(), State::done);
+  const HttpRequest request = parser.take();
+  EXPECT_EQ(request.headers.size(), 2u);
+  EXPECT_FALSE(request.has_header("authorization"));
+}
+
 TEST(RequestParser, WhatIsNoHttpIsRefused) {
   for (const char* text :
        {"hello\r\n\r\n", "GET / HTTP/3.7\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n",

@@ -68,6 +68,10 @@ class FakeEngine : public AsyncEngine {
     const std::lock_guard lock(mutex_);
     return last_;
   }
+  int last_priority() const {
+    const std::lock_guard lock(mutex_);
+    return priority_;
+  }
   std::string last_salt() const {
     const std::lock_guard lock(mutex_);
     return salt_;
@@ -106,6 +110,7 @@ class FakeEngine : public AsyncEngine {
     sequence->deadline = options.deadline;
     sequence->queue_timeout = options.queue_timeout;
     salt_ = options.cache_salt;
+    priority_ = options.priority;
     const RequestId id = ++last_id_;
     waiting_.emplace_back(id, sequence);
     progress_ = std::chrono::steady_clock::now();
@@ -321,6 +326,7 @@ class FakeEngine : public AsyncEngine {
   std::condition_variable wake_;
   bool paused_, stopping_ = false, draining_ = false;
   std::string script_, salt_;
+  int priority_ = 0;
   mutable Request last_;
   std::function<void(EngineStats&)> change_;
   std::deque<Entry> waiting_, running_;

@@ -21,7 +21,7 @@ struct LinearJob {
   int64_t K;
   const float* x;  // (T, groups of 32 that hold K): zeros after K
   int64_t x_stride;
-  const float* x_tiles;  // for _panel: (T / 4, groups x 32 / lanes, 4, lanes), zeros after K
+  const float* x_tiles;  // for _panel: panel_tile() below
   int64_t T;
   const float* bias;      // (N) or nullptr
   const float* residual;  // (T, N) or nullptr
@@ -32,7 +32,15 @@ struct LinearJob {
 
 // Outputs of rows [begin, end) of the part. _rows decodes a row in registers and multiplies it with one to
 // four tokens at a time; _panel decodes kPanelRows rows into L2 and multiplies them with all tokens in tiles.
-inline constexpr int kPanelRows = 48, kPanelTokens = 4;
+inline constexpr int kPanelRows = 48, kPanelTokens = 4, kPanelChunk = 256;
+// x for _panel is tiles of kPanelTokens tokens by kPanelChunk elements: a vector of each token, then the next
+// of each. The tiles of all tokens lie beside each other, then those of the next chunk: K floats apart they
+// would share a few sets of L2. The last chunk is shorter; zeros after K.
+constexpr int64_t panel_tile(int64_t K, int64_t T, int64_t t, int64_t k) {
+  const int64_t padded = (K + 31) / 32 * 32, tiles = (T + kPanelTokens - 1) / kPanelTokens;
+  const int64_t width = padded - k < kPanelChunk ? padded - k : kPanelChunk;
+  return (k * tiles + t / kPanelTokens * width) * kPanelTokens;  // for k a multiple of kPanelChunk
+}
 void linear_rows_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_panel_avx2(const LinearJob& job, int64_t begin, int64_t end);
 void linear_rows_avx512(const LinearJob& job, int64_t begin, int64_t end);

@@ -20,7 +20,7 @@ struct Panel {
   static constexpr int kLanes = S::kLanes;
   static constexpr int kTileRows = kLanes == 16 ? 6 : 3;
   static constexpr int kL1Rows = 12;
-  static constexpr int kChunkGroups = 8, kChunk = 32 * kChunkGroups;
+  static constexpr int kChunk = kPanelChunk, kChunkGroups = kChunk / 32;
   static constexpr int kBlockTokens = 32 * kPanelTokens;
   static constexpr int kTileFloats = kTileRows * kPanelTokens * kLanes;  // of sums
   static_assert(kPanelRows % kL1Rows == 0 && kL1Rows % kTileRows == 0);
@@ -100,12 +100,11 @@ struct Panel {
   void multiply(const LinearJob& job, int elems, int64_t k, int64_t n, int rows, int64_t t_begin,
                 int64_t t_end) {
     const bool first = k == 0, last = k + elems >= job.K;
-    const int64_t stride = (job.K + 31) / 32 * 32 * kPanelTokens;
     float* waiting = partial;
     for (int begin = 0; begin < rows; begin += kL1Rows) {
       const int end = begin + kL1Rows < rows ? begin + kL1Rows : rows;
       for (int64_t t = t_begin; t < t_end; t += kPanelTokens) {
-        const float* x = job.x_tiles + t / kPanelTokens * stride + k * kPanelTokens;
+        const float* x = job.x_tiles + panel_tile(job.K, job.T, t, k);
         for (int r = begin; r < end; r += kTileRows, waiting += kTileFloats) {
           run_tile<kPanelTokens>(t_end - t, job,
                                  {.weights = weights[r / kTileRows][0][0],

@@ -74,7 +74,7 @@ CpuProduct::CpuProduct(const LinearArgs& args, const CpuKernels& kernels, Arena&
     bf16_ = {true, static_cast<uint16_t*>(arena.take(DType::bf16, {T(), padded(K())}).data())};
   } else if (tiles_plain_) {
     const int64_t tiles = (T() + kPanelTokens - 1) / kPanelTokens;
-    x_tiles_ = arena.take(DType::f32, {tiles, padded(K()), kPanelTokens}).ptr<float>();
+    x_tiles_ = arena.take(DType::f32, {padded(K()), tiles, kPanelTokens}).ptr<float>();
   } else if (!integers && padded(K()) != K()) {
     pads_ = true;
     x_ = arena.take(DType::f32, {T(), padded(K())});
@@ -119,14 +119,17 @@ void CpuProduct::prepare_token(int64_t t) const {
   }
 }
 
-// A token's row of x to its place in its tile.
+// A token's row of x to its place in its tiles.
 void CpuProduct::tile_plain(const float* x, int64_t t) const {
-  const int64_t lanes = kernels_.plain_tile_lanes, tile = t / kPanelTokens;
-  float* to = x_tiles_ + tile * padded(K()) * kPanelTokens + t % kPanelTokens * lanes;
-  for (int64_t k = 0; k < padded(K()); k += lanes, to += kPanelTokens * lanes) {
-    const int64_t count = std::clamp<int64_t>(K() - k, 0, lanes);
-    std::copy_n(x + std::min(k, K()), count, to);
-    std::fill(to + count, to + lanes, 0.0f);
+  const int64_t lanes = kernels_.plain_tile_lanes;
+  for (int64_t chunk = 0; chunk < padded(K()); chunk += kPanelChunk) {
+    float* to = x_tiles_ + panel_tile(K(), T(), t, chunk) + t % kPanelTokens * lanes;
+    const int64_t end = std::min(chunk + kPanelChunk, padded(K()));
+    for (int64_t k = chunk; k < end; k += lanes, to += kPanelTokens * lanes) {
+      const int64_t count = std::clamp<int64_t>(K() - k, 0, lanes);
+      std::copy_n(x + std::min(k, K()), count, to);
+      std::fill(to + count, to + lanes, 0.0f);
+    }
   }
 }
 

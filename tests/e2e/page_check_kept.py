@@ -70,9 +70,13 @@ def check_leaving(browser):
     expect(browser.run(f"!({STORED}).some(one => one.title === 'unwanted')"), "a deleted conversation is still stored")
 
 
+def limit(browser, tokens):
+    browser.run(f"(f => {{ f.value = '{tokens}'; f.dispatchEvent(new Event('input')); }})(document.getElementById('max_tokens'))")
+
+
 def check_longest(browser):
     """A reply that is cut at its longest says so to the end, and after a reload."""
-    browser.run("(f => { f.value = 3; f.dispatchEvent(new Event('input')); })(document.getElementById('max_tokens'))")
+    limit(browser, "3")
     new_chat(browser)
     send(browser, "short")
     browser.wait(f"({TOOLS}).includes('Regenerate')")
@@ -100,8 +104,7 @@ def check_tabs(browser, url):
         titles = browser.run(TITLES)
         expect(titles[:2] == ["of the second", "of the first"], f"a tab shows {titles}")
     browser.call("Page.bringToFront")
-    browser.run("(f => { f.value = ''; f.dispatchEvent(new Event('input')); })(document.getElementById('max_tokens'))")
-    go_on_at_once(browser, first, third)
+    go_on_at_once(browser, third, first)
     browser.session = first
     browser.call("Page.bringToFront")
     browser.run("[...document.querySelectorAll('#list li')].find(one => one.textContent.startsWith('of the second'))"
@@ -112,22 +115,26 @@ def check_tabs(browser, url):
     browser.session = first
 
 
-def go_on_at_once(browser, busy, other):
-    browser.session = other
+def go_on_at_once(browser, first, second):
+    """A second tab goes on with a conversation while its reply still comes in the first: both replies are kept to their ends."""
+    browser.session = first
+    limit(browser, "")
     pick(browser, "of the first")
-    send(browser, "asked by the busy tab")
+    send(browser, "asked early")
     browser.wait(f"!{IDLE}")
-    browser.session = busy
+    browser.session = second
     browser.call("Page.bringToFront")
+    limit(browser, "")
     pick(browser, "of the first")
     browser.wait("document.querySelectorAll('.turn').length === 4")  # it follows
-    send(browser, "asked by the other tab")
-    browser.wait(IDLE)
-    browser.session = other
-    browser.wait(IDLE)
-    for question in ("asked by the busy tab", "asked by the other tab"):
-        expect(browser.run(f"({STORED}).some(one => one.turns.some(turn => turn.content === {json.dumps(question)}))"),
-               f"what was {question} is lost")
+    send(browser, "asked late")
+    for tab in (first, second):
+        browser.session = tab
+        browser.wait(IDLE)
+    for question in ("asked early", "asked late"):
+        replies = browser.run(f"({STORED}).map(one => one.turns[one.turns.findIndex(turn => turn.content === "
+                              f"{json.dumps(question)}) + 1].content)")
+        expect(any(reply.endswith(WORDS[-1]) for reply in replies), f"the reply to what was {question} is lost")
 
 
 def check_earlier(browser, url):

@@ -1,115 +1,75 @@
 // The chat page: conversations, the reply that streams in, and the controls around them.
-import {get, getKey, setKey, stream} from "./api.js";
+import {stream} from "./api.js";
+import {greeting} from "./greeting.js";
 import {toggleLive} from "./live.js";
-import {element, render} from "./markdown.js";
-import {anyPictures, bindPictures, limitPictures, picturesRead, takePictures, thumbnail} from "./pictures.js";
-import {conversations, saveConversations, saveSettings, settings} from "./store.js";
-import {renderTokens} from "./tokens.js";
+import {checkModel, watchModel} from "./model.js";
+import {anyPictures, bindPictures, limitPictures, picturesRead, takePictures} from "./pictures.js";
+import {askForKey, bindSettings, openSettings, settingsOpen} from "./settings.js";
+import {bindSidebar, closeDrawer, drawerOpen, showList} from "./sidebar.js";
+import {begin, conversations, followOthers, forget, save, settings} from "./store.js";
+import {bindTurns, editing, fillTurn, showTurn} from "./turns.js";
 
 const $ = id => document.getElementById(id);
 const log = $("log"), input = $("input");
-let current = null;  // the conversation that is shown
-let running = null;  // {controller} of the reply under way
+const saveEvery = 2000;  // milliseconds, of a reply under way
+let current = null;      // the conversation that is shown
+let running = null;      // {controller, turn, conversation} of the reply under way
+let model = "";          // its name, once the server told it
 
 // -- conversations ----------------------------------------------------------------------------------------
 
-function startNew() {
-  current = null;
-  showList();
+// Whatever leads away from a reply under way stops it and keeps what came.
+function show(conversation) {
+  if (running && running.conversation !== conversation) stop();
+  current = conversation;
+  showRunning();
+  closeDrawer();
+  showSidebar();
   showLog();
+}
+
+function startNew() {
+  show(null);
   input.focus();
 }
 
-function open(conversation) {
-  current = conversation;
-  $("sidebar").classList.remove("open");
-  showList();
-  showLog();
-}
-
 function remove(conversation) {
-  conversations.splice(conversations.indexOf(conversation), 1);
-  saveConversations(current);
-  if (current === conversation) startNew();
-  else showList();
+  if (running?.conversation === conversation) stop();
+  forget(conversation);
+  if (current === conversation) show(null);
+  else showSidebar();
 }
 
-function showList() {
-  $("list").replaceChildren(...conversations.map(one => element("li", {className: one === current ? "here" : ""},
-    element("button", {className: "name", onclick: () => { if (!running) open(one); }}, one.title),
-    element("button", {className: "quiet", "aria-label": `Delete ${one.title}`, onclick: () => { if (!running) remove(one); }}, "✕"))));
+function removeAll() {
+  if (!confirm("Delete all conversations?")) return;
+  stop();
+  for (const one of [...conversations]) forget(one);
+  startNew();
+}
+
+function showRunning() {
+  $("send").hidden = running !== null;
+  $("stop").hidden = running === null;
+}
+
+function showSidebar() {
+  showList(current, show, remove);
 }
 
 // -- turns ------------------------------------------------------------------------------------------------
 
 function showLog() {
-  const turns = current?.turns ?? [];
-  log.replaceChildren(...turns.map(showTurn));
+  if (current) log.replaceChildren(...current.turns.map(showTurn));
+  else log.replaceChildren(greeting(model, text => ask(text)));
   log.scrollTop = log.scrollHeight;
 }
 
-function button(label, action) {
-  return element("button", {className: "quiet", type: "button", onclick: action}, label);
-}
-
-function showTurn(turn) {
-  const body = element("div", {className: "body"});
-  const tools = element("div", {className: "tools"});
-  const node = element("article", {className: `turn ${turn.role}`, "aria-label": turn.role === "user" ? "You" : "Model"}, body, tools);
-  turn.node = node;
-  fillBody(turn);
-  fillTools(turn);
-  Object.defineProperty(turn, "node", {enumerable: false});
-  return node;
-}
-
-function picturesOf(turn) {
-  const shown = turn.pictures?.length ? [element("div", {className: "shown"}, ...turn.pictures.map(thumbnail))] : [];
-  if (turn.lost) shown.push(element("em", {}, "(Its pictures did not fit the browser's storage.)\n"));
-  return shown;
-}
-
-function fillBody(turn) {
-  const body = turn.node.querySelector(".body");
-  if (turn.role === "user") body.replaceChildren(...picturesOf(turn), turn.content);
-  else if (turn.showTokens && turn.tokens?.length) body.replaceChildren(renderTokens(turn.tokens));
-  else body.replaceChildren(...render(turn.content));
-  if (turn.error) body.append(element("p", {className: "error"}, turn.error));
-}
-
-function fillTools(turn) {
-  const tools = turn.node.querySelector(".tools");
-  if (turn === running?.turn) return tools.replaceChildren(element("span", {}, turn.stats ?? "…"));
-  const copy = button("Copy", () => navigator.clipboard.writeText(turn.content));
-  if (turn.role === "user") return tools.replaceChildren(button("Edit", () => edit(turn)), copy);
-  const probabilities = turn.tokens?.length ? [button(turn.showTokens ? "Text" : "Tokens", () => {
-    turn.showTokens = !turn.showTokens;
-    fillBody(turn);
-    fillTools(turn);
-  })] : [];
-  return tools.replaceChildren(button("Regenerate", () => regenerate(turn)), copy, ...probabilities, element("span", {}, turn.stats ?? ""));
-}
-
-function edit(turn) {
-  if (running) return;
-  const area = element("textarea", {value: turn.content, rows: 4, "aria-label": "Edit the message"});
-  const body = turn.node.querySelector(".body");
-  turn.node.querySelector(".tools").replaceChildren(
-    button("Send", () => {
-      const at = current.turns.indexOf(turn);
-      current.turns.length = at;
-      ask(area.value, turn.pictures);
-    }),
-    button("Cancel", () => { fillBody(turn); fillTools(turn); }));
-  body.replaceChildren(...picturesOf(turn), area);
-  area.focus();
-}
-
-function regenerate(turn) {
-  if (running) return;
+// Asks again from this turn on: a question, which may have other words now, or a reply.
+function askAgain(turn, text) {
+  stop();
   const at = current.turns.indexOf(turn);
-  const [question] = current.turns.splice(at - 1);
-  ask(question.content, question.pictures);
+  const [question] = current.turns.splice(turn.role === "user" ? at : at - 1);
+  ask(text ?? question.content, question.pictures);
 }
 
 // -- asking -----------------------------------------------------------------------------------------------
@@ -133,62 +93,77 @@ function requestBody() {
 }
 
 async function ask(text, pictures = []) {
-  if (!current) {
-    current = {title: text.trim().slice(0, 60) || (pictures.length ? "Picture" : "Chat"), turns: []};
-    conversations.unshift(current);
-  }
+  current ??= begin(text.trim().slice(0, 60) || (pictures.length ? "Picture" : "Chat"));
   current.turns.push(pictures.length ? {role: "user", content: text, pictures} : {role: "user", content: text});
   const body = requestBody();
-  const turn = {role: "assistant", content: "", tokens: []};
+  const turn = {role: "assistant", content: "", tokens: [], unfinished: true};
   current.turns.push(turn);
-  running = {controller: new AbortController(), turn};
-  showList();
+  const run = running = {controller: new AbortController(), turn, conversation: current};
+  save(current);
+  showRunning();
+  showSidebar();
   showLog();
-  $("send").hidden = true;
-  $("stop").hidden = false;
   try {
-    await receive(turn, body);
+    await receive(run, body);
   } catch (error) {
-    if (error.name !== "AbortError") turn.error = error.message;
+    if (running === run) fail(turn, error);
   }
+  finish(run);
+}
+
+function fail(turn, error) {
+  turn.error = error.message;
+  if (error.status === 401) wantKey();
+  if (error.status === 0) checkModel();
+}
+
+function finish(run) {
+  if (running !== run) return;
   running = null;
-  $("send").hidden = false;
-  $("stop").hidden = true;
-  fillBody(turn);
-  fillTools(turn);
-  saveConversations(current);
-  showList();
+  delete run.turn.unfinished;
+  showRunning();
+  fillTurn(run.turn);
+  save(run.conversation);
+}
+
+function stop() {
+  if (!running) return;
+  running.controller.abort();
+  running.turn.stats = [running.turn.stats, "stopped"].filter(Boolean).join(" · ");
+  finish(running);
 }
 
 // Draws at most once a frame, however fast tokens come.
-async function receive(turn, body) {
+async function receive(run, body) {
+  const {turn} = run;
   const begun = performance.now();
-  let first = 0, count = 0, drawing = false;
+  let first = 0, count = 0, cut = false, drawing = false, saved = begun;
   const draw = () => {
     drawing = false;
-    if (running?.turn !== turn) return;
+    if (running !== run) return;
     const follow = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-    fillBody(turn);
-    fillTools(turn);
+    fillTurn(turn);
     if (follow) log.scrollTop = log.scrollHeight;
   };
-  for await (const event of stream(body, running.controller.signal)) {
+  for await (const event of stream(body, run.controller.signal)) {
+    if (running !== run) return;
+    const now = performance.now();
     const choice = event.choices[0];
     for (const token of choice?.logprobs?.content ?? []) {
       turn.tokens.push({token: token.token, logprob: token.logprob, top: token.top_logprobs});
     }
     if (choice?.delta.content) {
-      first ||= performance.now();
+      first ||= now;
       ++count;
       turn.content += choice.delta.content;
     }
     if (event.usage) count = event.usage.completion_tokens;
-    const seconds = (performance.now() - first) / 1000;
-    if (first && count > 1) {
-      const rate = seconds > 0.02 ? `${((count - 1) / seconds).toFixed(1)} tok/s · ` : "";  // one packet has no speed
-      turn.stats = `${rate}${count} tokens · first after ${((first - begun) / 1000).toFixed(2)} s`;
+    if (choice?.finish_reason === "length") cut = true;
+    turn.stats = statsOf(count, first - begun, now - first, cut);
+    if (now - saved > saveEvery) {
+      saved = now;
+      save(run.conversation);
     }
-    if (choice?.finish_reason === "length") turn.stats = `${turn.stats ?? ""} · cut at its longest`;
     if (!drawing) {
       drawing = true;
       requestAnimationFrame(draw);
@@ -196,8 +171,15 @@ async function receive(turn, body) {
   }
 }
 
-function stop() {
-  running?.controller.abort();
+// Milliseconds to the first token (below 0: no text came) and since then. One packet has no speed.
+function statsOf(count, waited, since, cut) {
+  if (count === 0) return undefined;
+  return [
+    count > 1 && waited >= 0 && since > 20 && `${((count - 1) / since * 1000).toFixed(1)} tok/s`,
+    `${count} token${count === 1 ? "" : "s"}`,
+    waited >= 0 && `first after ${(waited / 1000).toFixed(2)} s`,
+    cut && "cut at its longest",
+  ].filter(Boolean).join(" · ");
 }
 
 async function send() {
@@ -216,50 +198,19 @@ function grow() {
 
 // -- controls ---------------------------------------------------------------------------------------------
 
-function bindSettings() {
-  for (const name of Object.keys(settings)) {
-    const field = $(name);
-    const box = field.type === "checkbox";
-    if (box) field.checked = settings[name];
-    else field.value = settings[name];
-    field.addEventListener("input", () => {
-      settings[name] = box ? field.checked : field.value;
-      saveSettings();
-      applyTheme();
-    });
-  }
-  $("key").value = getKey();
-  $("key").addEventListener("change", () => { setKey($("key").value); showModel(); });
+// What Esc closes or ends: what lies on top goes first.
+function escape() {
+  if (drawerOpen()) closeDrawer();
+  else if (settingsOpen()) leaveSettings();
+  else stop();
 }
 
-function applyTheme() {
-  if (settings.theme) document.documentElement.dataset.theme = settings.theme;
-  else delete document.documentElement.dataset.theme;
+function leaveSettings() {
+  openSettings(false);
+  $("toggle-settings").focus();
 }
 
-async function showModel() {
-  try {
-    const [model] = (await get("/v1/models")).data;
-    $("model").textContent = `${model.id} · context ${model.max_model_len}`;
-    limitPictures(model.max_images, model.max_image_bytes);
-  } catch (error) {
-    $("model").textContent = error.message;
-    setTimeout(showModel, 2000);
-  }
-}
-
-function bind() {
-  $("new").addEventListener("click", () => { if (!running) startNew(); });
-  $("clear").addEventListener("click", () => {
-    if (running || !confirm("Delete all conversations?")) return;
-    conversations.length = 0;
-    saveConversations();
-    startNew();
-  });
-  $("stop").addEventListener("click", stop);
-  $("compose").addEventListener("submit", event => { event.preventDefault(); send(); });
-  $("settings").addEventListener("submit", event => event.preventDefault());
-  input.addEventListener("input", grow);
+function bindKeys() {
   input.addEventListener("keydown", event => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
@@ -267,21 +218,69 @@ function bind() {
     }
   });
   document.addEventListener("keydown", event => {
-    if (event.key === "Escape") stop();
+    if (event.key === "Escape" && !event.isComposing) escape();
     if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === "o") {
       event.preventDefault();
-      if (!running) startNew();
+      startNew();
     }
   });
-  const toggle = (id, action) => $(id).addEventListener("click", () => $(id).setAttribute("aria-expanded", String(action())));
-  toggle("toggle-list", () => $("sidebar").classList.toggle("open"));
-  toggle("toggle-settings", () => !($("settings").hidden = !$("settings").hidden));
-  toggle("toggle-live", toggleLive);
 }
 
-bindSettings();
-applyTheme();
+function bind() {
+  $("new").addEventListener("click", startNew);
+  $("clear").addEventListener("click", removeAll);
+  $("stop").addEventListener("click", stop);
+  $("compose").addEventListener("submit", event => { event.preventDefault(); send(); });
+  $("toggle-live").addEventListener("click", () => $("toggle-live").setAttribute("aria-expanded", String(toggleLive())));
+  input.addEventListener("input", grow);
+}
+
+// A phone ends pages that are hidden without another word; a page that is left sees its connections end, which is no news.
+function bindLeaving() {
+  const keep = () => { if (running) save(running.conversation); };
+  document.addEventListener("visibilitychange", () => { if (document.hidden) keep(); });
+  addEventListener("pagehide", () => {
+    keep();
+    running = null;
+  });
+  addEventListener("pageshow", event => { if (event.persisted) show(current); });
+}
+
+// Another tab changed the list. A question that is being edited here is at work here.
+function bindOthers() {
+  followOthers(one => running?.conversation === one || (current === one && editing()), () => {
+    if (current && !conversations.includes(current)) current = null;
+    showSidebar();
+    if (!running && !editing()) showLog();
+  });
+}
+
+let refused = false;       // the key as it is now; nobody wants the settings to open by themselves again and again
+let openedForKey = false;  // so they close by themselves, too
+
+function wantKey() {
+  refused = openedForKey = true;
+  askForKey();
+}
+
+function bindServer() {
+  bindSettings(() => { refused = false; checkModel(); });
+  watchModel(found => {
+    limitPictures(found.max_images, found.max_image_bytes);
+    if (openedForKey) openSettings(false);
+    refused = openedForKey = false;
+    if (model === found.id) return;
+    model = found.id;
+    if (!current) showLog();
+  }, () => { if (!refused) wantKey(); });
+}
+
 bind();
+bindKeys();
+bindSidebar();
+bindTurns(turn => turn === running?.turn, askAgain);
+bindLeaving();
+bindOthers();
 bindPictures(() => (current?.turns ?? []).reduce((sum, turn) => sum + (turn.pictures?.length ?? 0), 0));
-showModel();
-open(conversations[0] ?? null);
+bindServer();
+show(conversations[0] ?? null);

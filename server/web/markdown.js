@@ -52,14 +52,29 @@ function inline(text, depth = 0) {
   return out;
 }
 
-function codeBlock(language, text) {
+// navigator.clipboard is not there on a page that came over plain HTTP from another machine.
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = element("textarea", {value: text, className: "skip"});
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+// `text()` gives what is copied.
+export function copyButton(text) {
   const copy = element("button", {className: "quiet", type: "button", onclick: async () => {
-    await navigator.clipboard.writeText(text);
+    await toClipboard(text());
     copy.textContent = "Copied";
     setTimeout(() => { copy.textContent = "Copy"; }, 1200);
   }}, "Copy");
+  return copy;
+}
+
+function codeBlock(language, text) {
   return element("div", {className: "code"},
-    element("div", {className: "bar"}, element("span", {}, language), copy),
+    element("div", {className: "bar"}, element("span", {}, language), copyButton(() => text)),
     element("pre", {tabIndex: 0}, element("code", {}, text)));
 }
 

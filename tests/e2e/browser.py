@@ -37,8 +37,10 @@ class Browser:
         os.close(answer_write)
         self.waiting, self.count, self.events, self.session = b"", 0, [], None
         pages = self.call("Target.getTargets")["targetInfos"]
-        page = next(target for target in pages if target["type"] == "page")
-        self.session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        self.attach(next(target["targetId"] for target in pages if target["type"] == "page"))
+
+    def attach(self, target):
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -76,6 +78,33 @@ class Browser:
                 raise AssertionError(f"never came true: {condition}\n{self.run('document.body.innerText')}")
             time.sleep(0.05)
 
+    def open_tab(self):
+        """Commands go to a new tab from now on; returns its session, to be put into `session` to come back to it."""
+        self.session = None
+        self.attach(self.call("Target.createTarget", url="about:blank")["targetId"])
+        return self.session
+
+    def click(self, selector):
+        """As a finger or a mouse does: whatever lies on top of the middle gets it."""
+        x, y = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector({json.dumps(selector)})"
+                        ".getBoundingClientRect())")
+        self.click_at(x, y)
+
+    def click_at(self, x, y):
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, key):
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+    def size(self, width, height, phone=False):
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
+
+    def scheme(self, name):
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}] if name else [])
+
     def screenshot(self, path):
         data = self.call("Page.captureScreenshot", format="png")["data"]
         with open(path, "wb") as file:
@@ -101,6 +130,18 @@ def check_events(browser, url):
         expect(event["method"] != "Runtime.exceptionThrown", f"an exception: {event}")
         if event["method"] == "Log.entryAdded":
             expect("Content Security Policy" not in event["params"]["entry"]["text"], f"against the policy: {event}")
+
+
+@contextlib.contextmanager
+def fake_served(program, step_us, reply, key=None, port=0):
+    """The page in front of a server whose replies are known; yields the process and the page's address."""
+    server = subprocess.Popen([program, str(port), str(step_us), reply, *([key] if key else [])],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        yield server, f"http://127.0.0.1:{server.stdout.readline().split()[1]}/"
+    finally:
+        server.kill()
+        server.wait()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,10 @@
 """The chat page in headless Chromium, against a server whose replies are known: page_check.py CHROMIUM FAKE_SERVE
 [FOLDER for a screenshot]. Standard library only."""
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-from browser import CONTRAST, check_events, expect, opened, send
+from browser import CONTRAST, check_events, expect, fake_served, opened, send
 
 REPLY = """# Title
 
@@ -118,14 +117,8 @@ def check_access(browser):
 
 def main():
     chromium, fake_serve = sys.argv[1:3]
-    server = subprocess.Popen([fake_serve, "0", "20000", REPLY], stdout=subprocess.PIPE, text=True)
-    try:
-        url = f"http://127.0.0.1:{server.stdout.readline().split()[1]}/"
-        with opened(chromium) as browser:
-            check(browser, url, Path(sys.argv[3]) / "page.png" if len(sys.argv) > 3 else None)
-    finally:
-        server.terminate()
-        server.wait()
+    with fake_served(fake_serve, 20000, REPLY) as (_, url), opened(chromium) as browser:
+        check(browser, url, Path(sys.argv[3]) / "page.png" if len(sys.argv) > 3 else None)
     print("page_check: passed")
 
 

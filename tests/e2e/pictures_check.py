@@ -48,7 +48,7 @@ GIVE = """async (how, files) => {
   if (document.body.classList.contains("dropping")) throw new Error("the drag is still shown");
 }"""
 # Leaves a few thousand characters for conversations.
-FILL = """localStorage.setItem("conversations", "[]");
+FILL = """for (const name of Object.keys(localStorage)) if (name.startsWith("chat:")) localStorage.removeItem(name);
 for (let size = 5300000; size > 0; size -= 2000) {
   try {
     localStorage.setItem("junk", "x".repeat(size));

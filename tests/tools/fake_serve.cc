@@ -1,5 +1,5 @@
 // The server with the FakeEngine behind it, for checks from outside that need no model:
-//   fake_serve PORT [step in microseconds] [what every reply says]
+//   fake_serve PORT [step in microseconds] [what every reply says] [the API key that it asks for]
 // PORT 0 takes a free one; the port is printed.
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   config.port = static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0);
   config.version = "test";
   config.http.write_timeout = std::chrono::seconds(2);
+  if (argc > 4) config.api_keys = {argv[4]};
   llamita::test::FakeEngine::Options options;
   if (argc > 2) options.step = std::chrono::microseconds(std::atoi(argv[2]));
   llamita::server::Server server(config);

@@ -21,7 +21,7 @@ struct Panel {
   static constexpr int kTileRows = kLanes == 16 ? 6 : 3;
   static constexpr int kL1Rows = 12;
   static constexpr int kChunk = kPanelChunk, kChunkGroups = kChunk / 32;
-  static constexpr int kBlockTokens = 32 * kPanelTokens;
+  static constexpr int kBlockTokens = 16 * kPanelTokens;
   static constexpr int kTileFloats = kTileRows * kPanelTokens * kLanes;  // of sums
   static_assert(kPanelRows % kL1Rows == 0 && kL1Rows % kTileRows == 0);
 
@@ -100,12 +100,18 @@ struct Panel {
   void multiply(const LinearJob& job, int elems, int64_t k, int64_t n, int rows, int64_t t_begin,
                 int64_t t_end) {
     const bool first = k == 0, last = k + elems >= job.K;
+    // The tokens of the next chunk come into L2 meanwhile, a share of them with every tile.
+    constexpr int kTiles = kBlockTokens / kPanelTokens * (kPanelRows / kTileRows);
+    constexpr int kShare = kBlockTokens * kChunk / kTiles;  // floats
+    const float* next = job.x_tiles + (last ? panel_tile(job.K, job.T, t_end < job.T ? t_end : 0, 0)
+                                            : panel_tile(job.K, job.T, t_begin, k + kChunk));
     float* waiting = partial;
     for (int begin = 0; begin < rows; begin += kL1Rows) {
       const int end = begin + kL1Rows < rows ? begin + kL1Rows : rows;
       for (int64_t t = t_begin; t < t_end; t += kPanelTokens) {
         const float* x = job.x_tiles + panel_tile(job.K, job.T, t, k);
-        for (int r = begin; r < end; r += kTileRows, waiting += kTileFloats) {
+        for (int r = begin; r < end; r += kTileRows, waiting += kTileFloats, next += kShare) {
+          for (int line = 0; line < kShare; line += 16) __builtin_prefetch(next + line, 0, 2);
           run_tile<kPanelTokens>(t_end - t, job,
                                  {.weights = weights[r / kTileRows][0][0],
                                   .x = x,

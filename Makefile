@@ -1,5 +1,5 @@
 # Llamita's front door: each target is a few commands that one could type. `make` alone lists them.
-#   MODEL=…     for `make chat` and `make bench`: a folder, a .gguf file, a repository or a known name
+#   MODEL=…     for `make chat`, `make serve` and `make bench`: a folder, a .gguf file, a repository or a known name
 #   JOBS=…      compilers and tests at once (default: what cores and memory carry)
 #   SETUP=no    do not look for missing packages
 MODEL ?=
@@ -8,7 +8,7 @@ SETUP ?= yes
 FUZZ_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build chat test test-gpu bench bench-cpu bench-gpu bench-kernels bench-load bench-serve format check check-serve check-api \
+.PHONY: help setup setup-dev build chat serve test test-gpu bench bench-cpu bench-gpu bench-kernels bench-load bench-serve format check check-serve check-api \
   check-page check-soak check-text asan tsan fuzz clean
 
 help: ## this list
@@ -34,6 +34,10 @@ build: setup build/build.ninja ## build everything into build/
 chat: setup build/build.ninja ## build, get the default model, chat with it
 	@cmake --build build -j $(JOBS) --target llamita
 	@build/llamita chat $(MODEL)
+
+serve: setup build/build.ninja ## build, get the default model, serve it on http://127.0.0.1:8000 (MODEL= OPTIONS=)
+	@cmake --build build -j $(JOBS) --target llamita
+	@build/llamita serve $(MODEL) $(OPTIONS)
 
 test: build ## build and run every test that needs no GPU
 	ctest --test-dir build --output-on-failure -j $(JOBS) -LE gpu

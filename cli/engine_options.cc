@@ -22,7 +22,7 @@ void declare_engine(OptionSet& options, EngineConfig& config) {
   options.group("How the model runs");
   options.value("-t,--threads", "N", "CPU threads (default: as many as this process may use)",
                 [&config](const std::string& text) {
-                  config.threads = static_cast<int>(parse_int(text, "--threads", 0, kMostThreads));
+                  config.threads = static_cast<int>(parse_int(text, "--threads", 1, kMostThreads));
                 });
   options.value(
       "-c,--context", "N",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "base/cat.h"
 #include "cli/numbers.h"
@@ -25,11 +26,14 @@ std::string amounts(int64_t done, int64_t total) {
 
 Progress::Progress(std::string label) : label_(std::move(label)), terminal_(stderr_is_terminal()) {}
 
-Progress::~Progress() {
-  if (drawn_ && terminal_) std::fputs("\r\033[K", stderr);
+Progress::~Progress() { clear(); }
+
+void Progress::clear() {
+  if (std::exchange(drawn_, false) && terminal_) std::fputs("\r\033[K", stderr);
 }
 
 void Progress::update(int64_t done, int64_t total) {
+  if (terminal_ && total > 0 && done >= total) return clear();  // what is logged next has the line
   if (since_start_.seconds() < (terminal_ ? kPatience : kPlainPatience)) return;
   if (drawn_ && since_last_.seconds() < (terminal_ ? kRedraw : kLineInterval)) return;
   if (!terminal_ && done == shown_) return;  // a line that says the same again tells nothing

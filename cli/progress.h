@@ -12,7 +12,7 @@ class Progress {
  public:
   // `label` says what happens: "loading model.gguf".
   explicit Progress(std::string label);
-  // Takes the bar away.
+  // Takes the bar away, as the end of the work does.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -21,6 +21,7 @@ class Progress {
   void update(int64_t done, int64_t total);
 
  private:
+  void clear();
   void draw_bar(int64_t done, int64_t total);
   void print_line(int64_t done, int64_t total);
 

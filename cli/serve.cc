@@ -97,7 +97,10 @@ void Serve::declare_network(OptionSet& options) {
   options.group("Where it listens");
   options.value("--address,--host", "IP",
                 "address to listen on; others than 127.0.0.1 need API keys (default 127.0.0.1)",
-                [this](const std::string& text) { config_.address = text; });
+                [this](const std::string& text) {
+                  server::check_address(text);
+                  config_.address = text;
+                });
   number(options, "-p,--port", "port; 0 takes a free one", config_.port, 0, 65535);
   options.repeated("--api-key", "KEY", "let in who sends this key; may be given several times",
                    [this](const std::string& text) { config_.api_keys.push_back(text); });
@@ -106,14 +109,20 @@ void Serve::declare_network(OptionSet& options) {
                 [this](const std::string& text) { read_keys(text); });
   options.repeated("--cors-origin", "URL",
                    "let pages of this origin call the server; * for all (default: none)",
-                   [this](const std::string& text) { config_.cors_origins.push_back(text); });
+                   [this](const std::string& text) {
+                     server::check_origin(text);
+                     config_.cors_origins.push_back(text);
+                   });
 }
 
 void Serve::declare_api(OptionSet& options) {
   options.group("The API");
   options.repeated("--served-model-name", "NAME",
                    "what clients call the model; the first is shown, more are aliases",
-                   [this](const std::string& text) { config_.model_names.push_back(text); });
+                   [this](const std::string& text) {
+                     if (text.empty()) throw Error("--served-model-name: expected a name, got ''");
+                     config_.model_names.push_back(text);
+                   });
   options.flag("--lenient", "ignore fields of requests that the server does not know, with a warning",
                config_.lenient);
   options.repeated("--image-host", "NAME",
@@ -129,7 +138,10 @@ void Serve::declare_api(OptionSet& options) {
                   config_.tool_format = text == "llama3" ? ToolFormat::llama3 : ToolFormat::hermes;
                 });
   options.value("--metrics-prefix", "NAME", "what the names at /metrics begin with (default vllm)",
-                [this](const std::string& text) { config_.metrics_prefix = text; });
+                [this](const std::string& text) {
+                  server::check_metrics_prefix(text);
+                  config_.metrics_prefix = text;
+                });
 }
 
 void Serve::declare_limits(OptionSet& options) {
@@ -189,7 +201,7 @@ void Serve::declare_batching(OptionSet& options) {
   number(options, "--max-batch-tokens",
          "tokens of one step; longer prompts take several; 0 means 512, on a GPU 2048", engine_.batch_tokens,
          0, 1 << 20);
-  number(options, "--max-batch-sequences", "sequences of one step", engine_.batch_sequences, 1, 1 << 16);
+  number(options, "--max-batch-sequences", "sequences of one step", engine_.batch_sequences, 1, 4096);
   number(options, "--max-queue", "requests that wait; one more is told 429", engine_.queue_requests, 1,
          kMostCount);
   options.value("--max-queue-tokens", "N",
@@ -199,19 +211,23 @@ void Serve::declare_batching(OptionSet& options) {
                 });
   options.value(
       "--kv-memory", "MB", "memory for keys and values (default: enough for one longest conversation)",
-      [this](const std::string& text) { kv_megabytes_ = parse_int(text, "--kv-memory", 0, 1 << 30); });
+      [this](const std::string& text) { kv_megabytes_ = parse_int(text, "--kv-memory", 1, 1 << 30); });
   number(options, "--prepare-threads", "threads that tokenise and compile grammars", config_.prepare_threads,
          1, 64);
 }
 
 void Serve::read_keys(const std::string& path) {
   const std::string text = read_file(path);
+  const size_t before = config_.api_keys.size();
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     std::string key = text.substr(begin, end - begin);
     while (!key.empty() && (key.back() == '\r' || key.back() == ' ')) key.pop_back();
     if (!key.empty()) config_.api_keys.push_back(std::move(key));
     begin = end + 1;
+  }
+  if (config_.api_keys.size() == before) {
+    throw Error(cat("--api-key-file: ", path, " holds no key; one a line is expected"));
   }
 }
 
@@ -222,6 +238,9 @@ void Serve::announce(const Server& server) const {
 }
 
 int Serve::run() {
+  // An operator wants to know when the server is ready and how it ends; LLAMITA_LOG has the last word.
+  if (std::getenv("LLAMITA_LOG") == nullptr) set_log_level(LogLevel::info);
+  server::check_config(config_);  // before what may take long
   config_.version = LLAMITA_VERSION;
   config_.fetch_image = fetch_from_hosts(image_hosts_);
   engine_.kv_bytes = kv_megabytes_ * 1'000'000;

@@ -109,7 +109,7 @@ def load(llamita, shape, scratch, table):
                                        env={**os.environ, "LLAMITA_LOG": "info"})
             process.stdout.read(1)
             seconds.append(time.monotonic() - begin)
-            phases = [line for line in process.communicate()[1].decode(errors="replace").splitlines() if "ready in" in line]
+            phases = [line for line in process.communicate()[1].decode(errors="replace").splitlines() if "info: loaded" in line]
             if process.returncode != 0:
                 sys.exit(f"{' '.join(map(str, command))} failed with exit code {process.returncode}")
         median = statistics.median(seconds[1:])  # the first one may find the kernels' file cold

@@ -5,11 +5,13 @@
 
 #include "base/cat.h"
 #include "base/sha256.h"
-#include "llamita/error.h"
 
 namespace llamita::server {
 
 namespace {
+
+constexpr const char* kForeignPage =
+    "pages of this origin may not call the server; starting it with --cors-origin ORIGIN allows them";
 
 std::string digest(std::string_view text) {
   Sha256 hash;
@@ -56,20 +58,6 @@ bool is_loopback(std::string_view address) {
   return address == "localhost" || address == "::1" || address.rfind("127.", 0) == 0;
 }
 
-void check_config(const ServerConfig& config) {
-  for (const std::string& key : config.api_keys) {
-    if (key.size() < kLeastKeyBytes && !is_loopback(config.address)) {
-      throw Error(cat("an API key must have at least ", kLeastKeyBytes, " characters on ", config.address,
-                      ", and one has ", key.size(), ": `openssl rand -hex 24` makes a good one"));
-    }
-    if (key.empty()) throw Error("an API key is empty");
-  }
-  if (config.api_keys.empty() && !is_loopback(config.address)) {
-    throw Error(cat("listening on ", config.address,
-                    " lets others in, so it needs --api-key or --api-key-file; 127.0.0.1 does not"));
-  }
-}
-
 Access::Access(const ServerConfig& config)
     : origins_(config.cors_origins),
       local_without_key_(config.api_keys.empty() && is_loopback(config.address)) {
@@ -93,14 +81,16 @@ void Access::check(const HttpRequest& request, bool open) const {
   if (local_without_key_ && !host.empty()) {
     const std::string_view name = host_name(host);
     if (name != "localhost" && !is_ip_address(name)) {
-      throw ApiError(403, "this server answers to localhost and IP addresses only; an API key lifts that");
+      throw ApiError(403,
+                     "this server answers to localhost and IP addresses only; starting it with an API key "
+                     "(--api-key) lifts that");
     }
   }
   const std::string_view origin = request.header("origin");
   if (!origin.empty() && request.method != "GET" && request.method != "HEAD") {
     const bool own = origin == cat("http://", host) || origin == cat("https://", host);
     if (!own && !allowed_origin(origin)) {
-      throw ApiError(403, "pages of this origin may not call the server; --cors-origin allows them");
+      throw ApiError(403, kForeignPage);
     }
   }
   if (open || key_digests_.empty()) return;
@@ -124,8 +114,7 @@ Headers Access::cors_headers(const HttpRequest& request) const {
 
 HttpResponse Access::preflight(const HttpRequest& request) const {
   HttpResponse response{204, cors_headers(request), {}};
-  if (response.headers.empty())
-    return error_response(ApiError(403, "pages of this origin may not call the server"));
+  if (response.headers.empty()) return error_response(ApiError(403, kForeignPage));
   response.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
   // OpenAI's own client for browsers sends a dozen headers that say what it is. What the page may send is no
   // matter here: that it may call at all is decided.

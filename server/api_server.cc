@@ -21,6 +21,13 @@ constexpr const char* kPagePolicy =
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 constexpr std::string_view kModelPath = "/v1/models/";
 
+// HTTP/1.0 need not name the host; from 1.1 on a request without one was not written for a server.
+void check_host(const HttpRequest& request) {
+  if (request.http_1_1 && !request.has_header("host")) {
+    throw ApiError(400, "the request has no Host header, which HTTP/1.1 asks for");
+  }
+}
+
 Json text(std::string_view value) { return Json(std::string(value)); }
 Json integer(int64_t value) { return Json(value); }
 
@@ -65,12 +72,13 @@ void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   host_ = std::make_shared<GenerationHost>();
   host_->engine = engine_;
   host_->post = post_;
-  host_->check_model = [this](const std::string& name) { check_model(name); };
+  host_->check_model = [this](const std::optional<std::string>& name) { check_model(name); };
   host_->metrics = &metrics_;
   host_->parse.limits = config_.api;
   host_->parse.lenient = config_.lenient;
   host_->parse.vocab_size = engine_->info().vocab_size;
   host_->parse.tool_format = config_.tool_format.value_or(tool_format_of_family(engine_->info().family));
+  if (config_.api.reply_tokens > 0) host_->parse.unasked_reply_tokens = config_.api.reply_tokens;
   int& reply_tokens = host_->parse.limits.reply_tokens;
   if (reply_tokens == 0 || reply_tokens > engine_->info().context) reply_tokens = engine_->info().context;
   host_->parse.takes_images = engine_->info().image_tokens > 0;
@@ -124,6 +132,7 @@ const ApiServer::Route& ApiServer::find_route(const HttpRequest& request) const 
 
 void ApiServer::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   try {
+    check_host(request);
     if (request.method == "OPTIONS") return send(request, reply, access_.preflight(request));
     const Route* route = nullptr;
     try {
@@ -216,6 +225,7 @@ Json ApiServer::model_json(const std::string& name) const {
                            {"owned_by", text("llamita")},
                            {"root", Json(engine_->info().name)},
                            {"max_model_len", integer(engine_->info().context)},
+                           {"takes_tools", Json(engine_->info().takes_tools)},
                            {"takes_images", Json(host_->parse.takes_images)},
                            {"max_images", integer(host_->parse.takes_images ? images.images : 0)},
                            {"max_image_bytes", integer(static_cast<int64_t>(images.bytes))}});
@@ -234,12 +244,12 @@ void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
 }
 
 // A request without a model means the one there is.
-void ApiServer::check_model(const std::string& name) const {
+void ApiServer::check_model(const std::optional<std::string>& name) const {
   const auto& names = config_.model_names;
-  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return;
+  if (!name || std::find(names.begin(), names.end(), *name) != names.end()) return;
   std::string list;
   for (const std::string& known : names) list += cat(list.empty() ? "" : ", ", known);
-  throw ApiError(404, cat("there is no model ", printable(name), " here; there is ", list), "model",
+  throw ApiError(404, cat("there is no model ", printable(*name), " here; there is ", list), "model",
                  "model_not_found");
 }
 

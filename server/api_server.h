@@ -75,7 +75,7 @@ class ApiServer {
   // Runs `work` on the worker and sends what it returns or the ApiError it throws.
   void on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply, std::function<HttpResponse()> work);
   void send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply, HttpResponse response);
-  void check_model(const std::string& name) const;
+  void check_model(const std::optional<std::string>& name) const;
   void log_stall(LogLevel level, const EngineStats& stats) const;
   Json model_json(const std::string& name) const;
 

@@ -55,12 +55,30 @@ void Generation::prepare_and_submit() {
     host_->post([self = shared_from_this()] { self->opened(); });
   } catch (const ApiError& error) {
     post_failure(error);
-  } catch (const Error& error) {  // the engine's: a prompt that is too long, a schema that it cannot take
+  } catch (const RequestError& error) {  // a prompt that is too long, a schema that cannot be taken, …
+    post_failure(api_error(error));
+  } catch (const Error& error) {
     post_failure(ApiError(400, error.what()));
   } catch (const std::exception& error) {
     log_warning("a request failed: ", error.what());
     post_failure(ApiError(500, "the server failed to prepare this request"));
   }
+}
+
+ApiError Generation::api_error(const RequestError& error) const {
+  using Fault = RequestError::Fault;
+  const char* prompt = endpoint_ == Endpoint::chat          ? "messages"
+                       : endpoint_ == Endpoint::completions ? "prompt"
+                                                            : "input";
+  switch (error.fault()) {
+    case Fault::prompt: return {400, error.what(), prompt};
+    case Fault::prompt_size: return {400, error.what(), prompt, "context_length_exceeded"};
+    case Fault::messages: return {400, error.what(), prompt, "unsupported_parameter"};
+    case Fault::tools: return {400, error.what(), "tools", "unsupported_parameter"};
+    case Fault::form: break;
+  }
+  const bool grammar = request_.requests[0].sampling.constraint.kind == Constraint::Kind::gbnf;
+  return {400, error.what(), request_.tools.forced ? "tools" : grammar ? "grammar" : "response_format"};
 }
 
 void Generation::submit_all() {
@@ -89,7 +107,7 @@ void Generation::submit_all() {
     const auto id = host_->engine->submit(
         prepared[i], options,
         [self = shared_from_this(), i](const Update& update) { self->on_update(i, update); });
-    if (!id && host_->draining()) throw ApiError(503, "the server is shutting down");
+    if (!id && host_->draining()) throw ended_error("the server is shutting down");
     if (!id) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
     const std::lock_guard lock(mutex_);
     ids_.push_back(*id);
@@ -155,7 +173,7 @@ void Generation::take_step(Step& step, std::string& out) {
   const bool failed = step.delta.finished && (step.delta.finish == FinishReason::error ||
                                               step.delta.finish == FinishReason::cancelled);
   const bool unserved = step.done && never_begun(*step.done);
-  if (failed && !error_) error_ = ApiError(host_->draining() ? 503 : 500, "the server is shutting down");
+  if (failed && !error_) error_ = ended_error("the server is shutting down");
   if (unserved) {
     error_ = ApiError(503, "the request waited too long for its turn; try again later", {}, "queue_timeout");
   }
@@ -187,6 +205,11 @@ void Generation::record(const Step& step) {
     host_->metrics->finished(*step.done, seconds(step.at - arrived_),
                              request_.requests[step.prompt].sampling.max_tokens);
   }
+}
+
+// Of a reply that the server ends.
+ApiError Generation::ended_error(const std::string& message) const {
+  return host_->draining() ? ApiError(503, message, {}, "draining") : ApiError(500, message);
 }
 
 // Writing may drop a slow reader, and with it this request's reply.
@@ -233,7 +256,7 @@ void Generation::abandon(const std::string& message) {
   cancel_all();
   if (!reply_) return;
   host_->metrics->abandoned();
-  if (!message.empty()) return finish_with_error(ApiError(host_->draining() ? 503 : 500, message));
+  if (!message.empty()) return finish_with_error(ended_error(message));
   close(0);
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "llamita/async_engine.h"
+#include "llamita/request_error.h"
 #include "server/api/api_error.h"
 #include "server/api/generation_request.h"
 #include "server/api/reply_format.h"
@@ -24,9 +25,9 @@ namespace llamita::server {
 // What generations need of the server around them.
 struct GenerationHost {
   std::shared_ptr<AsyncEngine> engine;
-  std::function<void(std::function<void()>)> post;            // to the I/O thread, from any thread
-  std::function<void(const std::string& model)> check_model;  // throws ApiError; from any thread
-  Metrics* metrics = nullptr;                                 // of the I/O thread
+  std::function<void(std::function<void()>)> post;  // to the I/O thread, from any thread
+  std::function<void(const std::optional<std::string>& model)> check_model;  // throws ApiError; any thread
+  Metrics* metrics = nullptr;                                                // of the I/O thread
   ParseContext parse;
   size_t update_queue = 4096;
   std::chrono::milliseconds timeout{600'000}, queue_timeout{60'000};  // since the request came
@@ -58,6 +59,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   };
 
   void submit_all();
+  ApiError api_error(const RequestError& error) const;  // names the field of this endpoint
   void on_update(size_t prompt, const Update& update);  // step thread
   void opened();                                        // I/O thread from here on
   void take_steps();
@@ -65,6 +67,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void begin_stream(std::string& out);
   void record(const Step& step);
   void write(const std::string& out);
+  ApiError ended_error(const std::string& message) const;
   void fail(const ApiError& error);
   void finish();
   void finish_with_error(const ApiError& error);

@@ -38,7 +38,19 @@ void Server::attach(std::shared_ptr<AsyncEngine> engine) {
 Server::Ended Server::run() {
   http_.on_signal([this](int) { on_signal(); });
   http_.run();
+  log_end();
   return ended_;
+}
+
+void Server::log_end() const {
+  switch (ended_) {
+    case Ended::drained:
+      return log_info(cut_short_ ? "ended; what was cut short was told so" : "ended: all is answered");
+    case Ended::aborted:
+      return log_warning("ended at once, with ", api_->generations(), " requests under way");
+    case Ended::stalled: return log_line(LogLevel::error, "ended, because the engine makes no progress");
+    case Ended::stopped: return;
+  }
 }
 
 void Server::stop() {
@@ -53,7 +65,9 @@ void Server::shut_down() {
 
 void Server::on_signal() {
   if (api_->draining()) return end(Ended::aborted);
-  log_info("draining: ", api_->generations(), " requests under way");
+  const auto patience = std::chrono::duration_cast<std::chrono::seconds>(config_.drain_timeout).count();
+  log_info("draining: ", api_->generations(), " requests under way have ", patience,
+           " s to finish; a second signal ends at once");
   drain_by_ = std::chrono::steady_clock::now() + config_.drain_timeout;
   api_->drain();
 }

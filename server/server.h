@@ -41,6 +41,7 @@ class Server {
   void on_signal();
   void tick();
   void end(Ended ended);
+  void log_end() const;
 
   ServerConfig config_;
   HttpServer http_;

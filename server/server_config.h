@@ -42,7 +42,12 @@ struct ServerConfig {
 
 inline constexpr size_t kLeastKeyBytes = 32;
 
-// Throws Error: addresses other than loopback need API keys, and each needs `kLeastKeyBytes`.
+// All throw Error. An address is an IP address or localhost; an origin is * or SCHEME://HOST[:PORT], as
+// browsers send it; the prefix begins the names of metrics.
+void check_address(const std::string& address);
+void check_origin(const std::string& origin);
+void check_metrics_prefix(const std::string& prefix);
+// Each of these, and that addresses other than loopback have API keys, each of `kLeastKeyBytes`.
 void check_config(const ServerConfig& config);
 
 }  // namespace llamita::server

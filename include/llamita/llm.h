@@ -41,6 +41,7 @@ struct ModelInfo {
   int context = 0;           // longest sequence, tokens
   int vocab_size = 0;
   bool has_chat_template = false;
+  bool takes_tools = false;    // the chat template has a place for ChatOptions::tools
   int image_tokens = 0;        // that a picture takes in a prompt; 0: the model takes none
   std::string template_error;  // why the chat template that the files carry cannot be used
 };

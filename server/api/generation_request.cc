@@ -1,5 +1,7 @@
 #include "server/api/generation_request.h"
 
+#include <algorithm>
+
 #include "base/cat.h"
 #include "formats/printable.h"
 #include "server/api/api_error.h"
@@ -122,10 +124,11 @@ void read_chat_logprobs(Fields& fields, int most, GenerationRequest& out, Sampli
   if (out.logprobs) params.logprobs = static_cast<int>(top.value_or(0));
 }
 
-void read_max_tokens(Fields& fields, int limit, SamplingParams& params) {
+void read_max_tokens(Fields& fields, const ParseContext& context, SamplingParams& params) {
+  const int limit = context.most_reply_tokens();
   const auto most = fields.integer("max_completion_tokens", 1, limit);
   const auto deprecated = fields.integer("max_tokens", 1, limit);
-  if (most || deprecated) params.max_tokens = static_cast<int>(most.value_or(deprecated.value_or(-1)));
+  params.max_tokens = static_cast<int>(most.value_or(deprecated.value_or(context.unasked_reply_tokens)));
 }
 
 void refuse_chat_fields(Fields& fields) {
@@ -143,6 +146,9 @@ void refuse_chat_fields(Fields& fields) {
 }  // namespace
 
 Json parse_body(std::string_view body, const ApiLimits& limits) {
+  if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    throw ApiError(400, "the body is empty: a JSON object is expected", {}, "invalid_json");
+  }
   try {
     return Json::parse(body, "the body", {SIZE_MAX, limits.body_depth, limits.body_values});
   } catch (const Error& error) {
@@ -159,7 +165,7 @@ GenerationRequest parse_chat(std::string_view body, const ParseContext& context)
   request.prompt = read_messages(fields, context);
   read_common(fields, context, out, params);
   read_chat_logprobs(fields, context.limits.logprobs, out, params);
-  read_max_tokens(fields, context.most_reply_tokens(), params);
+  read_max_tokens(fields, context, params);
   out.tools = read_tools(fields, context.limits.tools, context.tool_format);
   request.chat.tools = out.tools.json;
   if (out.tools.forced) {
@@ -193,8 +199,9 @@ GenerationRequest parse_completion(std::string_view body, const ParseContext& co
   if (prompt == nullptr) throw ApiError(400, "prompt must be given", "prompt");
   const auto prompts = read_prompts(*prompt, "prompt", context);
   read_common(fields, context, out, params);
-  params.max_tokens = static_cast<int>(
-      fields.integer("max_tokens", 1, context.most_reply_tokens()).value_or(params.max_tokens));
+  params.max_tokens =
+      static_cast<int>(fields.integer("max_tokens", 1, context.most_reply_tokens())
+                           .value_or(std::min(params.max_tokens, context.most_reply_tokens())));
   if (const auto top = fields.integer("logprobs", 0, context.limits.logprobs)) {
     out.logprobs = true;
     params.logprobs = static_cast<int>(*top);
@@ -224,7 +231,7 @@ GenerationRequest parse_embedding(std::string_view body, const ParseContext& con
   GenerationRequest out;
   Fields fields(json, context.rules(out.warnings));
   out.endpoint = Endpoint::embeddings;
-  out.model = fields.text("model").value_or("");
+  out.model = fields.text("model");
   const Json* input = fields.take("input");
   if (input == nullptr) throw ApiError(400, "input must be given", "input");
   const std::string format = fields.text("encoding_format").value_or("float");
@@ -236,6 +243,9 @@ GenerationRequest parse_embedding(std::string_view body, const ParseContext& con
   fields.ignore({"user"});
   fields.finish();
   for (const Prompt& text : read_prompts(*input, "input", context)) {
+    if (std::visit([](const auto& value) { return value.empty(); }, text)) {
+      throw ApiError(400, "input is empty, or has an entry that is: give at least one character", "input");
+    }
     Request request;
     request.embedding = true;
     std::visit([&](const auto& value) { request.prompt = value; }, text);

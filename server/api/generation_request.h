@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,7 @@ struct ParseContext {
   bool lenient = false;
   ToolFormat tool_format = ToolFormat::hermes;
   int vocab_size = 0;                        // token ids are below; 0: not known
+  int unasked_reply_tokens = -1;             // of a chat that names no max_tokens; -1: what the context holds
   bool takes_images = false;                 // the model does
   FetchImage fetch_image = {};               // empty: only data: URLs
   std::vector<AskedField>* asked = nullptr;  // hears which fields there are
@@ -46,9 +48,9 @@ enum class Endpoint { chat, completions, embeddings };
 
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::chat;
-  std::string model;              // as the client named it; may be empty
-  std::vector<Request> requests;  // one a prompt; chat has one
-  int n = 1;                      // choices of each
+  std::optional<std::string> model;  // as the client named it
+  std::vector<Request> requests;     // one a prompt; chat has one
+  int n = 1;                         // choices of each
   bool stream = false, include_usage = false;
   bool logprobs = false;
   bool echo = false;    // completions: the prompt comes back in front

@@ -136,7 +136,7 @@ std::vector<int32_t> read_token_ids(const Json::Array& array, const std::string&
 void read_common(Fields& fields, const ParseContext& context, GenerationRequest& out,
                  SamplingParams& params) {
   const ApiLimits& limits = context.limits;
-  out.model = fields.text("model").value_or("");
+  out.model = fields.text("model");
   read_stream(fields, out);
   out.n = static_cast<int>(fields.integer("n", 1, limits.choices).value_or(1));
   params.n = out.n;

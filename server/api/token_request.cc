@@ -20,7 +20,7 @@ TokenizeRequest parse_tokenize(std::string_view body, const ParseContext& contex
   std::vector<std::string> warnings;
   Fields fields(json, context.rules(warnings));
   TokenizeRequest out;
-  out.model = fields.text("model").value_or("");
+  out.model = fields.text("model");
   const auto prompt = fields.text("prompt");
   const auto content = fields.text("content");
   const auto special = fields.boolean("add_special_tokens");
@@ -37,7 +37,7 @@ DetokenizeRequest parse_detokenize(std::string_view body, const ParseContext& co
   std::vector<std::string> warnings;
   Fields fields(json, context.rules(warnings));
   DetokenizeRequest out;
-  out.model = fields.text("model").value_or("");
+  out.model = fields.text("model");
   const Json* list = fields.take("tokens");
   finish(fields, warnings);
   if (list == nullptr || !list->is_array()) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,11 +12,12 @@
 namespace llamita::server {
 
 struct TokenizeRequest {
-  std::string model, text;
+  std::optional<std::string> model;
+  std::string text;
   bool add_special = false;  // tokens that begin a prompt
 };
 struct DetokenizeRequest {
-  std::string model;
+  std::optional<std::string> model;
   std::vector<int32_t> tokens;
 };
 

@@ -1,6 +1,7 @@
 #include "server/http/message.h"
 
 #include <charconv>
+#include <cstdio>
 
 #include "base/cat.h"
 
@@ -42,8 +43,22 @@ std::string_view reason_phrase(int status) {
   }
 }
 
+std::string http_date(std::time_t time) {
+  static constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                            "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  std::tm utc{};
+  ::gmtime_r(&time, &utc);
+  char rest[40];
+  std::snprintf(rest, sizeof rest, " %04d %02d:%02d:%02d GMT", utc.tm_year + 1900, utc.tm_hour, utc.tm_min,
+                utc.tm_sec);
+  return cat(kDays[utc.tm_wday], ", ", utc.tm_mday < 10 ? "0" : "", utc.tm_mday, " ", kMonths[utc.tm_mon],
+             rest);
+}
+
 std::string response_head(int status, const Headers& headers, std::string_view framing, bool keep_alive) {
-  std::string head = cat("HTTP/1.1 ", status, " ", reason_phrase(status), "\r\n");
+  std::string head = cat("HTTP/1.1 ", status, " ", reason_phrase(status),
+                         "\r\nDate: ", http_date(std::time(nullptr)), "\r\n");
   for (const auto& [name, value] : headers) head += cat(name, ": ", value, "\r\n");
   if (!framing.empty()) head += cat(framing, "\r\n");
   if (!keep_alive) head += "Connection: close\r\n";

@@ -1,6 +1,7 @@
 // HTTP requests and replies as the rest of the server sees them: plain values, no sockets.
 #pragma once
 
+#include <ctime>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,7 @@ struct HttpRequest {
   Headers headers;     // names in lower case
   std::string body;
   bool keep_alive = true;
+  bool http_1_1 = false;  // or later
 
   // The target without its query.
   std::string_view path() const { return std::string_view(target).substr(0, target.find('?')); }
@@ -33,7 +35,10 @@ struct HttpResponse {
 // "Not Found" for 404.
 std::string_view reason_phrase(int status);
 
-// The head of a reply, up to the empty line. `framing` is "Content-Length: 5", say.
+// "Sun, 06 Nov 1994 08:49:37 GMT", in any locale.
+std::string http_date(std::time_t time);
+
+// The head of a reply, with the date, up to the empty line. `framing` is "Content-Length: 5", say.
 std::string response_head(int status, const Headers& headers, std::string_view framing, bool keep_alive);
 
 // One chunk of a chunked body; "" makes the last one.

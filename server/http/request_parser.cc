@@ -16,6 +16,8 @@ namespace {
 
 namespace http = boost::beast::http;
 
+constexpr std::string_view kTlsHandshake = "\x16";  // the first byte of a client that expects TLS
+
 std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) {
@@ -69,6 +71,10 @@ void RequestParser::check_header() {
 
 size_t RequestParser::push(std::string_view data) {
   if (state_ == State::done || state_ == State::failed) return 0;
+  if (state_ == State::header && data.substr(0, 1) == kTlsHandshake) {
+    fail(400, "this port speaks plain HTTP: use http://, or a proxy that ends TLS");
+    return 0;
+  }
   if (state_ == State::header) {
     // Beast uses nothing of a header before all of it is there, so `data` begins where the header does.
     const size_t end = data.find("\r\n\r\n");
@@ -115,6 +121,7 @@ HttpRequest RequestParser::take() {
   request.headers = std::move(headers_);
   request.keep_alive = message.keep_alive();
   request.body = std::move(message.body());
+  request.http_1_1 = message.version() >= 11;
   return request;
 }
 

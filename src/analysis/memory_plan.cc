@@ -53,6 +53,9 @@ std::string gib(int64_t bytes) {
   return text;
 }
 
+// Rounded up, so that what is asked for suffices.
+std::string megabytes(int64_t bytes) { return cat(bytes / 1'000'000 + (bytes % 1'000'000 != 0), " MB"); }
+
 int64_t needed_bytes(const MemoryPlan& plan) {
   return plan.kv_bytes + plan.arena_bytes + plan.image_bytes + plan.copied_bytes;
 }
@@ -126,10 +129,13 @@ MemoryPlan plan_memory(const ModelConfig& model, const EngineConfig& config, int
   const int64_t page_bytes = checked_mul<int64_t>(plan.kv_bytes_per_token, kPageTokens, "KV cache");
   const int64_t wanted = (int64_t{shape.context} + kPageTokens - 1) / kPageTokens;
   const int64_t pages = config.kv_bytes > 0 ? config.kv_bytes / page_bytes : wanted;
-  if (pages < 1 || (config.context > 0 && pages < wanted)) {
-    throw Error(cat("kv_bytes ", config.kv_bytes, " holds ", pages * kPageTokens,
-                    " tokens, but a sequence of ", shape.context, " needs ",
-                    checked_mul(wanted, page_bytes, "KV cache"), " bytes: raise kv_bytes or lower context"));
+  const int64_t least = config.context > 0 ? wanted : 1;
+  if (pages < least) {
+    const int64_t needed = checked_mul(least, page_bytes, "KV cache");
+    throw Error(cat("the memory for keys and values, ", megabytes(config.kv_bytes), ", holds ",
+                    pages * kPageTokens, " tokens, but ",
+                    std::min<int64_t>(shape.context, least * kPageTokens), " need ", megabytes(needed),
+                    ": raise --kv-memory (kv_bytes)", config.context > 0 ? " or lower --context" : ""));
   }
   shape.kv_pages = checked_cast<int>(std::min<int64_t>(pages, INT32_MAX / kPageTokens), "KV pages");
   shape.context = std::min(shape.context, shape.kv_pages * kPageTokens);

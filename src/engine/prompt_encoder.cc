@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "base/cat.h"
-#include "llamita/error.h"
+#include "llamita/request_error.h"
 
 namespace llamita {
 
@@ -14,6 +14,11 @@ constexpr size_t kMostToolBytes = size_t{1} << 20;
 
 // Marks where the last message ends in what the template made of it.
 constexpr std::string_view kEndMark = "<~end of the last message 5f1b9c~>";
+
+// Stands where a template might show a tool, a call or a result.
+constexpr const char* kProbe = "llamita_probe_5f1b9c";
+
+using Fault = RequestError::Fault;
 
 Json parse_option(const std::string& text, const char* option) {
   Json::Limits limits;
@@ -85,6 +90,15 @@ bool calls_tools(const Conversation& conversation) {
                      [](const Message& message) { return !message.tool_calls.empty(); });
 }
 
+void require_size(const Conversation& conversation) {
+  size_t bytes = 0;
+  for (const Message& message : conversation) bytes += message.content.size();
+  if (bytes <= ChatTemplate::kMostText) return;
+  throw RequestError(Fault::prompt_size,
+                     cat("the messages are too long: they have ", bytes, " bytes of text, and at most ",
+                         ChatTemplate::kMostText, " are taken: shorten them"));
+}
+
 // Cuts the prompt where the last message's text ends: what the template adds after it would end the turn.
 void cut_at_mark(std::vector<Piece>& pieces) {
   std::string text;
@@ -113,17 +127,80 @@ PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, std::string image_text)
     template_.emplace(*source);
   } catch (const Error& error) {
     template_error_ = cat("the model's chat template cannot be used: ", error.what());
+    return;
   }
+  places_ = find_places();
 }
 
 std::string PromptEncoder::special_text(std::optional<int32_t> token) const {
   return token ? std::string(tokenizer_.token_text(*token)) : "";
 }
 
+// Nothing when the template takes no such conversation.
+std::optional<bool> PromptEncoder::shows(std::string_view mark, const Conversation& conversation,
+                                         const ChatOptions& chat) const {
+  try {
+    std::string text;
+    for (const Piece& piece : fill(conversation, chat)) text += piece.text;
+    return text.find(mark) != std::string::npos;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+// By showing it a tool, a call and a result, because how templates spell their conditions has no end.
+PromptEncoder::Places PromptEncoder::find_places() const {
+  Places places;
+  const Message question{"user", "a"};
+  ChatOptions with_tool;
+  with_tool.tools = cat(R"([{"type":"function","function":{"name":")", kProbe,
+                        R"(","description":"a","parameters":{"type":"object","properties":{}}}}])");
+  if (const auto shown = shows(kProbe, {question}, with_tool)) {
+    places.tools = *shown;
+  } else {
+    places.tools = !shows("", {question});  // a template that takes words alone refuses tools
+  }
+  Message call{"assistant", ""}, result{"tool", kProbe};
+  call.tool_calls = {{"probe0000", kProbe, "{}"}};  // Mistral's templates want ids of nine characters
+  result.tool_call_id = "probe0000";
+  places.calls = shows(kProbe, {question, call}).value_or(true);
+  call.tool_calls[0].name = "a";
+  places.results = shows(kProbe, {question, call, result}).value_or(true);
+  return places;
+}
+
+void PromptEncoder::require_places(const Conversation& conversation, const ChatOptions& chat) const {
+  if (!chat.tools.empty() && !places_.tools) {
+    throw RequestError(
+        Fault::tools,
+        "tools cannot be shown to this model, because its chat template has no place for them: "
+        "leave them out, or choose a model that was made for tools");
+  }
+  if (calls_tools(conversation) && !places_.calls) {
+    throw RequestError(Fault::messages,
+                       "a message has tool_calls, which this model's chat template leaves out: say in the "
+                       "message's content what was called");
+  }
+  const bool results = std::any_of(conversation.begin(), conversation.end(),
+                                   [](const Message& message) { return message.role == "tool"; });
+  if (results && !places_.results) {
+    throw RequestError(Fault::messages,
+                       "a message has the role tool, which this model's chat template leaves out: give the "
+                       "result in a message of the user");
+  }
+}
+
 std::vector<Piece> PromptEncoder::render(const Conversation& conversation, const ChatOptions& chat) const {
   if (!template_ && !template_error_.empty()) throw Error(template_error_);
   if (!template_) throw Error("the model's files carry no chat template: give the prompt as plain text");
   if (conversation.empty()) throw Error("the conversation has no messages: give at least one");
+  require_size(conversation);
+  std::vector<Piece> pieces = fill(conversation, chat);
+  require_places(conversation, chat);
+  return pieces;
+}
+
+std::vector<Piece> PromptEncoder::fill(const Conversation& conversation, const ChatOptions& chat) const {
   ChatTemplate::Options options;
   options.bos_token = special_text(tokenizer_.bos());
   options.eos_token = special_text(tokenizer_.eos());

@@ -1,6 +1,6 @@
 #include "engine/request_preparer.h"
 
-#include "llamita/error.h"
+#include "llamita/request_error.h"
 
 namespace llamita {
 
@@ -22,6 +22,14 @@ std::vector<Picture> pictures_of(const Request& request) {
   return pictures;
 }
 
+std::shared_ptr<grammar::MaskCache> compile(GrammarCache& grammars, const Constraint& constraint) {
+  try {
+    return grammars.find(constraint);
+  } catch (const Error& error) {
+    throw RequestError(RequestError::Fault::form, error.what());
+  }
+}
+
 }  // namespace
 
 TokenRequest RequestPreparer::prepare(const Request& request) const {
@@ -33,7 +41,7 @@ TokenRequest RequestPreparer::prepare(const Request& request) const {
   out.sampling = request.sampling;
   out.embedding = request.embedding;
   engine_.check(out);
-  if (!request.embedding) out.form = grammars_.find(request.sampling.constraint);
+  if (!request.embedding) out.form = compile(grammars_, request.sampling.constraint);
   return out;
 }
 

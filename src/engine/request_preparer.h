@@ -17,7 +17,8 @@ class RequestPreparer {
   RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder, const Engine& engine,
                   const ImagePreparer* images = nullptr);
 
-  // Throws Error for a request that cannot be served. Thread-safe, also while the engine steps.
+  // Throws Error (RequestError, where it says more) for a request that cannot be served. Thread-safe, also
+  // while the engine steps.
   TokenRequest prepare(const Request& request) const;
 
  private:

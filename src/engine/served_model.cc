@@ -21,6 +21,7 @@ ModelInfo describe(const Model& model, const Engine& engine, const PromptEncoder
   info.context = engine.context();
   info.vocab_size = model.config().vocab;
   info.has_chat_template = encoder.has_chat_template();
+  info.takes_tools = encoder.has_chat_template() && encoder.takes_tools();
   info.image_tokens = model.config().vision ? model.config().vision->image_rows() : 0;
   info.template_error = encoder.template_error();
   return info;
@@ -69,7 +70,7 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
   auto images = vision ? std::make_unique<ImagePreparer>(path, *vision) : nullptr;
   auto served =
       std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config, std::move(images));
-  log_info(served->info.name, " is ready in ", milliseconds(watch.seconds()), " ms: device and room ",
+  log_info("loaded ", served->info.name, " in ", milliseconds(watch.seconds()), " ms: device and room ",
            milliseconds(prepared), ", weights ", milliseconds(loaded - prepared), ", more for the tokenizer ",
            milliseconds(read - loaded), ", cache and plan ", milliseconds(watch.seconds() - read));
   return served;

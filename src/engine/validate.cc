@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "base/cat.h"
-#include "llamita/error.h"
+#include "llamita/request_error.h"
 
 namespace llamita {
 
@@ -73,7 +73,9 @@ void validate(const SamplingParams& params, int32_t vocab_size) {
 
 void validate_prompt(std::span<const int32_t> prompt, std::span<const ImageSpan> images, int32_t vocab_size,
                      int context) {
-  if (prompt.empty()) throw Error("the prompt has no tokens: give at least one character");
+  if (prompt.empty()) {
+    throw RequestError(RequestError::Fault::prompt, "the prompt has no tokens: give at least one character");
+  }
   size_t at = 0;
   const auto require_words = [&](size_t end) {
     for (; at < end; ++at) require_token("the prompt", prompt[at], vocab_size);
@@ -84,9 +86,10 @@ void validate_prompt(std::span<const int32_t> prompt, std::span<const ImageSpan>
   }
   require_words(prompt.size());
   if (prompt.size() >= static_cast<size_t>(context)) {
-    throw Error(cat("the prompt has ", prompt.size(),
-                    " tokens, which leaves no room for a reply in a context of ", context,
-                    ": shorten the prompt or load the model with a larger context"));
+    throw RequestError(RequestError::Fault::prompt_size,
+                       cat("the prompt has ", prompt.size(), " tokens, and at most ", context - 1,
+                           " are taken with a context of ", context,
+                           ": shorten it, or load the model with a larger context (--context)"));
   }
 }
 

@@ -14,8 +14,8 @@ inline constexpr int kMaxChoices = 128;  // of one request
 // Throws Error that names the option, its bounds and what came. Token ids must be below `vocab_size`.
 void validate(const SamplingParams& params, int32_t vocab_size);
 
-// Throws Error when the prompt is empty, has an id outside its images that is not in 0 .. vocab_size - 1, or
-// leaves no room for one token of reply in a context of `context` tokens.
+// Throws Error when the prompt has an id outside its images that is not in 0 .. vocab_size - 1, and
+// RequestError when it is empty or leaves no room for one token of reply in a context of `context` tokens.
 void validate_prompt(std::span<const int32_t> prompt, std::span<const ImageSpan> images, int32_t vocab_size,
                      int context);
 

@@ -169,7 +169,10 @@ class Parser {
     take('-');
     const size_t first = at_;
     const size_t count = digits();
-    if (count == 0) fail(at_ == text_.size() ? "the text ends where a value was expected" : "no value");
+    if (count == 0) {
+      fail(at_ == text_.size() ? "the text ends where a value was expected"
+                               : cat("expected a value, found ", printable(text_.substr(at_, 1))));
+    }
     if (count > 1 && text_[first] == '0') fail_at(first, "a number may not start with 0");
     if (take('.')) {
       whole = false;

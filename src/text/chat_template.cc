@@ -10,6 +10,8 @@ namespace llamita {
 
 namespace {
 
+static_assert(ChatTemplate::kMostText == jinja::kMaxText);
+
 using Variables = std::vector<std::pair<std::string, jinja::Value>>;
 
 // The variables that Hugging Face's apply_chat_template gives to a template. An absent special token is

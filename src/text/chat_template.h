@@ -33,6 +33,9 @@ class ChatTemplate {
     std::optional<std::time_t> now;  // what strftime_now() shows, in local time; the clock when not set
   };
 
+  // Of what a template writes, in bytes; messages with more text cannot be rendered.
+  static constexpr size_t kMostText = size_t{4} << 20;
+
   // Throws Error with line and column when the source is no template this interpreter can run.
   explicit ChatTemplate(std::string_view source);
   ~ChatTemplate();

@@ -70,7 +70,12 @@ TEST(MemoryPlan, ContextAndCacheFollowTheOptions) {
   EXPECT_EQ(plan_memory(model, config, 0).shape.kv_pages, 3);
   EXPECT_EQ(plan_memory(model, config, 0).shape.context, 192) << "no longer than the cache";
   config.context = 193;
-  EXPECT_ERROR(plan_memory(model, config, 0), "raise kv_bytes");
+  EXPECT_ERROR(
+      plan_memory(model, config, 0),
+      "101 MB, holds 192 tokens, but 193 need 135 MB: raise --kv-memory (kv_bytes) or lower --context");
+  config = {};
+  config.kv_bytes = 1'000'000;
+  EXPECT_ERROR(plan_memory(model, config, 0), "1 MB, holds 0 tokens, but 64 need 34 MB: raise --kv-memory");
 
   config = {};
   config.batch_tokens = 5;

@@ -12,8 +12,10 @@ BEYOND_THE_SCHEMA = [
     ("best_of", "not supported"), ("n", "prompts times n"), ("grammar", "exclude each other"),
     ("response_format", "forced tool call"), ("tool_choice", "no tools are given"), ("tool_choice", "not among the tools"),
     ("stop", "bytes, not"), (r"messages\[\d+\]\.content.*", "text only|data: URL|base64|images"),
-    (None, "leaves no room for a reply"),                  # a prompt longer than the context
-    (None, "schema|grammar"),  # a form that cannot be compiled
+    ("messages|prompt|input", "with a context of"),  # a prompt that is too long
+    ("response_format|grammar|tools", "schema|grammar|first"),  # a form that cannot be compiled
+    ("tools", "no place for them"), ("messages", "chat template leaves out"),
+    (None, "schema|grammar"),
 ]
 
 

@@ -19,9 +19,9 @@ import support
 class Served:
     """A server process; `port` once it answers."""
 
-    def __init__(self, *arguments, model=support.TINY):
+    def __init__(self, *arguments, model=support.TINY, environment=None):
         self.process = subprocess.Popen(support.command_line("serve", model, "--port", 0, "-t", 1, *arguments),
-                                        stderr=subprocess.PIPE, bufsize=0)
+                                        stderr=subprocess.PIPE, bufsize=0, env={**os.environ, **(environment or {})})
         seen = b""
         while not (match := re.search(rb"listening on http://[^:]+:(\d+)\n", seen)):
             if not select.select([self.process.stderr], [], [], support.PATIENCE)[0]:
@@ -32,7 +32,8 @@ class Served:
             seen += piece
         self.port = int(match[1])
         # Its log must not fill the pipe.
-        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.log = [seen]
+        self.reader = threading.Thread(target=lambda: self.log.append(self.process.stderr.read()), daemon=True)
         self.reader.start()
 
     def wait_ready(self, key=None):
@@ -147,7 +148,64 @@ class ServeTest(unittest.TestCase):
                 self.assertEqual(server.ask("GET", "/v1/models")[0], 401)
                 self.assertEqual(server.ask("GET", "/v1/models", key="k" * 32)[0], 200)
 
+    def test_the_terminal_tells_how_it_goes(self):
+        with served() as server:
+            server.wait_ready()
+            self.assertEqual(server.end(), 0)
+            server.reader.join()
+        log = b"".join(server.log).decode()
+        told = ("listening on http://", "ready: ", "context ", "draining: 0 requests", "ended: all is answered")
+        places = [log.find(words) for words in told]
+        self.assertNotIn(-1, places, log)
+        self.assertEqual(places, sorted(places), log)
+        self.assertNotIn("debug", log)
+
+    def test_llamita_log_has_the_last_word(self):
+        with served(environment={"LLAMITA_LOG": "warning"}) as server:
+            server.wait_ready()
+            self.assertEqual(server.end(), 0)
+            server.reader.join()
+        self.assertEqual(len(b"".join(server.log).splitlines()), 1, server.log)  # where it listens
+
+    def test_what_the_template_leaves_out_is_refused(self):
+        shown = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+        tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+        question = {"role": "user", "content": "a"}
+        call = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function",
+                                                     "function": {"name": "weather", "arguments": "{}"}}]}
+        for template, takes in ((shown, False), ("{{ tools | tojson }}" + shown, True)):
+            config = json.loads((support.TINY / "tokenizer_config.json").read_text())
+            files = {"tokenizer_config.json": json.dumps({**config, "chat_template": template})}
+            with support.changed_model(files, {"max_position_embeddings": 2048}) as model, served(model=model) as server:
+                server.wait_ready()
+                models = json.loads(server.ask("GET", "/v1/models")[1])
+                self.assertEqual(models["data"][0]["takes_tools"], takes)
+
+                def ask(messages, **more):
+                    status, text = server.ask("POST", "/v1/chat/completions",
+                                              {"messages": messages, "max_tokens": 2, **more})
+                    return status, json.loads(text).get("error", {}).get("param")
+                self.assertEqual(ask([question], tools=tools), (200, None) if takes else (400, "tools"))
+                self.assertEqual(ask([question], tools=tools, tool_choice="none"), (200, None))
+                self.assertEqual(ask([question, call]), (400, "messages"))
+
     def test_what_cannot_be_served(self):
+        for options, said in ((("--address", "foo"), "no IP address"), (("--metrics-prefix", "9 x"), "no digit first"),
+                              (("--cors-origin", "foo"), "https://"), (("-t", "0"), "--threads"),
+                              (("--kv-memory", "0"), "--kv-memory"), (("--served-model-name", ""), "expected a name")):
+            run = support.llamita("serve", support.TINY, "--port", 0, *options)
+            self.assertEqual(run.returncode, 2, options)
+            self.assertIn(said, run.stderr.decode())
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("\n  \n")
+            file.flush()
+            run = support.llamita("serve", support.TINY, "--port", 0, "--api-key-file", file.name)
+            self.assertEqual(run.returncode, 2)
+            self.assertIn("holds no key", run.stderr.decode())
+        with support.changed_model(config={"max_position_embeddings": 100000}) as model:
+            run = support.llamita("serve", model, "--port", 0, "--context", 100000, "--kv-memory", 1)
+            self.assertEqual(run.returncode, 1)
+            self.assertRegex(run.stderr.decode(), r"1 MB, holds \d+ tokens, but 100000 need \d+ MB: raise --kv-memory")
         run = support.llamita("serve", support.TINY, "--address", "0.0.0.0", "--port", 0)
         self.assertEqual(run.returncode, 1)
         self.assertIn(b"--api-key", run.stderr)

@@ -74,6 +74,44 @@ TEST(PromptEncoder, ToolsAndVariablesReachTheTemplate) {
   EXPECT_ERROR(rendered(kChat, {{"user", "hi"}}, chat), "template_variables");
 }
 
+bool takes_tools(const std::string& source) {
+  const TemplateTokenizer tokenizer(source);
+  return PromptEncoder(tokenizer).takes_tools();
+}
+
+TEST(PromptEncoder, TakesToolsWhereTheTemplateShowsThem) {
+  const std::string chat = kChat;
+  EXPECT_FALSE(takes_tools(chat));
+  EXPECT_FALSE(takes_tools(chat + "{% if tools %}use them{% endif %}")) << "their names are not said";
+  EXPECT_FALSE(takes_tools(chat + "{% if tools %}{{ raise_exception('no tools') }}{% endif %}"));
+  EXPECT_TRUE(takes_tools("{% if tools %}{{ tools | tojson }}{% endif %}" + chat));
+  EXPECT_TRUE(takes_tools("{% for t in tools or [] %}{{ t.function.name }}{% endfor %}" + chat));
+  // One that wants another beginning than the probe's: its requests show.
+  EXPECT_TRUE(takes_tools("{% if messages[0].role != 'system' %}{{ raise_exception('system') }}{% endif %}"));
+}
+
+// What a template leaves out, a client would take for said.
+TEST(PromptEncoder, NothingIsLeftOutSilently) {
+  ChatOptions chat;
+  chat.tools = R"([{"type":"function","function":{"name":"weather"}}])";
+  Message call{"assistant", ""};
+  call.tool_calls = {{"call_1", "weather", "{}"}};
+  const Message result{"tool", "sunny"};
+  EXPECT_ERROR(rendered(kChat, {{"user", "hi"}}, chat), "has no place for them");
+  EXPECT_ERROR(rendered(kChat, {{"user", "hi"}, call}), "tool_calls");
+  EXPECT_EQ(rendered(kChat, {{"user", "hi"}, result}), "<user>hi</><tool>sunny</><assistant>");
+  const std::string two_roles =
+      "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}<{{ m.content }}>"
+      "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}{% endif %}{% endfor %}";
+  EXPECT_EQ(rendered(two_roles, {{"user", "hi"}, call}), "<hi><>weather");
+  EXPECT_ERROR(rendered(two_roles, {{"user", "hi"}, call, result}), "role tool");
+}
+
+TEST(PromptEncoder, TextThatNoTemplateCanWriteIsTooLong) {
+  const std::string text(ChatTemplate::kMostText + 1, 'a');
+  EXPECT_ERROR(rendered(kChat, {{"user", text}}), "the messages are too long: they have 4194305 bytes");
+}
+
 TEST(PromptEncoder, TheLastMessageCanGoOn) {
   const Conversation conversation{{"user", "name one"}, {"assistant", "A llama is</> a "}};
   ChatOptions chat;

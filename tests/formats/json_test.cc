@@ -162,7 +162,7 @@ TEST(Json, BrokenUnicodeIsRefused) {
 }
 
 TEST(Json, ErrorsSayWhere) {
-  EXPECT_ERROR(parse("{\"a\":1,\n\"b\":x}"), "a.json, offset 12: no value");
+  EXPECT_ERROR(parse("{\"a\":1,\n\"b\":x}"), "a.json, offset 12: expected a value, found 'x'");
   EXPECT_ERROR(parse("[1,2"), "a.json, offset 4: ',' or ']' was expected");
   EXPECT_ERROR(parse("{\"a\":1,\"b\":2,\"a\":3}"), "a.json, offset 13: the key 'a' is there twice");
   EXPECT_ERROR(parse("{\"a\":{\"b\":1,\"\\u0062\":2}}"), "offset 12: the key 'b' is there twice");

@@ -209,6 +209,51 @@ TEST_F(ApiServerTest, ErrorsHaveTheirStatus) {
   EXPECT_EQ(answer("POST", "/v1/completions", R"({"model":"alias","prompt":"a"})")->head.status, 200);
   fails("POST", "/v1/completions", R"({"prompt":""})", 400);
   fails("POST", "/detokenize", R"({"tokens":[1000]})", 400);
+  fails("GET", "/v1/models/", "", 404);
+  fails("POST", "/v1/completions", R"({"model":"","prompt":"a"})", 404);
+  fails("POST", "/v1/embeddings", R"({"model":"","input":"a"})", 404);
+  fails("POST", "/tokenize", R"({"model":"","prompt":"a"})", 404);
+  EXPECT_EQ(answer("POST", "/v1/completions", R"({"model":null,"prompt":"a"})")->head.status, 200);
+}
+
+// Programs look at `param` and `code`.
+TEST_F(ApiServerTest, WhatTheModelCannotServeNamesTheField) {
+  FakeEngine::Options options;
+  options.context = 4;
+  options.takes_tools = false;
+  start({}, options);
+  const auto fault = [&](const std::string& target, const std::string& body) {
+    const auto reply = answer("POST", target, body);
+    EXPECT_EQ(reply->head.status, 400) << body;
+    const Json json = Json::parse(reply->body, "error");
+    const Json& error = *json.find("error");
+    const auto text = [&](const char* key) {
+      return error.find(key)->is_null() ? "" : error.find(key)->as_string("");
+    };
+    return cat(text("param"), " ", text("code"));
+  };
+  const std::string chat = "/v1/chat/completions", completions = "/v1/completions";
+  const auto asking = [](const std::string& more) {
+    return cat(R"({"messages":[{"role":"user","content":"a"}],)", more, "}");
+  };
+  EXPECT_EQ(fault(chat, R"({"messages":[{"role":"user","content":"a b c d"}]})"),
+            "messages context_length_exceeded");
+  EXPECT_EQ(fault(completions, R"({"prompt":"a b c d"})"), "prompt context_length_exceeded");
+  EXPECT_EQ(fault("/v1/embeddings", R"({"input":"a b c d"})"), "input context_length_exceeded");
+  EXPECT_EQ(fault(completions, R"({"prompt":""})"), "prompt ");
+  EXPECT_EQ(fault("/v1/embeddings", R"({"input":""})"), "input ");
+  EXPECT_EQ(fault("/v1/embeddings", R"({"input":["a",""]})"), "input ");
+  const std::string form = R"({"type":"json_schema","json_schema":{"schema":{"type":"no form"}}})";
+  EXPECT_EQ(fault(chat, asking(cat(R"("response_format":)", form))), "response_format ");
+  EXPECT_EQ(fault(completions, cat(R"({"prompt":"a","response_format":)", form, "}")), "response_format ");
+  EXPECT_EQ(fault(chat, asking(R"("grammar":"no form")")), "grammar ");
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
+  EXPECT_EQ(fault(chat, asking(tools)), "tools unsupported_parameter");
+  EXPECT_EQ(fault(chat, asking(cat(tools, R"(,"tool_choice":"required")"))), "tools unsupported_parameter");
+  EXPECT_EQ(answer("POST", chat, asking(cat(tools, R"(,"tool_choice":"none")")))->head.status, 200);
+  EXPECT_NE(answer("GET", "/v1/models")->body.find(R"("takes_tools":false)"), std::string::npos);
+  EXPECT_EQ(fault(chat, " \n"), " invalid_json");
+  EXPECT_EQ(fault(chat, "NaN"), " invalid_json");
 }
 
 // The context holds 10 tokens, so prompts up to 9.
@@ -279,6 +324,29 @@ TEST_F(ApiServerTest, OtherAddressesNeedLongKeys) {
   check_config(config);
 }
 
+TEST_F(ApiServerTest, OptionsThatMakeNoSenseAreRefused) {
+  for (const char* good : {"127.0.0.1", "0.0.0.0", "localhost", "::1", "::", "fe80::1%eth0"})
+    check_address(good);
+  for (const char* bad : {"", "foo", "256.0.0.1", "127.0.0.1:80", "[::1]", "http://127.0.0.1"}) {
+    EXPECT_ERROR(check_address(bad), "is no IP address");
+  }
+  for (const char* good :
+       {"*", "http://localhost", "https://a.example:8443", "http://[::1]:3000", "app://page"}) {
+    check_origin(good);
+  }
+  for (const char* bad : {"", "foo", "http://", "://a", "http://a/", "http://a:", "http://a:b",
+                          "http://A.example", "http://a b", "http://:80", "**"}) {
+    EXPECT_ERROR(check_origin(bad), "--cors-origin");
+  }
+  for (const char* good : {"vllm", "llamita", "_a:b9"}) check_metrics_prefix(good);
+  for (const char* bad : {"", "9x", "9 x", "a b", "a-b", "a\n"}) {
+    EXPECT_ERROR(check_metrics_prefix(bad), "--metrics-prefix");
+  }
+  ServerConfig config;
+  config.address = "foo";
+  EXPECT_ERROR(check_config(config), "is no IP address");
+}
+
 TEST_F(ApiServerTest, ForeignPagesAreKeptOut) {
   start();
   const Headers own = {{"host", "localhost:8000"}, {"origin", "http://localhost:8000"}};
@@ -290,7 +358,9 @@ TEST_F(ApiServerTest, ForeignPagesAreKeptOut) {
   EXPECT_EQ(ask("GET", "/health", "", {{"host", "[::1]:8000"}})->head.status, 200);
   const auto read = ask("GET", "/health", "", foreign);
   EXPECT_EQ(header(*read, "Access-Control-Allow-Origin"), "");
-  EXPECT_EQ(ask("OPTIONS", "/v1/chat/completions", "", foreign)->head.status, 403);
+  const auto refused = ask("OPTIONS", "/v1/chat/completions", "", foreign);
+  EXPECT_EQ(refused->head.status, 403);
+  EXPECT_NE(refused->body.find("--cors-origin"), std::string::npos);
 
   ServerConfig config;
   config.cors_origins = {"http://friend.example"};
@@ -433,6 +503,9 @@ TEST_F(ApiServerTest, RepliesHaveAMostTokensLimit) {
       EXPECT_EQ(status(most), 200);
       EXPECT_EQ(status(most + 1), 400);
     }
+    answer("POST", "/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}]})");
+    EXPECT_EQ(engine_->last_request().sampling.max_tokens, limit > 0 ? limit : -1)
+        << "who asks for no number";
     api_.reset();
   }
 }
@@ -460,6 +533,9 @@ TEST_F(ApiServerTest, CutShortTellsTheClient) {
   EXPECT_TRUE(run_until([&] { return stream->complete && whole->complete; }));
   EXPECT_NE(stream->body.find("shutting down"), std::string::npos);
   EXPECT_EQ(whole->head.status, 503);
+  for (const auto& reply : {stream, whole}) {
+    EXPECT_NE(reply->body.find(R"("code":"draining")"), std::string::npos) << reply->body;
+  }
   EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
 }
 

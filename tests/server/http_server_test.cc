@@ -215,6 +215,31 @@ TEST_F(HttpServerTest, Timeouts) {
   EXPECT_NE(body.read_all().find("HTTP/1.1 408"), std::string::npos);
 }
 
+TEST_F(HttpServerTest, RequestsNameTheirHostFromHttp11On) {
+  start();
+  const auto reply = [&](const std::string& request) {
+    Client client(server_->port());
+    client.send(request);
+    return client.read_all();
+  };
+  EXPECT_EQ(reply("GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").rfind("HTTP/1.1 400", 0), 0u);
+  EXPECT_EQ(reply("GET /health HTTP/1.0\r\n\r\n").rfind("HTTP/1.1 200", 0), 0u);
+}
+
+TEST_F(HttpServerTest, RepliesHaveADate) {
+  EXPECT_EQ(http_date(784111777), "Sun, 06 Nov 1994 08:49:37 GMT");  // RFC 9110's example
+  start();
+  Client client(server_->port());
+  client.send("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  const std::string head = client.read_all();
+  const size_t at = head.find("\r\nDate: ");
+  ASSERT_NE(at, std::string::npos) << head;
+  const std::time_t now = std::time(nullptr);
+  bool recent = false;
+  for (std::time_t t = now - 60; t <= now; ++t) recent |= head.compare(at + 8, 29, http_date(t)) == 0;
+  EXPECT_TRUE(recent) << head;
+}
+
 // Within the limits a slow client is served.
 TEST_F(HttpServerTest, TimeoutsLeaveTime) {
   start();

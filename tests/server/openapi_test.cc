@@ -200,6 +200,42 @@ TEST(OpenApi, ItsDefaultsAreTheServers) {
   EXPECT_EQ(openapi_document(facts).dump(), openapi_template().dump());
 }
 
+// What a field is when a request leaves it out.
+void expect_defaults(const std::string& schema, const GenerationRequest& parsed,
+                     std::optional<int64_t> max_tokens) {
+  const Json document = openapi_template();
+  const Json& fields = *document.find("components")->find("schemas")->find(schema)->find("properties");
+  const SamplingParams& params = parsed.requests.at(0).sampling;
+  const std::pair<const char*, std::optional<double>> defaults[] = {
+      {"temperature", params.temperature},
+      {"top_p", params.top_p},
+      {"top_k", params.top_k},
+      {"min_p", params.min_p},
+      {"repetition_penalty", params.repetition_penalty},
+      {"frequency_penalty", params.frequency_penalty},
+      {"presence_penalty", params.presence_penalty},
+      {"n", params.n},
+      {"priority", parsed.priority},
+      {"max_tokens", max_tokens ? std::optional<double>(*max_tokens) : std::nullopt}};
+  for (const auto& [name, value] : defaults) {
+    const Json& field = *fields.find(name);
+    const Json* written = field.find("default");
+    if (written == nullptr) written = Document(document).resolve(field).find("default");
+    ASSERT_EQ(written != nullptr, value.has_value()) << schema << "." << name;
+    if (value) {
+      EXPECT_DOUBLE_EQ(written->as_double(""), *value) << schema << "." << name;
+    }
+  }
+}
+
+TEST(OpenApi, WhatIsLeftOutHasTheParsersDefaults) {
+  const GenerationRequest chat = parse_chat(R"({"messages":[{"role":"user","content":"a"}]})", {});
+  const GenerationRequest completion = parse_completion(R"({"prompt":"a"})", {});
+  EXPECT_EQ(chat.requests.at(0).sampling.max_tokens, -1) << "until the context is full";
+  expect_defaults("ChatRequest", chat, std::nullopt);
+  expect_defaults("CompletionRequest", completion, completion.requests.at(0).sampling.max_tokens);
+}
+
 TEST(OpenApi, TheServedOneHasTheServersBounds) {
   OpenApiFacts facts;
   facts.version = "1.2";

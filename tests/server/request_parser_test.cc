@@ -44,6 +44,17 @@ TEST(RequestParser, AnyPiecesGiveTheSameRequest) {
   }
 }
 
+TEST(RequestParser, AClientThatExpectsTlsIsToldSo) {
+  const std::string hello("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11);
+  for (const size_t piece : {size_t{1}, hello.size()}) {
+    RequestParser parser({});
+    feed(parser, hello, piece);
+    ASSERT_EQ(parser.state(), State::failed);
+    EXPECT_EQ(parser.status(), 400);
+    EXPECT_NE(parser.message().find("plain HTTP"), std::string::npos) << parser.message();
+  }
+}
+
 TEST(RequestParser, ChunkedBodies) {
   RequestParser parser({});
   feed(parser, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", 7);

@@ -15,7 +15,7 @@
 
 #include "base/cat.h"
 #include "llamita/async_engine.h"
-#include "llamita/error.h"
+#include "llamita/request_error.h"
 
 namespace llamita::test {
 
@@ -28,6 +28,7 @@ class FakeEngine : public AsyncEngine {
     int context = 1 << 20;
     bool paused = false;
     int image_tokens = 0;  // above 0: it takes images
+    bool takes_tools = true;
   };
   FakeEngine() : FakeEngine(Options{}) {}
   explicit FakeEngine(Options options) : options_(options), paused_(options.paused) {
@@ -37,6 +38,7 @@ class FakeEngine : public AsyncEngine {
     info_.vocab_size = 1000;
     info_.has_chat_template = true;
     info_.image_tokens = options.image_tokens;
+    info_.takes_tools = options.takes_tools;
     thread_ = std::thread([this] { run(); });
   }
   ~FakeEngine() override {
@@ -90,9 +92,13 @@ class FakeEngine : public AsyncEngine {
     if (const auto* ids = std::get_if<std::vector<int32_t>>(&request.prompt)) {
       prepared->tokens = static_cast<int>(ids->size());
     }
-    if (prepared->tokens == 0) throw Error("the prompt has no tokens: give at least one character");
-    if (prepared->tokens >= info_.context) {
-      throw Error(cat("the prompt has ", prepared->tokens, " tokens, and the context holds ", info_.context));
+    using Fault = RequestError::Fault;
+    if (prepared->tokens == 0) throw RequestError(Fault::prompt, "the prompt has no tokens");
+    if (prepared->tokens >= info_.context) throw RequestError(Fault::prompt_size, "the prompt is too long");
+    if (!request.chat.tools.empty() && !info_.takes_tools) throw RequestError(Fault::tools, "no tools here");
+    if (request.sampling.constraint.text == "no form") throw RequestError(Fault::form, "this is no form");
+    if (request.sampling.constraint.text == R"({"type":"no form"})") {
+      throw RequestError(Fault::form, "this is no form");
     }
     const std::lock_guard lock(mutex_);
     last_ = request;

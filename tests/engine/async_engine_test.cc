@@ -248,7 +248,7 @@ TEST_F(AsyncEngineTest, WaitingPromptsAreBoundedByTheirTokens) {
     if (!id) listeners.pop_back();
     return id.has_value();
   };
-  EXPECT_TRUE(submitted(20));  // nobody waits: it is taken although it is larger
+  ASSERT_TRUE(submitted(20));  // nobody waits: it is taken although it is larger
   gate_.wait_for(1);
   EXPECT_TRUE(submitted(4));
   EXPECT_TRUE(submitted(4));
@@ -290,7 +290,7 @@ TEST_F(AsyncEngineTest, AGroupIsQueuedWholeOrNotAtAll) {
     }
     return ids.has_value();
   };
-  EXPECT_TRUE(submitted(20));
+  ASSERT_TRUE(submitted(20));
   gate_.wait_for(1);
   EXPECT_FALSE(served->has_room());
   EXPECT_FALSE(submitted(1));

@@ -170,6 +170,9 @@ void Serve::declare_limits(OptionSet& options) {
   number(options, "--max-stops", "stop strings of a request", api.stops, 1, 64);
   number(options, "--max-stop-bytes", "of a stop string", api.stop_bytes, 1, 1024);
   number(options, "--max-schema-bytes", "of a JSON schema or grammar", api.schema_bytes, 1, 64 << 10);
+  number(options, "--max-token-text-bytes", "of text that /tokenize takes and /detokenize gives",
+         api.token_text_bytes, 1, 64 << 20);
+  number(options, "--max-token-ids", "of a body of /detokenize", api.token_ids, 1, 1 << 20);
   number(options, "--max-tools", "tools of a request", api.tools, 1, 4096);
   number(options, "--max-images", "images of a request", api.images.images, 0, 64);
   number(options, "--max-image-bytes", "of an image's file", api.images.bytes, 1, 16 << 20);

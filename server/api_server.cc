@@ -45,6 +45,21 @@ std::string unescaped(std::string_view path) {
   return out;
 }
 
+// Counted in slices, so that no more is made than may be said.
+void require_short(const AsyncEngine& engine, const std::vector<int32_t>& tokens, size_t most) {
+  constexpr size_t kSlice = 1024;
+  size_t bytes = 0;
+  for (size_t at = 0; at < tokens.size(); at += kSlice) {
+    const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto count = static_cast<std::ptrdiff_t>(std::min(kSlice, tokens.size() - at));
+    bytes += engine.detokenize({first, first + count}).size();
+    if (bytes <= most) continue;
+    throw ApiError(400,
+                   cat("the tokens' text has more than ", most, " bytes; ask for it in several requests"),
+                   "tokens");
+  }
+}
+
 }  // namespace
 
 ApiServer::ApiServer(const ServerConfig& config, Post post)
@@ -52,10 +67,12 @@ ApiServer::ApiServer(const ServerConfig& config, Post post)
       post_(std::move(post)),
       access_(config),
       metrics_(config.metrics_prefix, config.model_names.empty() ? "" : config.model_names[0]),
-      worker_(std::make_unique<Worker>(config.prepare_threads, config.prepare_queue)) {}
+      worker_(std::make_unique<Worker>(config.prepare_threads, config.prepare_queue)),
+      token_worker_(std::make_unique<Worker>(1, config.prepare_queue)) {}
 
 ApiServer::~ApiServer() {
   worker_.reset();
+  token_worker_.reset();
   // Generations hold the engine through their host; without replies they write nothing more.
   for (const auto& [key, generation] : std::exchange(generations_, {})) generation->abandon();
   if (host_) host_->engine.reset();
@@ -130,23 +147,48 @@ const ApiServer::Route& ApiServer::find_route(const HttpRequest& request) const 
   throw error;
 }
 
-void ApiServer::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
+const ApiServer::Route& ApiServer::admit(const HttpRequest& request) const {
+  const Route* route = nullptr;
   try {
-    check_host(request);
-    if (request.method == "OPTIONS") return send(request, reply, access_.preflight(request));
-    const Route* route = nullptr;
-    try {
-      route = &find_route(request);
-    } catch (const ApiError&) {
-      access_.check(request, false);  // strangers do not learn what there is
-      throw;
-    }
-    access_.check(request, route->open);
-    if (route->needs_engine && !engine_) throw ApiError(503, "the model is loading", {}, "loading");
-    (this->*route->run)(request, reply);
-  } catch (const ApiError& error) {
-    send(request, reply, error_response(error));
+    route = &find_route(request);
+  } catch (const ApiError&) {
+    access_.check(request, false);  // strangers do not learn what there is
+    throw;
   }
+  access_.check(request, route->open);
+  return *route;
+}
+
+std::optional<HttpResponse> ApiServer::screen(const HttpRequest& head) {
+  if (head.method == "OPTIONS") return std::nullopt;
+  try {
+    admit(head);
+  } catch (const ApiError& error) {
+    if (error.status == 401 || error.status == 403) return counted(head, error_response(error));
+  }
+  return std::nullopt;  // other faults are told by handle(): the connection can go on after them
+}
+
+// Whatever happens to one request ends that request alone.
+void ApiServer::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
+  HttpResponse failure;
+  try {
+    return answer(request, reply);
+  } catch (const ApiError& error) {
+    failure = error_response(error);
+  } catch (const std::exception& error) {
+    log_warning("a request failed: ", error.what());
+    failure = error_response(ApiError(500, "the server failed on this request"));
+  }
+  send(request, reply, std::move(failure));
+}
+
+void ApiServer::answer(HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
+  check_host(request);
+  if (request.method == "OPTIONS") return send(request, reply, access_.preflight(request));
+  const Route& route = admit(request);
+  if (route.needs_engine && !engine_) throw ApiError(503, "the model is loading", {}, "loading");
+  (this->*route.run)(request, reply);
 }
 
 HttpResponse ApiServer::refuse(int status, const std::string& message) {
@@ -154,14 +196,19 @@ HttpResponse ApiServer::refuse(int status, const std::string& message) {
   return error_response(ApiError(status, message));
 }
 
-void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply,
-                     HttpResponse response) {
+// With the headers that every reply has, and in the metrics.
+HttpResponse ApiServer::counted(const HttpRequest& request, HttpResponse response) {
   const Headers cors = access_.cors_headers(request);
   if (request.method != "OPTIONS") response.headers.insert(response.headers.end(), cors.begin(), cors.end());
   const bool known = std::any_of(routes().begin(), routes().end(),
                                  [&](const Route& route) { return request.path() == route.path; });
   metrics_.replied(known ? request.path() : "other", response.status);
-  reply->send(std::move(response));
+  return response;
+}
+
+void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply,
+                     HttpResponse response) {
+  reply->send(counted(request, std::move(response)));
 }
 
 void ApiServer::health(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
@@ -265,6 +312,8 @@ void ApiServer::embeddings(HttpRequest& request, std::shared_ptr<HttpReply> repl
 
 void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply) {
   if (draining_) throw ApiError(503, "the server is shutting down", {}, "draining");
+  // Before the body is read, let alone tokenised: a full queue says so at once.
+  if (!engine_->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
   const uint64_t key = next_key_++;
   const std::string route(request.path());
   const auto done = [this, key, route](int status) {
@@ -278,16 +327,16 @@ void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_pt
   reply->when_gone([weak = std::weak_ptr(generation)] {
     if (const auto generation = weak.lock()) generation->abandon();
   });
-  generations_.emplace(key, generation);
-  if (worker_->run([generation] { generation->prepare_and_submit(); })) return;
-  generations_.erase(key);
-  throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+  if (!worker_->run([generation] { generation->prepare_and_submit(); })) {
+    throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+  }
+  generations_.emplace(key, generation);  // what the worker does with it comes to this thread, later
 }
 
 void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply,
                           std::function<HttpResponse()> work) {
   const uint64_t key = next_key_++;
-  const bool queued = worker_->run([this, key, work] {
+  const bool queued = token_worker_->run([this, key, work] {
     HttpResponse response;
     try {
       response = work();
@@ -301,9 +350,9 @@ void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply
     }
     // Replies stay on the I/O thread; only their key travels.
     post_([this, key, response = std::move(response)] {
-      const auto found = replies_.find(key);
-      send(found->second.second, found->second.first, response);
-      replies_.erase(found);
+      const auto waiting = replies_.extract(key);
+      if (waiting.empty()) return;
+      send(waiting.mapped().second, waiting.mapped().first, response);
     });
   });
   if (!queued) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
@@ -328,6 +377,7 @@ void ApiServer::detokenize(HttpRequest& request, std::shared_ptr<HttpReply> repl
   on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = request.body] {
     const DetokenizeRequest asked = parse_detokenize(body, host->parse);
     check_model(asked.model);
+    require_short(*engine, asked.tokens, host->parse.limits.token_text_bytes);
     const std::string said = engine->detokenize(asked.tokens);
     return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
   });

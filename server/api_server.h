@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -41,6 +42,8 @@ class ApiServer {
   // The model is loaded: /health turns to 200.
   void attach(std::shared_ptr<AsyncEngine> engine);
   void handle(HttpRequest request, std::shared_ptr<HttpReply> reply);
+  // Whether a request may send its body at all, once its header is there: who is not let in, is told at once.
+  std::optional<HttpResponse> screen(const HttpRequest& head);
   // What a request that is no HTTP, or breaks a limit of HTTP, is told.
   HttpResponse refuse(int status, const std::string& message);
 
@@ -57,6 +60,9 @@ class ApiServer {
 
  private:
   const Route& find_route(const HttpRequest& request) const;  // throws ApiError
+  const Route& admit(const HttpRequest& request) const;       // throws ApiError
+  void answer(HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
+  HttpResponse counted(const HttpRequest& request, HttpResponse response);
 
   void health(HttpRequest&, std::shared_ptr<HttpReply> reply);
   void version(HttpRequest&, std::shared_ptr<HttpReply> reply);
@@ -72,7 +78,7 @@ class ApiServer {
   void page(HttpRequest& request, std::shared_ptr<HttpReply> reply);
 
   void generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply);
-  // Runs `work` on the worker and sends what it returns or the ApiError it throws.
+  // Runs `work` on token_worker_ and sends what it returns or the ApiError it throws.
   void on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply, std::function<HttpResponse()> work);
   void send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply, HttpResponse response);
   void check_model(const std::optional<std::string>& name) const;
@@ -94,6 +100,7 @@ class ApiServer {
       replies_;  // of on_worker()
   uint64_t next_key_ = 0;
   std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Worker> token_worker_;  // of /tokenize and /detokenize, which no chat should wait for
 };
 
 }  // namespace llamita::server

@@ -28,6 +28,24 @@ GenerationRequest parse(Endpoint endpoint, const std::string& body, const ParseC
   return parse_embedding(body, context);
 }
 
+Completion without_texts(const Completion& done) {
+  Completion out;
+  for (const Choice& choice : done.choices) {
+    out.choices.emplace_back();
+    out.choices.back().finish = choice.finish;
+    out.choices.back().error = choice.error;
+    out.choices.back().error_code = choice.error_code;
+  }
+  out.prompt_tokens = done.prompt_tokens;
+  out.completion_tokens = done.completion_tokens;
+  out.cached_tokens = done.cached_tokens;
+  out.seed = done.seed;
+  out.queue_seconds = done.queue_seconds;
+  out.prefill_seconds = done.prefill_seconds;
+  out.decode_seconds = done.decode_seconds;
+  return out;
+}
+
 const char* id_prefix(Endpoint endpoint) {
   return endpoint == Endpoint::chat ? "chatcmpl-" : endpoint == Endpoint::completions ? "cmpl-" : "embd-";
 }
@@ -52,9 +70,11 @@ void Generation::prepare_and_submit() {
   };
   try {
     submit_all();
-    host_->post([self = shared_from_this()] { self->opened(); });
+    host_->post([self = shared_from_this()] { self->guarded(&Generation::opened); });
   } catch (const ApiError& error) {
     post_failure(error);
+  } catch (const GrammarTooCostly& error) {
+    post_failure(ApiError(400, error.what(), {}, kGrammarTooCostly));
   } catch (const RequestError& error) {  // a prompt that is too long, a schema that cannot be taken, …
     post_failure(api_error(error));
   } catch (const Error& error) {
@@ -81,7 +101,29 @@ ApiError Generation::api_error(const RequestError& error) const {
   return {400, error.what(), request_.tools.forced ? "tools" : grammar ? "grammar" : "response_format"};
 }
 
+// Nothing leaves the I/O thread but to its reply: the server goes on.
+void Generation::guarded(void (Generation::*task)()) {
+  try {
+    return (this->*task)();
+  } catch (const std::exception& error) {
+    log_warning("a reply failed: ", error.what());
+  }
+  try {
+    cancel_all();
+    if (reply_) finish_with_error(ApiError(500, "the server failed on this request"));
+  } catch (const std::exception& error) {
+    log_warning("a reply failed again: ", error.what());
+    close(500);
+  }
+}
+
+void Generation::require_room() const {
+  if (host_->draining()) throw ended_error("the server is shutting down");
+  if (!host_->engine->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+}
+
 void Generation::submit_all() {
+  require_room();  // before any work is done that would be for nothing
   request_ = parse(endpoint_, std::exchange(body_, {}), host_->parse);
   host_->check_model(request_.model);
   for (const std::string& warning : request_.warnings) log_warning(warning);
@@ -103,32 +145,41 @@ void Generation::submit_all() {
   options.deadline = host_->timeout - waited;
   options.queue_timeout = host_->queue_timeout - waited;
   options.cache_salt = salt_;
-  for (size_t i = 0; i < prepared.size(); ++i) {
-    const auto id = host_->engine->submit(
-        prepared[i], options,
-        [self = shared_from_this(), i](const Update& update) { self->on_update(i, update); });
-    if (!id && host_->draining()) throw ended_error("the server is shutting down");
-    if (!id) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
-    const std::lock_guard lock(mutex_);
-    ids_.push_back(*id);
-    if (abandoned_) host_->engine->cancel(*id);
-  }
+  auto ids = host_->engine->submit_all(
+      std::move(prepared), options,
+      [self = shared_from_this()](size_t i, const Update& update) { self->on_update(i, update); });
+  if (!ids && host_->draining()) throw ended_error("the server is shutting down");
+  if (!ids) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+  const std::lock_guard lock(mutex_);
+  ids_ = *std::move(ids);
+  if (!abandoned_) return;
+  for (const RequestId id : ids_) host_->engine->cancel(id);
 }
 
+// A stream is made of its deltas and a whole reply of its completion: the other one's texts are not copied.
 void Generation::on_update(size_t prompt, const Update& update) {
-  Step step{prompt, update.delta, static_cast<int64_t>(update.tokens.size()), Clock::now(), std::nullopt};
-  if (update.done != nullptr) step.done = *update.done;
+  Step step{prompt, {}, static_cast<int64_t>(update.tokens.size()), Clock::now(), std::nullopt};
+  if (request_.stream) {
+    step.delta = update.delta;
+  } else {
+    step.delta.choice = update.delta.choice;
+    step.delta.finished = update.delta.finished;
+    step.delta.finish = update.delta.finish;
+  }
+  if (update.done != nullptr) step.done = request_.stream ? without_texts(*update.done) : *update.done;
   const std::lock_guard lock(mutex_);
   if (abandoned_) return;
   steps_.push_back(std::move(step));
   if (steps_.size() > host_->update_queue) {
     abandoned_ = true;
     steps_.clear();
-    host_->post([self = shared_from_this()] { self->abandon("the reply could not be written in time"); });
+    host_->post([self = shared_from_this()] { self->guarded(&Generation::lag_behind); });
   } else if (!std::exchange(told_, true)) {
-    host_->post([self = shared_from_this()] { self->take_steps(); });
+    host_->post([self = shared_from_this()] { self->guarded(&Generation::take_steps); });
   }
 }
+
+void Generation::lag_behind() { abandon("the reply could not be written in time"); }
 
 void Generation::opened() {
   if (!reply_) return;
@@ -145,11 +196,12 @@ void Generation::opened() {
 
 // With the first news and not before: a stream that never gets its turn is refused with a status.
 void Generation::begin_stream(std::string& out) {
-  if (std::exchange(begun_, true)) return;
+  if (begun_) return;
   headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
   headers_.emplace_back("Cache-Control", "no-cache");
   headers_.emplace_back("X-Accel-Buffering", "no");
   reply_->begin({200, headers_, {}});
+  begun_ = true;
   out += format_->begin();
 }
 
@@ -184,7 +236,9 @@ void Generation::take_step(Step& step, std::string& out) {
   if (!step.done) return;
   for (const Choice& choice : step.done->choices) {
     if (choice.finish != FinishReason::error) continue;
-    error_ = ApiError(500, choice.error.empty() ? "the request failed" : choice.error);
+    const int status = choice.error_code == kGrammarTooCostly ? 400 : 500;
+    error_ =
+        ApiError(status, choice.error.empty() ? "the request failed" : choice.error, {}, choice.error_code);
   }
   completions_[step.prompt] = *std::move(step.done);
   left_ = error_ ? 0 : left_ - 1;  // one prompt's failure is the whole reply's

@@ -50,7 +50,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void abandon(const std::string& message = {});
 
  private:
-  struct Step {  // one Update, copied
+  struct Step {  // what is needed of one Update, copied
     size_t prompt;
     Delta delta;
     int64_t tokens;
@@ -60,8 +60,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void submit_all();
   ApiError api_error(const RequestError& error) const;  // names the field of this endpoint
+  void require_room() const;                            // throws ApiError
   void on_update(size_t prompt, const Update& update);  // step thread
   void opened();                                        // I/O thread from here on
+  void guarded(void (Generation::*task)());
+  void lag_behind();
   void take_steps();
   void take_step(Step& step, std::string& out);
   void begin_stream(std::string& out);

@@ -22,6 +22,7 @@ Server::Server(const ServerConfig& config)
   http_.handle([this](HttpRequest request, std::shared_ptr<HttpReply> reply) {
     api_->handle(std::move(request), std::move(reply));
   });
+  http_.screen_with([this](const HttpRequest& head) { return api_->screen(head); });
   http_.refuse_with([this](int status, const std::string& message) { return api_->refuse(status, message); });
   http_.every(kTick, [this] { tick(); });
 }

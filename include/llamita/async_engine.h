@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "llamita/engine_config.h"
@@ -72,6 +73,7 @@ struct EngineStats {
 class AsyncEngine {
  public:
   using OnUpdate = std::function<void(const Update&)>;
+  using OnGroupUpdate = std::function<void(size_t which, const Update&)>;
 
   // As LLM::load. Starts the step thread.
   static std::unique_ptr<AsyncEngine> load(const std::string& path, const EngineConfig& config = {},
@@ -82,11 +84,26 @@ class AsyncEngine {
   // Throws Error for a request that cannot be served.
   virtual std::shared_ptr<const PreparedRequest> prepare(const Request& request) const = 0;
 
-  // Queues the request; nothing when the queue is full (EngineConfig::queue_requests, queue_tokens) or the
-  // engine is draining. `on_update` is called on the step thread and must return at once and not throw; the
-  // last call has Update::done, also for cancelled requests.
-  virtual std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
-                                          const SubmitOptions& options, OnUpdate on_update) = 0;
+  // Queues requests that belong together, all of them or none; nothing when the queue is full
+  // (EngineConfig::queue_requests, queue_tokens; when it is empty it takes any) or the engine is draining.
+  // `on_update` is called on the step thread, with the index of the request it is about, and must return at
+  // once and not throw; the last call of each has Update::done, also for cancelled requests. The
+  // queue_timeout is for the first of them to begin.
+  virtual std::optional<std::vector<RequestId>> submit_all(
+      std::vector<std::shared_ptr<const PreparedRequest>> requests, const SubmitOptions& options,
+      OnGroupUpdate on_update) = 0;
+  // One request.
+  std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
+                                  const SubmitOptions& options, OnUpdate on_update) {
+    OnGroupUpdate listener;
+    if (on_update) {
+      listener = [on_update = std::move(on_update)](size_t, const Update& update) { on_update(update); };
+    }
+    const auto ids = submit_all({std::move(request)}, options, std::move(listener));
+    return ids ? std::optional(ids->front()) : std::nullopt;
+  }
+  // False when a request would not be queued now, however short: no need to prepare it.
+  virtual bool has_room() const = 0;
   // The request ends with FinishReason::cancelled after the step under way, and its blocks are free by the
   // next. Ids that are unknown or done are ignored.
   virtual void cancel(RequestId id) = 0;

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "llamita/error.h"
 #include "llamita/sampling_params.h"
 
 namespace llamita {
@@ -68,11 +69,20 @@ struct TokenInfo {
   std::vector<TokenLogprob> top;  // most probable first
 };
 
+// Choice::error_code of a reply whose constraint took more work than a step may.
+inline constexpr const char* kGrammarTooCostly = "grammar_too_costly";
+// … and what is thrown where that shows before the reply begins.
+class GrammarTooCostly : public Error {
+ public:
+  using Error::Error;
+};
+
 struct Choice {
   std::string text;
   std::vector<int32_t> tokens;  // including the token that ended the reply, if one did
   FinishReason finish = FinishReason::length;
-  std::string error;                // why, when finish is error
+  std::string error;                // why, when finish is error, …
+  std::string error_code = {};      // … and for programs, where it has a name: kGrammarTooCostly
   std::vector<TokenInfo> logprobs;  // one a token, when asked for
 };
 

@@ -23,6 +23,8 @@ struct ApiLimits {
   int stops = 4;            // stop strings, …
   size_t stop_bytes = 256;  // … each of at most this length
   size_t schema_bytes = 64 << 10;
+  size_t token_text_bytes = size_t{1} << 20;  // of /tokenize, and of what /detokenize says
+  size_t token_ids = size_t{1} << 17;         // of /detokenize
   int tools = 128;
   ImageLimits images;
   size_t body_values = size_t{1} << 20;  // JSON values in a body

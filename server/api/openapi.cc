@@ -20,6 +20,8 @@ Bounds bounds_of(const OpenApiFacts& facts) {
                 {"--max-stop-bytes", number(limits.stop_bytes)},
                 {"--max-schema-bytes", number(limits.schema_bytes)},
                 {"--max-tools", number(limits.tools)},
+                {"--max-token-text-bytes", number(limits.token_text_bytes)},
+                {"--max-token-ids", number(limits.token_ids)},
                 {"--max-logprobs", number(limits.logprobs)}};
   if (limits.reply_tokens > 0) bounds.emplace("--max-reply-tokens", number(limits.reply_tokens));
   if (facts.vocab_size > 0) bounds.emplace("last token", number(facts.vocab_size - 1));

@@ -1,5 +1,6 @@
 #include "server/api/token_request.h"
 
+#include "base/cat.h"
 #include "base/log.h"
 #include "server/api/api_error.h"
 #include "server/api/sampling_fields.h"
@@ -29,6 +30,11 @@ TokenizeRequest parse_tokenize(std::string_view body, const ParseContext& contex
   if (!prompt && !content) throw ApiError(400, "prompt must be given, as a string", "prompt");
   if (prompt && content) throw ApiError(400, "prompt and content exclude each other", "content");
   out.text = prompt ? *prompt : *content;
+  const size_t most = context.limits.token_text_bytes;
+  if (out.text.size() > most) {
+    throw ApiError(400, cat("the text has ", out.text.size(), " bytes; at most ", most, " are taken at once"),
+                   prompt ? "prompt" : "content");
+  }
   return out;
 }
 
@@ -42,6 +48,10 @@ DetokenizeRequest parse_detokenize(std::string_view body, const ParseContext& co
   finish(fields, warnings);
   if (list == nullptr || !list->is_array()) {
     throw ApiError(400, "tokens must be an array of token ids", "tokens");
+  }
+  const size_t ids = list->as_array("").size(), most = context.limits.token_ids;
+  if (ids > most) {
+    throw ApiError(400, cat("tokens has ", ids, " ids; at most ", most, " are taken at once"), "tokens");
   }
   out.tokens = read_token_ids(list->as_array(""), "tokens", context);
   return out;

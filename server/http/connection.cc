@@ -96,17 +96,17 @@ Connection::Connection(asio::ip::tcp::socket socket, std::shared_ptr<ConnectionS
 }
 
 Connection::~Connection() {
-  if (counted_) --shared_->connections;
+  if (counted_ != nullptr) --*counted_;
 }
 
 void Connection::start() {
-  ++shared_->connections;
-  counted_ = true;
+  ++*(counted_ = &shared_->connections);
   set_deadline(shared_->limits.idle_timeout);
   read_more();
 }
 
 void Connection::turn_away() {
+  ++*(counted_ = &shared_->turned_away);
   refuse(503, cat("all ", shared_->limits.connections, " connections are taken; try again later"));
 }
 
@@ -151,6 +151,9 @@ void Connection::parse() {
     case RequestParser::State::done: return dispatch();
     case RequestParser::State::body:
       if (phase_ == Phase::header) {
+        if (shared_->screen) {
+          if (const auto refusal = shared_->screen(parser_->head())) return refuse(*refusal);
+        }
         move_to(Phase::body);
         set_deadline(shared_->limits.body_timeout);
         if (parser_->wants_continue()) queue_write("HTTP/1.1 100 Continue\r\n\r\n");
@@ -251,10 +254,12 @@ void Connection::reply_written() {
 }
 
 void Connection::refuse(int status, const std::string& message) {
+  refuse(shared_->refuse ? shared_->refuse(status, message) : HttpResponse{status, {}, message});
+}
+
+void Connection::refuse(const HttpResponse& response) {
   move_to(Phase::replying);
   keep_alive_ = false;
-  const HttpResponse response =
-      shared_->refuse ? shared_->refuse(status, message) : HttpResponse{status, {}, message};
   queue_write(
       response_head(response.status, response.headers, cat("Content-Length: ", response.body.size()), false) +
       response.body);

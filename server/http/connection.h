@@ -19,7 +19,9 @@ struct ConnectionShared {
   HttpLimits limits;
   HttpServer::Handler handler;
   HttpServer::Refuse refuse;
-  int connections = 0;
+  HttpServer::Screen screen;
+  int connections = 0;  // within the limit
+  int turned_away = 0;  // beyond it, and still open
   int replies_under_way = 0;
   int64_t slow_readers_dropped = 0;
 };
@@ -53,6 +55,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void finish_reply();  // all of the reply is queued
   void reply_written();
   void refuse(int status, const std::string& message);
+  void refuse(const HttpResponse& response);
   void linger();
   void close();
   void move_to(Phase phase);
@@ -74,7 +77,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ = false;
   bool reply_complete_ = false;  // finish_reply() was called
   bool keep_alive_ = true;
-  bool counted_ = false;
+  int* counted_ = nullptr;  // where this connection is counted
   std::function<void()> gone_;
 };
 

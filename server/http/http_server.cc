@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/cat.h"
+#include "base/log.h"
 #include "llamita/error.h"
 #include "server/http/connection.h"
 
@@ -19,6 +20,7 @@ namespace asio = boost::asio;
 using Tcp = asio::ip::tcp;
 
 constexpr std::chrono::milliseconds kAcceptPause{50};  // when no descriptor is left
+constexpr int kMostTurnedAway = 32;                    // connections over the limit that are told so
 
 }  // namespace
 
@@ -49,14 +51,18 @@ struct HttpServer::Impl {
     acceptor.async_accept([this](boost::system::error_code error, Tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
       if (error) return pause_accepting();
-      const auto connection = std::make_shared<Connection>(std::move(socket), shared);
-      if (shared->connections < shared->limits.connections) {
-        connection->start();
-      } else {
-        connection->turn_away();
-      }
+      take(std::move(socket));
       accept();
     });
+  }
+
+  // Over the limit a few are told so; where even those are many, the rest is closed without a word.
+  void take(Tcp::socket socket) {
+    const bool room = shared->connections < shared->limits.connections;
+    if (!room && shared->turned_away >= kMostTurnedAway) return;
+    const auto connection = std::make_shared<Connection>(std::move(socket), shared);
+    if (room) return connection->start();
+    connection->turn_away();
   }
 
   void pause_accepting() {
@@ -97,15 +103,24 @@ HttpServer::~HttpServer() {
   impl_->acceptor.close(ignored);
   impl_->shared->handler = nullptr;
   impl_->shared->refuse = nullptr;
+  impl_->shared->screen = nullptr;
 }
 
 uint16_t HttpServer::port() const { return impl_->acceptor.local_endpoint().port(); }
 void HttpServer::handle(Handler handler) { impl_->shared->handler = std::move(handler); }
+void HttpServer::screen_with(Screen screen) { impl_->shared->screen = std::move(screen); }
 void HttpServer::refuse_with(Refuse refuse) { impl_->shared->refuse = std::move(refuse); }
 
 void HttpServer::run() {
   impl_->accept();
-  impl_->context.run();
+  for (;;) {
+    try {
+      impl_->context.run();
+      return;
+    } catch (const std::exception& error) {
+      log_line(LogLevel::error, cat("a task of the server failed: ", error.what()));
+    }
+  }
 }
 
 void HttpServer::stop() { impl_->context.stop(); }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,6 +41,8 @@ class HttpServer {
   // Turns a request that the parser refused into a reply: {status, sentence}.
   using Refuse = std::function<HttpResponse(int status, const std::string& message)>;
 
+  using Screen = std::function<std::optional<HttpResponse>(const HttpRequest& head)>;
+
   // Replies must not outlive the server.
   // Binds and listens; port 0 takes a free one. Throws Error when the address is not to be had.
   HttpServer(const std::string& address, uint16_t port, const HttpLimits& limits);
@@ -50,8 +53,11 @@ class HttpServer {
   uint16_t port() const;
   void handle(Handler handler);
   void refuse_with(Refuse refuse);
+  // Looks at each request's header before its body is read; a response refuses it and ends its connection.
+  void screen_with(Screen screen);
 
-  // Serves on the calling thread until stop().
+  // Serves on the calling thread until stop(). What a task or handler throws goes to the log and ends nothing
+  // else.
   void run();
   // From any thread, also before run().
   void stop();

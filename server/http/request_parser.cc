@@ -113,6 +113,16 @@ bool RequestParser::wants_continue() {
   return state_ == State::body && std::exchange(continue_asked_, false);
 }
 
+HttpRequest RequestParser::head() const {
+  const auto& message = impl_->parser.get();
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  request.headers = headers_;
+  request.keep_alive = message.keep_alive();
+  return request;
+}
+
 HttpRequest RequestParser::take() {
   auto message = impl_->parser.release();
   HttpRequest request;

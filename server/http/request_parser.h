@@ -31,6 +31,7 @@ class RequestParser {
   State state() const { return state_; }
   // The client waits for "100 Continue" before it sends the body. True in state `body`, once.
   bool wants_continue();
+  HttpRequest head() const;  // once the header is complete: the request without its body
   HttpRequest take();
 
   int status() const { return status_; }

@@ -185,7 +185,7 @@ void Engine::end_unstarted(Running& running, FinishReason reason, const std::str
   }
 }
 
-void Engine::end(RequestId id, FinishReason reason, const std::string& why) {
+void Engine::end(RequestId id, FinishReason reason, const std::string& why, const std::string& code) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   const std::vector<sched::SequenceId> open = found->second->open;
@@ -193,7 +193,7 @@ void Engine::end(RequestId id, FinishReason reason, const std::string& why) {
     Choosing& choosing = choosing_.at(sequence);
     Update update;
     update.delta.choice = choosing.choice;
-    choosing.reply->end(reason, why, update.delta);
+    choosing.reply->end(reason, why, update.delta, code);
     close(sequence, update);
   }
 }
@@ -208,7 +208,8 @@ void Engine::end_overdue() {
   for (const auto& [id, running] : requests_) {
     const StartOptions& options = running->options;
     const bool late = options.deadline && *options.deadline <= now;
-    const bool unserved = !running->begun && options.begin_by && *options.begin_by <= now;
+    const bool begun = running->begun || (options.group_begun != nullptr && *options.group_begun);
+    const bool unserved = !begun && options.begin_by && *options.begin_by <= now;
     if (late || unserved) overdue.push_back(id);
   }
   for (const RequestId id : overdue) end(id, FinishReason::deadline);
@@ -278,6 +279,7 @@ void Engine::note_begun(const sched::Batch& batch) {
     counters_.prefix_query_tokens += running.completion.prompt_tokens;
     if (running.begun) continue;
     running.begun = now;
+    if (running.options.group_begun != nullptr) *running.options.group_begun = true;
     running.completion.queue_seconds = seconds_between(running.options.submitted, now);
     running.completion.cached_tokens = chunk.begin;
     count_unstarted(running, -1);
@@ -350,7 +352,14 @@ void Engine::advance(sched::SequenceId id, const SampledToken& sampled, int last
   update.delta.choice = choosing.choice;
   if (sampled.token >= 0) update.tokens.push_back(sampled.token);
   choosing.reply->accept(sampled, update.delta);
-  if (choosing.reply->finished()) return close(id, update);
+  if (choosing.reply->finished()) {
+    const std::string code = choosing.reply->choice().error_code, why = choosing.reply->choice().error;
+    const RequestId request = running.id;
+    close(id, update);
+    // The other choices are held to the same grammar: they would go on to take the time of others.
+    if (!code.empty()) end(request, FinishReason::error, why, code);
+    return;
+  }
   scheduler_.append(id, sampled.token);
   publish(running, update);
 }

@@ -50,7 +50,8 @@ class Engine {
     std::string cache_salt;
     Clock::time_point submitted = Clock::now();
     std::optional<Clock::time_point> deadline;
-    std::optional<Clock::time_point> begin_by;  // overdue when no step had part of it
+    std::optional<Clock::time_point> begin_by;  // overdue when no step had part of it, …
+    std::shared_ptr<bool> group_begun;  // … nor of another that it came with; of the thread that steps
   };
 
   // Borrows model and tokenizer. Throws Error for options that make no sense and when the cache does not fit
@@ -70,7 +71,7 @@ class Engine {
   void start(RequestId id, std::shared_ptr<const TokenRequest> request, const StartOptions& options,
              OnUpdate on_update);
   // Ends a request in any phase; ids that are not running are ignored.
-  void end(RequestId id, FinishReason reason, const std::string& why = "");
+  void end(RequestId id, FinishReason reason, const std::string& why = "", const std::string& code = "");
   void end_all(FinishReason reason);
   bool idle() const { return requests_.empty() && flights_.empty(); }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/cat.h"
-#include "llamita/error.h"
+#include "llamita/request.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/matcher.h"
@@ -77,7 +77,9 @@ std::shared_ptr<grammar::MaskCache> GrammarCache::compile(const Constraint& cons
   auto form = std::make_shared<grammar::MaskCache>(parse(constraint), trie(), kMaskBytes);
   grammar::Matcher matcher(form);
   std::vector<uint32_t> mask(matcher.mask_words());
-  if (matcher.fill_mask(mask) == 0) {
+  const bool allows = matcher.fill_mask(mask) > 0;
+  if (matcher.is_too_costly()) throw GrammarTooCostly(grammar::Matcher::kTooCostly);
+  if (!allows) {
     throw Error("the constraint allows no reply in this model's vocabulary: no token can be its first");
   }
   return form;

@@ -103,15 +103,21 @@ void Reply::accept(const SampledToken& sampled, Delta& delta) {
 
 // Ends the reply when its form allows nothing more.
 void Reply::follow_form(int32_t token, Delta& delta) {
-  LLAMITA_CHECK(matcher_->accept(token), "token ", token, " was chosen, which the form does not allow");
-  if (matcher_->fill_mask(allowed_) > 0) return;
+  // Of a form that reads one text in hundreds of ways some are dropped, and with them tokens that were
+  // allowed.
+  const bool accepted = matcher_->accept(token);
+  if (accepted && matcher_->fill_mask(allowed_) > 0) return;
+  if (!accepted || matcher_->is_too_costly()) {
+    return end(FinishReason::error, grammar::Matcher::kTooCostly, delta, kGrammarTooCostly);
+  }
   if (matcher_->is_finished() || matcher_->is_complete()) return close(FinishReason::stop, delta);
   end(FinishReason::error, "the model's vocabulary has no token that the reply's form could go on with",
       delta);
 }
 
-void Reply::end(FinishReason reason, std::string why, Delta& delta) {
+void Reply::end(FinishReason reason, std::string why, Delta& delta, std::string code) {
   choice_.error = std::move(why);
+  choice_.error_code = std::move(code);
   close(reason, delta);
 }
 

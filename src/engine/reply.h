@@ -34,8 +34,8 @@ class Reply {
   SamplingRow sampling_row() const;
   // Takes the step's token; the news go into `delta`.
   void accept(const SampledToken& sampled, Delta& delta);
-  // Ends the reply for a reason that is not in its tokens. `why` for errors.
-  void end(FinishReason reason, std::string why, Delta& delta);
+  // Ends the reply for a reason that is not in its tokens. `why` and its `code` for errors.
+  void end(FinishReason reason, std::string why, Delta& delta, std::string code = {});
 
   bool finished() const { return finished_; }
   const Choice& choice() const { return choice_; }

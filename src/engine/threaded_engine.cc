@@ -23,6 +23,11 @@ constexpr int64_t kQueueFactor = 4;  // prompts that wait, over what the KV cach
 
 int choices_of(const TokenRequest& request) { return request.embedding ? 1 : request.sampling.n; }
 
+AsyncEngine::OnUpdate of_one(const AsyncEngine::OnGroupUpdate& on_update, size_t which) {
+  if (!on_update) return {};
+  return [on_update, which](const Update& update) { on_update(which, update); };
+}
+
 // A listener that throws, although it must not, is not listened to again.
 Engine::OnUpdate guarded(AsyncEngine::OnUpdate on_update, RequestId id) {
   return [on_update = std::move(on_update), id](const Update& update) mutable {
@@ -71,40 +76,56 @@ std::shared_ptr<const PreparedRequest> ThreadedEngine::prepare(const Request& re
   return std::make_shared<Prepared>(served_->preparer.prepare(request));
 }
 
-// An empty queue takes any prompt: it fits the context, and whatever else the limit says it can be served.
-bool ThreadedEngine::room_for(const TokenRequest& request) const {
+// An empty queue takes any prompts: each fits the context, and whatever else the limits say they can be
+// served.
+bool ThreadedEngine::room_for(int requests, int64_t tokens) const {
+  if (draining_ || inbox_.stop) return false;
   const int waiting = queued_requests_ + served_->engine.unstarted();
   if (waiting == 0) return true;
-  const int64_t tokens = queued_tokens_ + served_->engine.unstarted_tokens();
-  return waiting < queue_requests_ && tokens + static_cast<int64_t>(request.prompt.size()) <= queue_tokens_;
+  const int64_t waiting_tokens = queued_tokens_ + served_->engine.unstarted_tokens();
+  return waiting + requests <= queue_requests_ && waiting_tokens + tokens <= queue_tokens_;
 }
 
-std::optional<RequestId> ThreadedEngine::submit(std::shared_ptr<const PreparedRequest> request,
-                                                const SubmitOptions& options, OnUpdate on_update) {
-  const auto prepared = std::dynamic_pointer_cast<const Prepared>(std::move(request));
-  if (prepared == nullptr) throw Error("submit() takes what this engine's prepare() made");
-  // The prepared request lives as long as its tokens are looked at.
-  std::shared_ptr<const TokenRequest> tokens(prepared, &prepared->request());
+bool ThreadedEngine::has_room() const {
+  const std::lock_guard lock(mutex_);
+  return room_for(1, 1);
+}
+
+std::optional<std::vector<RequestId>> ThreadedEngine::submit_all(
+    std::vector<std::shared_ptr<const PreparedRequest>> requests, const SubmitOptions& options,
+    OnGroupUpdate on_update) {
+  std::vector<std::shared_ptr<const TokenRequest>> group;
+  int64_t tokens = 0;
+  for (std::shared_ptr<const PreparedRequest>& request : requests) {
+    const auto prepared = std::dynamic_pointer_cast<const Prepared>(std::move(request));
+    if (prepared == nullptr) throw Error("submit() takes what this engine's prepare() made");
+    // The prepared request lives as long as its tokens are looked at.
+    group.emplace_back(prepared, &prepared->request());
+    tokens += prepared->prompt_tokens();
+  }
   Engine::StartOptions start;
   start.priority = options.priority;
   start.cache_salt = options.cache_salt;
   if (options.deadline) start.deadline = start.submitted + *options.deadline;
   if (options.queue_timeout) start.begin_by = start.submitted + *options.queue_timeout;
-  RequestId id = 0;
+  start.group_begun = std::make_shared<bool>(false);
+  std::vector<RequestId> ids;
   {
     const std::lock_guard lock(mutex_);
-    if (draining_ || inbox_.stop || !room_for(*tokens)) return std::nullopt;
-    id = next_id_++;
-    queued_requests_ += 1;
-    queued_tokens_ += static_cast<int64_t>(tokens->prompt.size());
-    queued_choices_ += choices_of(*tokens);
+    if (!room_for(static_cast<int>(group.size()), tokens)) return std::nullopt;
+    queued_requests_ += static_cast<int>(group.size());
+    queued_tokens_ += tokens;
     if (!stats_.busy) stats_.progress_at = start.submitted;
     stats_.busy = true;
-    inbox_.submissions.push_back(
-        {id, std::move(tokens), std::move(start), guarded(std::move(on_update), id)});
+    for (size_t i = 0; i < group.size(); ++i) {
+      ids.push_back(next_id_++);
+      queued_choices_ += choices_of(*group[i]);
+      inbox_.submissions.push_back(
+          {ids.back(), std::move(group[i]), start, guarded(of_one(on_update, i), ids.back())});
+    }
   }
   wake_.notify_one();
-  return id;
+  return ids;
 }
 
 void ThreadedEngine::cancel(RequestId id) {

@@ -21,8 +21,10 @@ class ThreadedEngine : public AsyncEngine {
   ~ThreadedEngine() override;
 
   std::shared_ptr<const PreparedRequest> prepare(const Request& request) const override;
-  std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
-                                  const SubmitOptions& options, OnUpdate on_update) override;
+  std::optional<std::vector<RequestId>> submit_all(
+      std::vector<std::shared_ptr<const PreparedRequest>> requests, const SubmitOptions& options,
+      OnGroupUpdate on_update) override;
+  bool has_room() const override;
   void cancel(RequestId id) override;
   void drain() override;
   EngineStats stats() const override;
@@ -45,7 +47,7 @@ class ThreadedEngine : public AsyncEngine {
     bool empty() const { return submissions.empty() && cancels.empty() && !stop; }
   };
 
-  bool room_for(const TokenRequest& request) const;  // with the lock
+  bool room_for(int requests, int64_t tokens) const;  // with the lock
   void run();
   Inbox wait_for_work();
   void take_in(Inbox& inbox);

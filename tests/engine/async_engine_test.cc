@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <deque>
 #include <thread>
 
 #include "engine/async_support.h"
@@ -247,7 +248,7 @@ TEST_F(AsyncEngineTest, WaitingPromptsAreBoundedByTheirTokens) {
     if (!id) listeners.pop_back();
     return id.has_value();
   };
-  EXPECT_TRUE(submitted(20));  // nobody waits: it is taken although it is larger
+  ASSERT_TRUE(submitted(20));  // nobody waits: it is taken although it is larger
   gate_.wait_for(1);
   EXPECT_TRUE(submitted(4));
   EXPECT_TRUE(submitted(4));
@@ -261,6 +262,71 @@ TEST_F(AsyncEngineTest, WaitingPromptsAreBoundedByTheirTokens) {
   listeners.back()->wait();
   config.queue_tokens = -1;
   EXPECT_ERROR(engine(config), "queue_tokens");
+}
+
+// Requests that come together are queued together: an empty queue takes any number, whatever its bounds, and
+// one that has not enough room takes none.
+TEST_F(AsyncEngineTest, AGroupIsQueuedWholeOrNotAtAll) {
+  EngineConfig config = small_config();
+  config.queue_requests = 4;
+  config.queue_tokens = 30;
+  config.batch_sequences = 1;
+  const auto served = engine(config);
+  gate_.close();
+  std::deque<Listener> listeners;
+  const auto submitted = [&](int requests) {
+    std::vector<std::shared_ptr<const PreparedRequest>> group;
+    std::vector<AsyncEngine::OnUpdate> updates;
+    for (int i = 0; i < requests; ++i) {
+      group.push_back(served->prepare(request_of(8, i, 2)));
+      updates.push_back(listeners.emplace_back().on_update());
+    }
+    const auto ids = served->submit_all(
+        group, {}, [updates](size_t which, const Update& update) { updates.at(which)(update); });
+    if (ids) {
+      EXPECT_EQ(ids->size(), static_cast<size_t>(requests));
+    } else {
+      listeners.resize(listeners.size() - static_cast<size_t>(requests));
+    }
+    return ids.has_value();
+  };
+  ASSERT_TRUE(submitted(20));
+  gate_.wait_for(1);
+  EXPECT_FALSE(served->has_room());
+  EXPECT_FALSE(submitted(1));
+  gate_.open();
+  for (size_t i = 0; i < 20; ++i) expect_solo(listeners[i].wait(), request_of(8, static_cast<int>(i), 2));
+  when_idle(*served);
+  listeners.clear();
+  const int64_t steps = gate_.arrived();
+  gate_.close();
+  EXPECT_TRUE(submitted(1));
+  gate_.wait_for(steps + 1);
+  EXPECT_TRUE(submitted(1));
+  EXPECT_TRUE(served->has_room());
+  EXPECT_FALSE(submitted(3)) << "32 tokens would wait where 30 may";
+  EXPECT_EQ(served->stats().waiting + served->stats().running, 2) << "and none of them does";
+  EXPECT_TRUE(submitted(2));
+  gate_.open();
+  for (Listener& listener : listeners) listener.wait();
+  served->drain();
+  EXPECT_FALSE(served->has_room());
+}
+
+// One prompt after the other takes longer than the queue's timeout, which is for the first of them.
+TEST_F(AsyncEngineTest, AGroupThatHasBegunIsNotUnserved) {
+  EngineConfig config = small_config();
+  config.batch_sequences = 1;
+  const auto served = engine(config);
+  on_step_ = [](const ForwardBatch&) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  Listener first, second;
+  const auto updates = std::vector{first.on_update(), second.on_update()};
+  SubmitOptions options;
+  options.queue_timeout = std::chrono::milliseconds(50);
+  served->submit_all({served->prepare(request_of(5, 1, 60)), served->prepare(request_of(5, 2, 3))}, options,
+                     [updates](size_t which, const Update& update) { updates.at(which)(update); });
+  expect_solo(first.wait(), request_of(5, 1, 60));
+  expect_solo(second.wait(), request_of(5, 2, 3));
 }
 
 TEST_F(AsyncEngineTest, WhoWaitsTooLongEndsUnbegun) {

@@ -30,6 +30,10 @@ class Gate {
     allowed_ += steps;
     changed_.notify_all();
   }
+  int64_t arrived() {
+    const std::lock_guard lock(mutex_);
+    return arrived_;
+  }
   // Until `steps` steps in all have come to the gate.
   void wait_for(int64_t steps) {
     std::unique_lock lock(mutex_);

@@ -176,6 +176,52 @@ TEST(Constraint, BrokenFormsAreRefusedAndGoodOnesCompileOnce) {
   EXPECT_EQ(served->preparer.prepare(held_to(Constraint::Kind::none, "", 1)).form, nullptr);
 }
 
+// Reads each letter as the beginning of sixty alternatives that look alike for long.
+std::string ambiguous(const std::string& root) {
+  std::string text = cat("root ::= ", root, "\nitem ::= [a-z] ");
+  for (int i = 0; i < 60; ++i) {
+    text += cat("| \"", std::string(1, static_cast<char>('a' + i % 4)), "\" [a-z]{", 20 + i, ",", 200 + 3 * i,
+                "} ");
+  }
+  return text;
+}
+
+// The request ends, with all its choices, and another one's reply is what it would be alone.
+TEST(Constraint, AFormThatIsTooCostlyEndsItsRequestAlone) {
+  const auto served = fake_served();
+  Request hostile = held_to(Constraint::Kind::gbnf, ambiguous("\"ok\" item{2000}"), 2);
+  hostile.sampling.n = 3;
+  Request other{std::vector<int32_t>{5, 6, 7}, {}};
+  other.sampling.max_tokens = 30;
+  other.sampling.seed = 4;
+  other.sampling.ignore_eos = true;
+  const auto alone = replies(*served, {other});
+  const auto together = replies(*served, {hostile, other});
+  for (const Choice& choice : together[0].choices) {
+    EXPECT_EQ(choice.finish, FinishReason::error);
+    EXPECT_EQ(choice.error_code, kGrammarTooCostly);
+    EXPECT_EQ(choice.error, grammar::Matcher::kTooCostly);
+    EXPECT_EQ(choice.text.substr(0, 2), "ok");
+  }
+  EXPECT_EQ(together[1].choices[0].finish, FinishReason::length);
+  EXPECT_EQ(together[1].choices[0].text, alone[0].choices[0].text);
+}
+
+TEST(Constraint, AFormWhoseFirstTokenIsTooCostlyIsRefused) {
+  std::vector<std::string> words;
+  for (char letter = 'a'; letter <= 'z'; ++letter) words.emplace_back(1, letter);
+  for (int i = 0; i < 4096; ++i) {
+    words.emplace_back();
+    for (int bits = i, at = 0; at < 6; ++at, bits /= 4) words.back() += static_cast<char>('a' + bits % 4);
+  }
+  words.emplace_back("<end>");
+  const FakeTokenizer tokenizer(words);
+  GrammarCache forms(tokenizer, tokenizer.vocab_size(), tokenizer.stop_tokens());
+  const Constraint constraint{Constraint::Kind::gbnf, ambiguous("item{2000}")};
+  EXPECT_THROW(forms.find(constraint), GrammarTooCostly);
+  EXPECT_ERROR(forms.find(constraint), "too costly");
+}
+
 TEST(Constraint, FormsAreSharedByThreads) {
   const auto engine = std::make_unique<ThreadedEngine>(fake_served(), test::small_config());
   std::vector<std::thread> threads;

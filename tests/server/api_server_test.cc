@@ -396,6 +396,120 @@ TEST_F(ApiServerTest, FullQueueIs429) {
   EXPECT_EQ(second->head.status, 200);
 }
 
+// All of a request's prompts are queued, or none. An empty queue takes more than it has places for.
+TEST_F(ApiServerTest, PromptsAreQueuedTogether) {
+  FakeEngine::Options options;
+  options.queue = 2;
+  options.running = 1;
+  start({}, options);
+  const std::string five = R"({"prompt":["a","b","c","d","e"],"max_tokens":2})";
+  EXPECT_EQ(answer("POST", "/v1/completions", five)->head.status, 200);
+  EXPECT_EQ(answer("POST", "/v1/embeddings", R"({"input":["a","b","c","d","e"]})")->head.status, 200);
+  engine_->pause(true);
+  const auto waiting = ask("POST", "/v1/completions", R"({"prompt":"a","max_tokens":2})");
+  ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 1; }));
+  const auto refused = answer("POST", "/v1/completions", five);
+  EXPECT_EQ(refused->head.status, 429);
+  EXPECT_EQ(engine_->stats().waiting, 1);
+  engine_->pause(false);
+  EXPECT_TRUE(run_until([&] { return waiting->complete; }));
+}
+
+TEST_F(ApiServerTest, AFullQueueIsFoundBeforeAnyWork) {
+  FakeEngine::Options options;
+  options.queue = 1;
+  options.paused = true;
+  start({}, options);
+  const auto first = ask("POST", "/v1/chat/completions", kChat);
+  ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 1; }));
+  const int prepared = engine_->prepared();
+  const auto refused = ask("POST", "/v1/chat/completions", kChat);
+  EXPECT_EQ(refused->head.status, 429) << "at once, on the I/O thread";
+  EXPECT_NE(refused->body.find("queue_full"), std::string::npos);
+  EXPECT_EQ(engine_->prepared(), prepared);
+  engine_->pause(false);
+  EXPECT_TRUE(run_until([&] { return first->complete; }));
+}
+
+TEST_F(ApiServerTest, TextsOfTokensAreBounded) {
+  ServerConfig config;
+  config.api.token_text_bytes = 8;
+  config.api.token_ids = 4;
+  start(config);
+  const auto status = [&](const std::string& route, const std::string& body) {
+    return answer("POST", route, body)->head.status;
+  };
+  EXPECT_EQ(status("/tokenize", R"({"prompt":"12345678"})"), 200);
+  EXPECT_EQ(status("/tokenize", R"({"prompt":"123456789"})"), 400);
+  EXPECT_EQ(status("/tokenize", R"({"content":"123456789"})"), 400);
+  EXPECT_EQ(status("/detokenize", R"({"tokens":[1,2]})"), 200) << "<1><2>";
+  EXPECT_EQ(status("/detokenize", R"({"tokens":[1,2,3]})"), 400);
+  EXPECT_EQ(status("/detokenize", R"({"tokens":[1,2,3,4,5]})"), 400);
+}
+
+TEST_F(ApiServerTest, NoChatWaitsForTokenize) {
+  ServerConfig config;
+  config.prepare_threads = 2;
+  start(config);
+  engine_->hold_tokenize(true);
+  std::vector<std::shared_ptr<RecordedReply>> held;
+  for (int i = 0; i < 4; ++i) held.push_back(ask("POST", "/tokenize", R"({"prompt":"a"})"));
+  EXPECT_EQ(answer("POST", "/v1/chat/completions", kChat)->head.status, 200);
+  EXPECT_FALSE(held[0]->complete);
+  engine_->hold_tokenize(false);
+  EXPECT_TRUE(run_until([&] { return held[3]->complete; }));
+}
+
+TEST_F(ApiServerTest, AGrammarThatIsTooCostlyIsTheClientsFault) {
+  start();
+  engine_->fail("too costly, says the engine", kGrammarTooCostly);
+  const auto whole = answer("POST", "/v1/chat/completions", kChat);
+  EXPECT_EQ(whole->head.status, 400);
+  EXPECT_NE(whole->body.find(R"("code":"grammar_too_costly")"), std::string::npos) << whole->body;
+  const auto stream = answer("POST", "/v1/chat/completions", kStream);
+  EXPECT_EQ(stream->head.status, 200);
+  EXPECT_NE(stream->body.find(R"("code":"grammar_too_costly")"), std::string::npos) << stream->body;
+  engine_->fail("broken", "");
+  EXPECT_EQ(answer("POST", "/v1/chat/completions", kChat)->head.status, 500);
+}
+
+// A reply that throws a few times.
+class ThrowingReply : public RecordedReply {
+ public:
+  explicit ThrowingReply(int times) : times_(times) {}
+  void send(HttpResponse response) override {
+    perhaps();
+    RecordedReply::send(std::move(response));
+  }
+  void begin(HttpResponse response) override {
+    perhaps();
+    RecordedReply::begin(std::move(response));
+  }
+
+ private:
+  void perhaps() {
+    if (times_-- > 0) throw std::runtime_error("no memory, say");
+  }
+  int times_;
+};
+
+TEST_F(ApiServerTest, WhatIsThrownEndsOneRequestAlone) {
+  start();
+  for (const char* target : {"/version", "/v1/chat/completions"}) {
+    const bool chat = std::string_view(target) != "/version";
+    for (const char* body : {kChat, kStream}) {
+      const auto reply = std::make_shared<ThrowingReply>(1);
+      api_->handle({chat ? "POST" : "GET", target, {}, body, true}, reply);
+      EXPECT_TRUE(run_until([&] { return reply->complete; })) << target;
+      EXPECT_EQ(reply->head.status, 500);
+    }
+  }
+  const auto hopeless = std::make_shared<ThrowingReply>(1000);
+  api_->handle({"POST", "/v1/chat/completions", {}, kStream, true}, hopeless);
+  EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
+  EXPECT_EQ(answer("POST", "/v1/chat/completions", kChat)->head.status, 200);
+}
+
 TEST_F(ApiServerTest, FullPrepareQueueIs429) {
   ServerConfig config;
   config.prepare_queue = 0;

@@ -201,6 +201,70 @@ TEST_F(HttpServerTest, ConnectionsLimit) {
   }));
 }
 
+// Over the limit some are told so. A crowd is closed without a word, and costs nothing more.
+TEST_F(HttpServerTest, ACrowdOverTheLimitIsClosedAtOnce) {
+  ServerConfig config;
+  config.http.connections = 1;
+  start(config);
+  Client within(server_->port());
+  within.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_NE(within.read_until("}").find("200 OK"), std::string::npos);
+  std::vector<std::unique_ptr<Client>> crowd;
+  for (int i = 0; i < 60; ++i) crowd.push_back(std::make_unique<Client>(server_->port()));
+  int told = 0, closed = 0;
+  for (const auto& client : crowd) {
+    const std::string& seen = client->read_all();
+    told += seen.find("HTTP/1.1 503") != std::string::npos ? 1 : 0;
+    closed += seen.empty() ? 1 : 0;
+  }
+  EXPECT_GE(told, 1);
+  EXPECT_GE(closed, 1);
+  EXPECT_EQ(told + closed, 60);
+  within.forget();
+  within.send("GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_NE(within.read_until("}").find("200 OK"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, StrangersAreRefusedBeforeTheirBodies) {
+  ServerConfig config;
+  config.api_keys = {std::string(32, 'k')};
+  config.http.body_timeout = 2s;  // then it would be a 408
+  start(config);
+  const auto status_of = [&](const std::string& header) {
+    Client client(server_->port());
+    client.send(cat("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n", header,
+                    "Content-Length: 4000000\r\n\r\n{"));
+    return client.read_until("\r\n").substr(0, 12);
+  };
+  EXPECT_EQ(status_of(""), "HTTP/1.1 401");
+  EXPECT_EQ(status_of("Authorization: Bearer no\r\n"), "HTTP/1.1 401");
+  EXPECT_EQ(status_of("Expect: 100-continue\r\n"), "HTTP/1.1 401");
+  EXPECT_EQ(status_of(cat("Authorization: Bearer ", config.api_keys[0], "\r\n")), "HTTP/1.1 408");
+}
+
+TEST(HttpServer, AHandlerThatThrowsEndsItsConnectionOnly) {
+  HttpServer http("127.0.0.1", 0, {});
+  http.handle([](HttpRequest request, std::shared_ptr<HttpReply> reply) {
+    if (request.path() == "/bad") throw std::runtime_error("bad");
+    reply->send({200, {}, "good"});
+  });
+  std::thread thread([&] { http.run(); });
+  for (int i = 0; i < 3; ++i) {
+    Client bad(http.port());
+    bad.send("GET /bad HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_EQ(bad.read_all(), "");
+    Client good(http.port());
+    good.send("GET /good HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_NE(good.read_until("good").find("200 OK"), std::string::npos);
+  }
+  http.post([] { throw std::runtime_error("a task"); });
+  Client good(http.port());
+  good.send("GET /good HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_NE(good.read_until("good").find("200 OK"), std::string::npos);
+  http.stop();
+  thread.join();
+}
+
 TEST_F(HttpServerTest, Timeouts) {
   ServerConfig config;
   config.http.header_timeout = 100ms;

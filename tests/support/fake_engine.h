@@ -55,6 +55,17 @@ class FakeEngine : public AsyncEngine {
     const std::lock_guard lock(mutex_);
     script_ = std::move(text);
   }
+  // The second word of every reply from now on is an error.
+  void fail(std::string why, std::string code) {
+    const std::lock_guard lock(mutex_);
+    failure_ = {std::move(why), std::move(code)};
+  }
+  // While it is held, tokenize() does not return.
+  void hold_tokenize(bool held) {
+    const std::lock_guard lock(mutex_);
+    tokenize_held_ = held;
+    tokenized_.notify_all();
+  }
   // Stops and lets go the step thread.
   void pause(bool paused) {
     const std::lock_guard lock(mutex_);
@@ -66,6 +77,7 @@ class FakeEngine : public AsyncEngine {
     change_ = std::move(change);
   }
   int cancelled() const { return cancelled_; }
+  int prepared() const { return prepared_; }  // requests that came to prepare()
   Request last_request() const {
     const std::lock_guard lock(mutex_);
     return last_;
@@ -80,6 +92,7 @@ class FakeEngine : public AsyncEngine {
   }
 
   std::shared_ptr<const PreparedRequest> prepare(const Request& request) const override {
+    ++prepared_;
     auto prepared = std::make_shared<Prepared>();
     prepared->request = request;
     std::string text;
@@ -105,23 +118,31 @@ class FakeEngine : public AsyncEngine {
     return prepared;
   }
 
-  std::optional<RequestId> submit(std::shared_ptr<const PreparedRequest> request,
-                                  const SubmitOptions& options, OnUpdate on_update) override {
+  std::optional<std::vector<RequestId>> submit_all(
+      std::vector<std::shared_ptr<const PreparedRequest>> requests, const SubmitOptions& options,
+      OnGroupUpdate on_update) override {
     const std::lock_guard lock(mutex_);
-    if (draining_ || static_cast<int>(waiting_.size()) >= options_.queue) return std::nullopt;
-    auto sequence = std::make_shared<Sequence>();
-    sequence->prepared = std::static_pointer_cast<const Prepared>(request);
-    sequence->on_update = std::move(on_update);
-    sequence->submitted = std::chrono::steady_clock::now();
-    sequence->deadline = options.deadline;
-    sequence->queue_timeout = options.queue_timeout;
+    if (!room_for(requests.size())) return std::nullopt;
+    std::vector<RequestId> ids;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      auto sequence = std::make_shared<Sequence>();
+      sequence->prepared = std::static_pointer_cast<const Prepared>(requests[i]);
+      sequence->on_update = [on_update, i](const Update& update) { on_update(i, update); };
+      sequence->submitted = std::chrono::steady_clock::now();
+      sequence->deadline = options.deadline;
+      sequence->queue_timeout = options.queue_timeout;
+      ids.push_back(++last_id_);
+      waiting_.emplace_back(ids.back(), sequence);
+    }
     salt_ = options.cache_salt;
     priority_ = options.priority;
-    const RequestId id = ++last_id_;
-    waiting_.emplace_back(id, sequence);
     progress_ = std::chrono::steady_clock::now();
     wake_.notify_all();
-    return id;
+    return ids;
+  }
+  bool has_room() const override {
+    const std::lock_guard lock(mutex_);
+    return room_for(1);
   }
   void cancel(RequestId id) override {
     const std::lock_guard lock(mutex_);
@@ -147,6 +168,10 @@ class FakeEngine : public AsyncEngine {
   }
   const ModelInfo& info() const override { return info_; }
   std::vector<int32_t> tokenize(std::string_view text, bool add_special) const override {
+    {
+      std::unique_lock lock(mutex_);
+      tokenized_.wait(lock, [this] { return !tokenize_held_; });
+    }
     std::vector<int32_t> tokens;
     if (add_special) tokens.push_back(1);
     for (const std::string& word : words(text)) tokens.push_back(static_cast<int32_t>(2 + word.size()));
@@ -185,6 +210,11 @@ class FakeEngine : public AsyncEngine {
   };
   using Entry = std::pair<RequestId, std::shared_ptr<Sequence>>;
 
+  bool room_for(size_t requests) const {
+    if (draining_) return false;
+    return waiting_.empty() || waiting_.size() + requests <= static_cast<size_t>(options_.queue);
+  }
+
   std::string word(int i, int choice) const {
     static const char* const kWords[] = {"one", " two", " three", " four", " five", " six", " seven"};
     return choice == 0 ? kWords[i % 7] : cat(kWords[i % 7], choice);
@@ -207,6 +237,7 @@ class FakeEngine : public AsyncEngine {
       std::vector<Entry> step;
       if (!stopping && !paused) step = take_step();
       const std::string script = script_;
+      const auto failure = failure_;
       lock.unlock();
       for (const Entry& entry : cut) end(*entry.second, FinishReason::cancelled);
       for (const Entry& entry : late) end(*entry.second, FinishReason::deadline);
@@ -215,7 +246,9 @@ class FakeEngine : public AsyncEngine {
       if (stopping) return;
       std::vector<RequestId> done;
       for (const Entry& entry : step) {
-        if (advance(*entry.second, script)) done.push_back(entry.first);
+        const bool fails = !failure.first.empty() && entry.second->at == 1;
+        if (fails) fail(*entry.second, failure);
+        if (fails || advance(*entry.second, script)) done.push_back(entry.first);
       }
       if (!step.empty()) std::this_thread::sleep_for(options_.step);
       step.clear();
@@ -281,6 +314,19 @@ class FakeEngine : public AsyncEngine {
     sequence.on_update(update);
   }
 
+  void fail(Sequence& sequence, const std::pair<std::string, std::string>& failure) {
+    for (Choice& choice : sequence.completion.choices) {
+      choice.finish = FinishReason::error;
+      choice.error = failure.first;
+      choice.error_code = failure.second;
+    }
+    Update update;
+    update.delta.finished = true;
+    update.delta.finish = FinishReason::error;
+    update.done = &sequence.completion;
+    sequence.on_update(update);
+  }
+
   // One word of each choice. True when the request is done.
   bool advance(Sequence& sequence, const std::string& script) {
     const SamplingParams& params = sequence.prepared->request.sampling;
@@ -332,6 +378,9 @@ class FakeEngine : public AsyncEngine {
   std::condition_variable wake_;
   bool paused_, stopping_ = false, draining_ = false;
   std::string script_, salt_;
+  std::pair<std::string, std::string> failure_;
+  bool tokenize_held_ = false;
+  mutable std::condition_variable tokenized_;
   int priority_ = 0;
   mutable Request last_;
   std::function<void(EngineStats&)> change_;
@@ -341,6 +390,7 @@ class FakeEngine : public AsyncEngine {
   EngineStats stats_;
   std::chrono::steady_clock::time_point progress_ = std::chrono::steady_clock::now();
   std::atomic<int> cancelled_{0};
+  mutable std::atomic<int> prepared_{0};
   std::thread thread_;
 };
 

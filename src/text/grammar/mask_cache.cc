@@ -9,7 +9,8 @@ namespace llamita::grammar {
 
 namespace {
 
-constexpr int kMaxRounds = 4;  // frames of repeats in a window
+constexpr int kMaxRounds = 4;   // frames of repeats in a window
+constexpr int32_t kWhole = -1;  // begins the keys of whole sets; the others begin with a state
 
 // Counts from which no token can reach `min` or `max` look alike.
 int32_t telling(int32_t count, const Grammar::Call& call, int32_t longest) {
@@ -20,7 +21,7 @@ int32_t telling(int32_t count, const Grammar::Call& call, int32_t longest) {
 
 }  // namespace
 
-size_t MaskCache::KeyHash::operator()(const std::vector<int32_t>& key) const {
+size_t MaskCache::KeyHash::operator()(const Key& key) const {
   uint64_t hash = key.size();
   for (const int32_t part : key)
     hash = (hash ^ static_cast<uint32_t>(part)) * 0x9E3779B97F4A7C15u ^ hash >> 31;
@@ -49,35 +50,69 @@ MaskCache::Window MaskCache::window(const StackSets& stacks, StackSets::Config c
   return out;
 }
 
-std::shared_ptr<const MaskCache::Entry> MaskCache::find(const Window& window) {
+// The key: each stack as its state, how many frames are below it, and those from the top.
+MaskCache::Key MaskCache::whole(const StackSets& stacks, int32_t set) {
+  Key key = {kWhole};
+  for (const StackSets::Config& config : stacks.configs(set)) {
+    key.push_back(config.state);
+    const size_t count = key.size();
+    key.push_back(0);
+    for (int32_t at = config.parent; at != StackSets::kBottom; at = stacks.frame(at).parent) {
+      key.push_back(stacks.frame(at).state);
+      key.push_back(stacks.frame(at).count);
+      ++key[count];
+    }
+  }
+  return key;
+}
+
+std::shared_ptr<const MaskCache::Entry> MaskCache::find(const Key& key, int64_t work) {
   {
     const std::lock_guard lock(mutex_);
-    const auto place = entries_.find(window.key);
+    const auto place = entries_.find(key);
     if (place != entries_.end()) return place->second;
   }
   // Outside of the lock: two threads may do the same work, neither waits for it.
-  auto entry = compute(window.key);
+  auto entry = compute(key, work);
+  if (entry == nullptr) return nullptr;
   const std::lock_guard lock(mutex_);
-  const size_t size =
-      (entry->allowed.size() + entry->exits.size() + window.key.size()) * sizeof(int32_t) + 128;
+  const size_t size = (entry->allowed.size() + entry->exits.size() + key.size()) * sizeof(int32_t) + 128;
   if (used_ + size > capacity_) {
     entries_.clear();
     used_ = 0;
   }
-  if (entries_.try_emplace(window.key, entry).second) used_ += size;
+  if (entries_.try_emplace(key, entry).second) used_ += size;
   return entry;
 }
 
-std::shared_ptr<const MaskCache::Entry> MaskCache::compute(const std::vector<int32_t>& key) const {
+std::shared_ptr<const MaskCache::Entry> MaskCache::compute(const Key& key, int64_t work) const {
   auto entry = std::make_shared<Entry>();
   entry->allowed.assign(trie_->mask_words(), 0);
-  StackSets stacks(*grammar_, kMaxLevels - key[1]);
-  int32_t parent = StackSets::kBottom;
-  for (size_t i = key.size(); i > 2; i -= 2) parent = stacks.push(~key[i - 2], key[i - 1], parent);
-  // The set of this stack alone, which has read nothing yet: what calls and returns lead to are stacks of
-  // their own in the Matcher's set.
-  const int32_t set = stacks.only(key[0], parent);
-  walk_tokens(*trie_, stacks, set, 0, trie_->size(), 0, entry->allowed.data(), &entry->exits);
+  const bool whole = key[0] == kWhole;
+  StackSets stacks(*grammar_, whole ? 0 : kMaxLevels - key[1]);
+  stacks.set_work(work);
+  // Without what calls and returns lead to: those are stacks of their own in the Matcher's set.
+  std::vector<StackSets::Config> configs;
+  if (whole) {
+    for (size_t at = 1; at < key.size();) {
+      const int32_t state = key[at];
+      const size_t first = at + 2;
+      at = first + 2 * size_t(key[at + 1]);
+      int32_t parent = StackSets::kBottom;
+      for (size_t i = at; i > first; i -= 2) parent = stacks.push(key[i - 2], key[i - 1], parent);
+      configs.push_back({state, parent});
+    }
+  } else {
+    int32_t parent = StackSets::kBottom;
+    for (size_t i = key.size(); i > 2; i -= 2) parent = stacks.push(~key[i - 2], key[i - 1], parent);
+    configs.push_back({key[0], parent});
+  }
+  stacks.spend(static_cast<int64_t>(key.size()));
+  const int32_t set = stacks.only(configs);
+  walk_tokens(*trie_, stacks, set, 0, trie_->size(), 0, entry->allowed.data(),
+              whole ? nullptr : &entry->exits);
+  if (stacks.spent()) return nullptr;
+  entry->work = work - stacks.work();
   return entry;
 }
 
@@ -86,6 +121,8 @@ void walk_tokens(const TokenTrie& trie, StackSets& stacks, int32_t set, int32_t 
   std::vector<int32_t> path(size_t(trie.longest()) + 1);  // the set after each byte on the way down
   path[0] = set;
   for (int32_t i = begin; i < end;) {
+    stacks.spend(1);
+    if (stacks.spent()) return;
     const TokenTrie::Node& node = trie.node(i);
     const auto at = size_t(node.depth - depth);
     const int32_t next = stacks.advance(path[at], node.byte);

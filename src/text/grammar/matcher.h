@@ -13,6 +13,11 @@
 //
 // Some token is allowed until the text is complete, given a vocabulary that spells every byte
 // (TokenTrie::spells_everything), and what the tokens spell is valid UTF-8 when it is complete.
+//
+// The work is bounded, because it is done between two steps that others wait for: a mask may take sixteen
+// walks over the vocabulary, and as many as two a token in the long run. A grammar that takes more (one that
+// reads what was written in very many ways at once) ends with is_too_costly(). It is counted, not timed, and
+// without regard to what the cache has, so that a reply ends there always or never.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +36,11 @@ class Matcher {
  public:
   // Steps that rollback() can take back.
   static constexpr size_t kHistory = 512;
+  // What is_too_costly() means to who wrote the grammar.
+  static constexpr const char* kTooCostly =
+      "the grammar or schema is too costly to follow: what is written can be read as the beginning of too "
+      "many of its "
+      "alternatives at once; use fewer, or make them differ earlier";
 
   explicit Matcher(std::shared_ptr<MaskCache> masks);
 
@@ -42,12 +52,14 @@ class Matcher {
 
   // The text so far is one of the grammar's; it may be possible to go on.
   bool is_complete() const { return stacks_.complete(set()); }
+  // The work is used up: nothing is accepted or allowed any more.
+  bool is_too_costly() const { return stacks_.spent(); }
   // A stop token came.
   bool is_finished() const { return finished_; }
 
   // Bit t % 32 of word t / 32 is set when token t may come next, in mask_words() words or more (the rest is
   // cleared: models pad their vocabularies). Returns how many tokens are allowed; 0 only when the text is
-  // finished, or complete without a stop token to say so.
+  // finished, or complete without a stop token to say so, or too costly.
   size_t fill_mask(std::span<uint32_t> mask);
   size_t mask_words() const { return masks_->trie().mask_words(); }
 
@@ -64,6 +76,8 @@ class Matcher {
   int32_t after(int32_t set, std::string_view bytes);
   void append(int32_t set);
   void add_allowed(int32_t set, std::span<uint32_t> mask);
+  std::shared_ptr<const MaskCache::Entry> entry(const MaskCache::Key& key);
+  int64_t walks(int64_t n) const;
 
   std::shared_ptr<MaskCache> masks_;
   StackSets stacks_;
@@ -71,6 +85,8 @@ class Matcher {
   bool finished_ = false;         // the last step was a stop token
   int32_t kept_set_ = -1;         // of kept_mask_
   std::vector<uint32_t> kept_mask_;
+  NumberSet paid_;  // hashes of the entries that this reply has paid for
+  int paid_count_ = 0;
 };
 
 }  // namespace llamita::grammar

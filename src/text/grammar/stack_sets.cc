@@ -13,6 +13,11 @@ namespace {
 // kept can reach the end by itself.
 constexpr size_t kMaxConfigs = 256;
 
+// What things cost beside a look-up, about.
+constexpr int64_t kItemWork = 8;    // a call or return that is followed
+constexpr int64_t kConfigWork = 2;  // a stack that is asked for its edge
+constexpr int64_t kSetWork = 8;     // a set that is new, beside its row of steps
+
 uint64_t mixed(uint64_t a, uint64_t b) {
   uint64_t x = (a ^ 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u ^ b;
   x = (x ^ (x >> 29)) * 0x94D049BB133111EBu;
@@ -24,6 +29,28 @@ uint64_t pair_key(int32_t a, int32_t b) {
 }
 
 }  // namespace
+
+bool NumberSet::place(uint64_t number) {
+  for (uint64_t at = mixed(number, 0);; ++at) {
+    Slot& slot = slots_[at & (slots_.size() - 1)];
+    if (slot.round == round_ && slot.number == number) return false;
+    if (slot.round == round_) continue;
+    slot = {number, round_};
+    return true;
+  }
+}
+
+bool NumberSet::insert(uint64_t number) {
+  if (2 * (size_ + 1) > slots_.size()) {
+    const std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(2 * slots_.size()));
+    for (const Slot& slot : old) {
+      if (slot.round == round_) place(slot.number);
+    }
+  }
+  const bool fresh = place(number);
+  size_ += fresh ? 1 : 0;
+  return fresh;
+}
 
 size_t StackSets::FrameHash::operator()(const Frame& frame) const {
   return mixed(pair_key(frame.state, frame.count), static_cast<uint32_t>(frame.parent));
@@ -48,9 +75,10 @@ int32_t StackSets::enter(int32_t state, int32_t parent) {
   return close();
 }
 
-int32_t StackSets::only(int32_t state, int32_t parent) {
-  found_.assign(1, {state, parent});
+int32_t StackSets::only(std::span<const Config> configs) {
+  found_.assign(configs.begin(), configs.end());
   found_end_ = false;
+  sort_found();
   return intern();
 }
 
@@ -61,6 +89,7 @@ int32_t StackSets::leave(int32_t parent) {
 
 int32_t StackSets::step(int32_t set, uint8_t byte) {
   const Set from = sets_[size_t(set)];
+  spend(kConfigWork * from.count);
   // Backwards, because close() works on the last first.
   for (size_t i = size_t(from.count); i-- > 0;) {
     const Config config = configs_[from.first + i];
@@ -71,6 +100,7 @@ int32_t StackSets::step(int32_t set, uint8_t byte) {
       work_.push_back({Item::Kind::state, edge->to, config.parent});
   }
   const int32_t next = work_.empty() ? kDead : close();
+  if (spent()) return kDead;  // and not for good: the step is not known
   steps_[size_t(set) * classes_ + grammar_->byte_class(byte)] = next;
   return next;
 }
@@ -80,6 +110,11 @@ int32_t StackSets::close() {
   found_.clear();
   found_end_ = false;
   while (!work_.empty()) {
+    spend(kItemWork);
+    if (spent()) {
+      work_.clear();
+      return kDead;
+    }
     const Item item = work_.back();
     work_.pop_back();
     switch (item.kind) {
@@ -89,16 +124,20 @@ int32_t StackSets::close() {
     }
     if (found_.size() >= kMaxConfigs) work_.clear();
   }
+  sort_found();
+  return intern();
+}
+
+void StackSets::sort_found() {
   std::sort(found_.begin(), found_.end(), [](const Config& x, const Config& y) {
     return pair_key(x.state, x.parent) < pair_key(y.state, y.parent);
   });
-  return intern();
 }
 
 void StackSets::visit_state(int32_t state, int32_t parent) {
   const Grammar::State& info = grammar_->state(state);
   if (frames_[size_t(parent)].level + info.need > kMaxLevels) return;  // could not end within the levels
-  if (!seen_.try_emplace(pair_key(state, parent)).second) return;
+  if (!seen_.insert(pair_key(state, parent))) return;
   if (!grammar_->edges(state).empty()) found_.push_back({state, parent});
   if (info.final) work_.push_back({Item::Kind::leave, 0, parent});
   for (const CallEdge& edge : grammar_->calls(state)) {
@@ -143,6 +182,7 @@ int32_t StackSets::intern() {
     if (complete(id) == found_end_ && std::equal(same.begin(), same.end(), found_.begin(), found_.end()))
       return id;
   }
+  spend(kSetWork + static_cast<int64_t>(classes_) / 8);
   const auto id = static_cast<int32_t>(sets_.size());
   sets_.push_back({configs_.size(), static_cast<int32_t>(found_.size()), found_end_, -1, chain});
   place->second = id;
@@ -157,6 +197,7 @@ const StackSets::Bytes& StackSets::bytes(int32_t set) {
     for (const Config& config : configs(set)) {
       const int32_t level = frame(config.parent).level;
       for (const ByteEdge& edge : grammar_->edges(config.state)) {
+        spend(kConfigWork + (edge.last - edge.first) / 8);
         if (level + grammar_->state(edge.to).need > kMaxLevels) continue;
         for (size_t byte = edge.first; byte <= edge.last; ++byte) bytes.set(byte);
       }
@@ -185,6 +226,7 @@ void StackSets::compact(std::span<int32_t> live) {
     for (size_t i = path.size(); i-- > 0;) {
       const Frame& frame = frames_[size_t(path[i])];
       made = frames[path[i]] = fresh.push(frame.state, frame.count, made);
+      spend(kItemWork);
     }
     return made;
   };
@@ -192,16 +234,16 @@ void StackSets::compact(std::span<int32_t> live) {
     const auto [place, first_time] = sets.try_emplace(set, kDead);
     if (first_time) {
       fresh.found_.clear();
+      spend(kItemWork * (1 + static_cast<int64_t>(configs(set).size())));
       for (const Config& config : configs(set))
         fresh.found_.push_back({config.state, move_frame(config.parent)});
       fresh.found_end_ = complete(set);
-      std::sort(fresh.found_.begin(), fresh.found_.end(), [](const Config& x, const Config& y) {
-        return pair_key(x.state, x.parent) < pair_key(y.state, y.parent);
-      });
+      fresh.sort_found();
       place->second = fresh.intern();
     }
     set = place->second;
   }
+  fresh.work_left_ = work_left_;
   *this = std::move(fresh);
 }
 

@@ -2,10 +2,14 @@
 // is ambiguous so far); stacks share their lower frames, equal sets share one id, and the step from a set
 // over a byte is computed once and then looked up. To the code above, this is a deterministic automaton whose
 // states are made on demand. One thread at a time.
+//
+// Work is counted in steps, not in time, so that a grammar behaves alike on every machine: 1 is a look-up,
+// a few ns. Once set_work() is used up every new step leads to kDead, and spent() stays true.
 #pragma once
 
 #include <bitset>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -13,6 +17,31 @@
 #include "text/grammar/grammar.h"
 
 namespace llamita::grammar {
+
+// A set of numbers that is emptied often: open addressing, and clear() costs nothing however large it once
+// was.
+class NumberSet {
+ public:
+  NumberSet() : slots_(64) {}
+  void clear() {
+    size_ = 0;
+    if (++round_ != 0) return;
+    slots_.assign(slots_.size(), {});
+    round_ = 1;
+  }
+  // False when it is there already.
+  bool insert(uint64_t number);
+
+ private:
+  struct Slot {
+    uint64_t number = 0;
+    uint32_t round = 0;  // it is taken when this is round_
+  };
+  bool place(uint64_t number);
+  std::vector<Slot> slots_;  // a power of two
+  size_t size_ = 0;
+  uint32_t round_ = 1;
+};
 
 class StackSets {
  public:
@@ -42,8 +71,8 @@ class StackSets {
 
   // The set that starts in `state` on top of frame `parent`.
   int32_t enter(int32_t state, int32_t parent);
-  // The set of the one stack `state` on `parent`, without what calls and returns lead to.
-  int32_t only(int32_t state, int32_t parent);
+  // The set of these stacks, without what calls and returns lead to.
+  int32_t only(std::span<const Config> configs);
   // The set after the rule above frame `parent` has come to its end.
   int32_t leave(int32_t parent);
   int32_t advance(int32_t set, uint8_t byte) {
@@ -61,6 +90,11 @@ class StackSets {
   // Bytes that may come next.
   const Bytes& bytes(int32_t set);
   const Frame& frame(int32_t id) const { return frames_[size_t(id)]; }
+
+  void set_work(int64_t work) { work_left_ = work; }
+  int64_t work() const { return work_left_; }
+  void spend(int64_t work) { work_left_ -= work; }
+  bool spent() const { return work_left_ < 0; }
 
   size_t memory() const;  // bytes, about
   // Forgets everything but the sets in `live`, and gives those their new ids.
@@ -90,6 +124,7 @@ class StackSets {
   void visit_state(int32_t state, int32_t parent);
   void visit_leave(int32_t frame);
   void visit_round(int32_t call, int32_t done, int32_t below);
+  void sort_found();
   int32_t intern();
 
   const Grammar* grammar_;
@@ -103,9 +138,10 @@ class StackSets {
   std::vector<Bytes> bytes_;
   // Scratch of close().
   std::vector<Item> work_;
-  std::unordered_map<uint64_t, bool> seen_;
+  NumberSet seen_;
   std::vector<Config> found_;
   bool found_end_ = false;
+  int64_t work_left_ = std::numeric_limits<int64_t>::max();
 };
 
 }  // namespace llamita::grammar

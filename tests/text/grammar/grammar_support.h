@@ -64,7 +64,11 @@ inline grammar::Matcher matcher_of(std::shared_ptr<const grammar::Grammar> gramm
 
 inline bool matches(const std::shared_ptr<const grammar::Grammar>& grammar, std::string_view text) {
   auto matcher = matcher_of(grammar);
-  return matcher.accept_bytes(text) && matcher.is_complete();
+  // Byte by byte: the work of one step is that of a token, not of a text.
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (!matcher.accept_bytes(text.substr(i, 1))) return false;
+  }
+  return matcher.is_complete();
 }
 
 inline bool gbnf_matches(std::string_view gbnf, std::string_view text) {

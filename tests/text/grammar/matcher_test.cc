@@ -2,12 +2,14 @@
 #include "text/grammar/matcher.h"
 
 #include <gtest/gtest.h>
+#include <time.h>
 
 #include <chrono>
 #include <iostream>
 #include <random>
 #include <string>
 
+#include "base/cat.h"
 #include "support/expect_error.h"
 #include "text/grammar/grammar_support.h"
 #include "text/tokenizer_golden.h"
@@ -160,6 +162,115 @@ TEST(Matcher, LongTextsStayBoundedAndCanBeRolledBack) {
   EXPECT_GE(matcher.steps(), Matcher::kHistory);
   EXPECT_TRUE(matcher.rollback(Matcher::kHistory));
   EXPECT_TRUE(matcher.accept_bytes("a"));
+}
+
+// 256 bytes and 20,000 words, so that a walk over it is work.
+std::shared_ptr<const TokenTrie> large_trie() {
+  static const auto trie = [] {
+    std::vector<std::string> bytes;
+    for (int byte = 0; byte < 256; ++byte) bytes.emplace_back(1, static_cast<char>(byte));
+    std::mt19937_64 random(5);
+    for (int i = 0; i < 20000; ++i) {
+      std::string word(2 + random() % 9, ' ');
+      for (char& c : word)
+        c = static_cast<char>(random() % 12 == 0 ? 'a' + random() % 26 : 'a' + random() % 4);
+      bytes.push_back(word);
+    }
+    bytes.emplace_back();
+    const auto stop = static_cast<int32_t>(bytes.size()) - 1;
+    return std::make_shared<const TokenTrie>(std::move(bytes), std::vector<int32_t>{stop});
+  }();
+  return trie;
+}
+
+double cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// How one reply went that takes random tokens, the long ones first.
+struct Walked {
+  std::string text;
+  bool too_costly = false, finished = false;
+  double worst_seconds = 0;  // of a token and the mask after it
+};
+
+Walked walk(const std::shared_ptr<MaskCache>& masks, uint64_t seed, int tokens) {
+  Walked out;
+  const double begin = cpu_seconds();
+  Matcher matcher(masks);
+  std::mt19937_64 random(seed);
+  std::vector<uint32_t> mask(matcher.mask_words());
+  matcher.fill_mask(mask);
+  out.worst_seconds = cpu_seconds() - begin;
+  for (int step = 0; step < tokens && !matcher.is_finished() && !matcher.is_too_costly(); ++step) {
+    std::vector<int32_t> allowed;
+    for (int32_t id = 0; id < masks->trie().vocab_size(); ++id) {
+      if ((mask[size_t(id) / 32] >> (id % 32) & 1) != 0) allowed.push_back(id);
+    }
+    if (allowed.empty()) break;
+    const int32_t token = allowed[random() % allowed.size()];
+    const double before = cpu_seconds();
+    if (!matcher.accept(token)) break;
+    matcher.fill_mask(mask);
+    out.worst_seconds = std::max(out.worst_seconds, cpu_seconds() - before);
+    out.text += masks->trie().bytes(token);
+  }
+  out.too_costly = matcher.is_too_costly();
+  if (out.too_costly) {
+    EXPECT_EQ(matcher.fill_mask(mask), 0u);
+    EXPECT_FALSE(matcher.accept_bytes("a"));
+  }
+  out.finished = matcher.is_finished();
+  return out;
+}
+
+std::string many_patterns(int count) {
+  std::string options;
+  for (int i = 0; i < count; ++i) {
+    options +=
+        cat(i == 0 ? "" : ",", R"({"type":"string","pattern":"^[a-z]{)", 1 + i % 7, "}-", i, R"([a-f]*$"})");
+  }
+  return cat(R"({"anyOf":[)", options, "]}");
+}
+
+TEST(Matcher, AlternativesInHundredsAreNoTrouble) {
+  expect_masks_are_right(json_schema_grammar(many_patterns(40)), test::synthetic_trie(), 1);
+  const auto masks = std::make_shared<MaskCache>(json_schema_grammar(many_patterns(200)), large_trie());
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    const Walked walked = walk(masks, seed, 400);
+    EXPECT_FALSE(walked.too_costly) << walked.text;
+#ifndef LLAMITA_SANITIZED
+    EXPECT_LT(walked.worst_seconds, 0.1) << walked.text;
+#endif
+  }
+}
+
+// Each reads what was written in more ways than can be followed. None may hold up who waits for the mask.
+TEST(Matcher, AHostileGrammarEndsItsReplyWithinItsWork) {
+  std::string words = "root ::= \"<\" item{2000}\nitem ::= [a-z] ";
+  for (int i = 0; i < 60; ++i) {
+    words += cat("| \"", std::string(1, static_cast<char>('a' + i % 4)), "\" [a-z]{", 20 + i, ",",
+                 200 + 3 * i, "} ");
+  }
+  const std::string hostile[] = {
+      words,
+      "root ::= \"<\" (([a-c]{1,60} | [b-d]{1,70}){1,80} \"d\"?){1,90} \"!\"",
+      "root ::= x{900}\nx ::= [a-d] y{0,250}\ny ::= [a-c]{1,200} [b-d]{0,200}",
+  };
+  for (const std::string& text : hostile) {
+    SCOPED_TRACE(text.substr(0, 100));
+    const auto grammar = parse_gbnf(text);
+    const auto masks = std::make_shared<MaskCache>(grammar, large_trie());
+    const Walked cold = walk(masks, 3, 3000);
+    EXPECT_TRUE(cold.too_costly) << cold.text.size();
+    const Walked warm = walk(masks, 3, 3000);
+    EXPECT_EQ(cold.text, warm.text) << "what others did must not decide where a reply ends";
+#ifndef LLAMITA_SANITIZED
+    EXPECT_LT(cold.worst_seconds, 0.1);
+#endif
+  }
 }
 
 TEST(TokenTrie, GoldenTokenizersGiveJson) {

@@ -120,6 +120,7 @@ HttpRequest RequestParser::head() const {
   request.target = std::string(message.target());
   request.headers = headers_;
   request.keep_alive = message.keep_alive();
+  request.http_1_1 = message.version() >= 11;
   return request;
 }
 

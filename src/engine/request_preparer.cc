@@ -25,6 +25,8 @@ std::vector<Picture> pictures_of(const Request& request) {
 std::shared_ptr<grammar::MaskCache> compile(GrammarCache& grammars, const Constraint& constraint) {
   try {
     return grammars.find(constraint);
+  } catch (const GrammarTooCostly&) {
+    throw;
   } catch (const Error& error) {
     throw RequestError(RequestError::Fault::form, error.what());
   }

@@ -43,6 +43,7 @@ struct ChatOptions {
   std::string tools;               // JSON text of OpenAI's array of tools; empty: none
   std::string template_variables;  // JSON text of an object: enable_thinking, …; empty: none
   bool continue_last = false;      // the reply goes on with the last message instead of beginning a new one
+  bool call_forced = false;  // the constraint makes the reply a call: the template need not show the tools
 };
 
 struct Request {

@@ -168,6 +168,7 @@ GenerationRequest parse_chat(std::string_view body, const ParseContext& context)
   read_max_tokens(fields, context, params);
   out.tools = read_tools(fields, context.limits.tools, context.tool_format);
   request.chat.tools = out.tools.json;
+  request.chat.call_forced = out.tools.forced;
   if (out.tools.forced) {
     if (params.constraint.kind != Constraint::Kind::none) {
       throw ApiError(400, "response_format has no effect on a forced tool call; leave one of them out",

@@ -170,11 +170,11 @@ PromptEncoder::Places PromptEncoder::find_places() const {
 }
 
 void PromptEncoder::require_places(const Conversation& conversation, const ChatOptions& chat) const {
-  if (!chat.tools.empty() && !places_.tools) {
+  if (!chat.tools.empty() && !places_.tools && !chat.call_forced) {
     throw RequestError(
         Fault::tools,
         "tools cannot be shown to this model, because its chat template has no place for them: "
-        "leave them out, or choose a model that was made for tools");
+        "leave them out, force a call, or choose a model that was made for tools");
   }
   if (calls_tools(conversation) && !places_.calls) {
     throw RequestError(Fault::messages,

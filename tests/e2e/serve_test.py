@@ -186,7 +186,8 @@ class ServeTest(unittest.TestCase):
                                               {"messages": messages, "max_tokens": 2, **more})
                     return status, json.loads(text).get("error", {}).get("param")
                 self.assertEqual(ask([question], tools=tools), (200, None) if takes else (400, "tools"))
-                self.assertEqual(ask([question], tools=tools, tool_choice="none"), (200, None))
+                for choice in ("none", "required"):  # nothing to show; a call whatever was shown
+                    self.assertEqual(ask([question], tools=tools, tool_choice=choice), (200, None))
                 self.assertEqual(ask([question, call]), (400, "messages"))
 
     def test_what_cannot_be_served(self):

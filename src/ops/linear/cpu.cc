@@ -36,12 +36,8 @@ constexpr CpuKernels kInt8Avx512{.unit = kInt8RowsAvx512,
                                  .int8_multiply = int8_multiply_avx512,
                                  .int8_few_tokens = kInt8FewTokensAvx512};
 
-constexpr CpuKernels kBf16Avx512{.unit = kBf16BlockRows,
-                                 .plain_few = linear_rows_avx512,
-                                 .plain_many = linear_panel_avx512,
-                                 .plain_tile_lanes = 16,
-                                 .bf16_round_row = bf16_round_row_avx512,
-                                 .bf16_multiply = bf16_multiply_avx512};
+constexpr CpuKernels kBf16Avx512{
+    .unit = kBf16BlockRows, .bf16_round_row = bf16_round_row_avx512, .bf16_multiply = bf16_multiply_avx512};
 
 struct Named {
   std::string_view variant;

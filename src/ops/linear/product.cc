@@ -67,7 +67,7 @@ CpuProduct::CpuProduct(const LinearArgs& args, const CpuKernels& kernels, Arena&
       left_[tile] = static_cast<int32_t>(std::min<int64_t>(kTileTokens, T() - tile * kTileTokens));
     }
   }
-  const bool plain = !integers || needs(Int8Run::none);
+  const bool plain = kernels.bf16_multiply == nullptr && (!integers || needs(Int8Run::none));
   tiles_plain_ = plain && kernels.plain_tile_lanes != 0 &&
                  (T() >= kFewTokens || kernels.plain_few == kernels.plain_many);
   if (kernels.bf16_multiply != nullptr) {

@@ -75,7 +75,6 @@ constexpr Variant<DecoderLayersArgs> kVariants[] = {
      .supports = decoder_layers_persistent_sm90_supports,
      .estimate_us = decoder_layers_persistent_sm90_us,
      .run = decoder_layers_persistent_sm90,
-     .scratch_bytes = decoder_layers_persistent_sm90_scratch_bytes,
      .fuses = kFused},
 #endif
     {.name = "composition",

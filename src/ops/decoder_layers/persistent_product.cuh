@@ -1,7 +1,8 @@
-// The products of persistent_sm90. A warp multiplies 128 of every 1024 elements along K with m16n8k16: rows
-// of the weight are A, tokens B. k is summed in ascending order within a warp and the warps' sums in
-// ascending order. Both operands come in pieces of eight elements a lane, which is a permutation of k inside
-// 32 elements and the same one for both.
+// The products of persistent_sm90. What a product reads is brought to shared memory as bf16, whole; then a
+// warp multiplies 128 of every 1024 elements along K with m16n8k16: rows of the weight are A, the token is
+// the first column of B. k is summed in ascending order within a warp and the warps' sums in ascending order.
+// Both operands come in pieces of eight elements a lane, which is a permutation of k inside 32 elements and
+// the same one for both.
 #pragma once
 
 #include "hw/cuda/device/ptx/math.cuh"
@@ -10,190 +11,164 @@
 
 namespace llamita::device::persistent {
 
-// kTokens: room for 1, 8 or 16. One token has its own form since seven of eight columns are then empty.
-template <int kTokens>
-struct ProductConfig {
-  static constexpr int kBlocks = (kTokens + 7) / 8;  // of eight tokens
-  static constexpr int kTogether = kTokens == 1   ? 8
-                                   : kTokens == 8 ? 4
-                                                  : 2;  // tiles that are added up at one time
-};
-
-using Cursor = RingCursor<kStages>;
-
-// What attention left in parts, for the warp's 128 columns from `column` on of all tokens: added up and left
-// in shared memory, a row of 128 elements a token.
-__device__ __forceinline__ void merge_parts(const Params& p, Element* rows, int column, int width) {
-  const int mine = column + static_cast<int>(threadIdx.x) % 32 * 4;
-  const int head = mine / p.head_dim, d = mine % p.head_dim;
-  __syncwarp();  // what lay there has been read
-  if (mine - column < width) {
-#pragma unroll 1
-    for (int token = 0; token < p.tokens; ++token) {
-      const int64_t part = (int64_t{token} * p.heads + head) * p.splits;
-      float2 state[kMostSplits];
-      float4 values[kMostSplits];
+__device__ __forceinline__ float warp_total(float x) {
 #pragma unroll
-      for (int i = 0; i < kMostSplits; ++i) {
-        const int at = min(i, p.splits - 1);
-        state[i] = __ldcg(p.part_state + part + at);
-        values[i] = __ldcg(reinterpret_cast<const float4*>(p.part_out + (part + at) * p.head_dim + d));
-      }
-      float highest = state[0].x, total = 0;
-#pragma unroll
-      for (int i = 1; i < kMostSplits; ++i) highest = fmaxf(highest, state[i].x);
-      float4 sum = {0, 0, 0, 0};
-#pragma unroll
-      for (int i = 0; i < kMostSplits; ++i) {
-        const float weight = i < p.splits ? ptx::exp2_approx(state[i].x - highest) : 0;
-        total += weight * state[i].y;
-        sum.x += weight * values[i].x;
-        sum.y += weight * values[i].y;
-        sum.z += weight * values[i].z;
-        sum.w += weight * values[i].w;
-      }
-      const float scale = 1 / total;
-      *reinterpret_cast<uint2*>(rows + token * 128 + mine - column) = {
-          pack2<Element>(sum.x * scale, sum.y * scale), pack2<Element>(sum.z * scale, sum.w * scale)};
-    }
-  }
-  __syncwarp();
+  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffff, x, step);
+  return x;
 }
 
-template <int kTokens>
-using Sums = float[kMostTiles][ProductConfig<kTokens>::kBlocks][4];
+// Pairs of elements, as one block each has left them.
+__device__ __forceinline__ void receive_pairs(Storage& s, const uint64_t* from, int pairs, uint32_t tag) {
+  auto* to = reinterpret_cast<uint2*>(s.x);
+  receive<8>([&](int i) { return from + 2 * i; }, pairs / 2, tag,
+             [&](int i, uint32_t first, uint32_t second) {
+               to[i] = {first, second};
+             });
+}
 
-// The warp's part of all tiles of a product.
-template <int kTokens>
-__device__ __forceinline__ void multiply(const Params& p, Storage& s, const Share& share, int product,
-                                         Cursor& at, Sums<kTokens>& sums) {
-  constexpr int kBlocks = ProductConfig<kTokens>::kBlocks, kPieces = 4;  // of 32 elements
+// 1 / RMS of the residual stream, by the last warp.
+__device__ __forceinline__ void receive_squares(const Params& p, Storage& s, const uint64_t* from,
+                                                uint32_t tag) {
+  if (threadIdx.x / 32 != kConsumerWarps - 1) return;
+  constexpr int kAhead = 5;
+  float sum = 0;
+  for (int base = threadIdx.x % 32; base < gridDim.x; base += 32 * kAhead) {
+    uint64_t letters[kAhead];
+    bool all;
+    do {
+      all = true;
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i)
+        letters[i] = ptx::read_letter(from + min(base + 32 * i, static_cast<int>(gridDim.x) - 1));
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) all = all && ptx::has_tag(letters[i], tag);
+    } while (!all);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i)
+      if (base + 32 * i < gridDim.x) sum += __uint_as_float(static_cast<uint32_t>(letters[i]));
+  }
+  sum = warp_total(sum);
+  if (threadIdx.x % 32 == 0) s.inverse = rsqrtf(sum / static_cast<float>(p.C) + p.norm_eps);
+}
+
+// Attention's result, of splits of the keys.
+__device__ __forceinline__ void receive_splits(const Params& p, Storage& s, uint32_t tag) {
+  const int elements = p.q_rows();
+  for (int i = threadIdx.x; i < elements / 4; i += kConsumers) {  // four elements, two letters of each split
+    const int head = 4 * i / p.head_dim;
+    ulonglong2 pairs[kMostSplits];
+    uint64_t weights[kMostSplits];
+    bool all;
+    do {
+      all = true;
+#pragma unroll
+      for (int split = 0; split < kMostSplits; ++split) {
+        const int at = min(split, p.splits - 1);
+        pairs[split] = ptx::read_two_letters(p.letters.mixed + int64_t{at} * (elements / 2) + 2 * i);
+        weights[split] = ptx::read_letter(p.letters.weights + at * p.heads + head);
+      }
+#pragma unroll
+      for (int split = 0; split < kMostSplits; ++split)
+        all = all && ptx::has_tag(pairs[split].x, tag) && ptx::has_tag(pairs[split].y, tag) &&
+              ptx::has_tag(weights[split], tag);
+    } while (!all);
+    const auto weight_at = [&](int split) { return __uint_as_float(static_cast<uint32_t>(weights[split])); };
+    float highest = -INFINITY, total = 0, sum[4] = {};
+#pragma unroll
+    for (int split = 0; split < kMostSplits; ++split) highest = fmaxf(highest, weight_at(split));
+#pragma unroll
+    for (int split = 0; split < kMostSplits; ++split) {
+      if (split >= p.splits) break;
+      const float weight = ptx::exp2_approx(weight_at(split) - highest);
+      const float2 low = unpack2<Element>(static_cast<uint32_t>(pairs[split].x));
+      const float2 high = unpack2<Element>(static_cast<uint32_t>(pairs[split].y));
+      total += weight;
+      sum[0] += weight * low.x;
+      sum[1] += weight * low.y;
+      sum[2] += weight * high.x;
+      sum[3] += weight * high.y;
+    }
+    const float scale = 1 / total;
+    reinterpret_cast<uint2*>(s.x)[i] = {pack2<Element>(sum[0] * scale, sum[1] * scale),
+                                        pack2<Element>(sum[2] * scale, sum[3] * scale)};
+  }
+}
+
+// Adds up the rows of a share and leaves the warps' sums in shared memory.
+__device__ __forceinline__ void multiply(Storage& s, const Share& share, int product, RingPlace& at) {
+  constexpr int kPieces = 4;  // of 32 elements
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
   const int offset = 128 * warp + lane % 4 * 8;
-  const bool in_parts = product == kOut && p.splits > 1;
-  const Element* rows = product == kDown ? p.hidden : product == kOut ? p.mixed : p.scaled;
-  auto* merged = reinterpret_cast<Element*>(s.sums) + warp * kSplitTokens * 128;
-#pragma unroll
-  for (int tile = 0; tile < kMostTiles; ++tile)
-#pragma unroll
-    for (int block = 0; block < kBlocks; ++block)
-#pragma unroll
-      for (float& sum : sums[tile][block]) sum = 0;
+  float sums[kMostTiles][4] = {};
 #pragma unroll 1
   for (int k = 0; k < share.K; k += kChunk) {
-    const int width = min(kChunk, share.K - k);
-    if (in_parts) merge_parts(p, merged, k + 128 * warp, width - 128 * warp);
-    uint4 x[kPieces][kBlocks];
+    const int pieces = min(kPieces, (min(kChunk, share.K - k) - 128 * warp) / 32);
+    uint4 x[kPieces];
 #pragma unroll
-    for (int piece = 0; piece < kPieces; ++piece) {
-      const int column = offset + 32 * piece;
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-        const int token = 8 * block + g;
-        x[piece][block] = {0, 0, 0, 0};
-        if (token >= p.tokens || column >= width) continue;
-        x[piece][block] =
-            in_parts ? *reinterpret_cast<const uint4*>(merged + token * 128 + column - 128 * warp)
-                     : __ldcg(reinterpret_cast<const uint4*>(rows + int64_t{token} * share.K + k + column));
-      }
+    for (int i = 0; i < kPieces; ++i) {
+      x[i] = {0, 0, 0, 0};
+      if (g == 0 && i < pieces) x[i] = *reinterpret_cast<const uint4*>(s.x + k + offset + 32 * i);
     }
 #pragma unroll
     for (int tile = 0; tile < kMostTiles; ++tile) {
       if (tile >= share.tiles) break;
-      s.ring.wait_full(at);
-      const uint8_t* stage = s.stage[at.stage()] + g * kRowBytes + offset * sizeof(Element);
+      ptx::mbarrier_wait(&s.full[at.at()], at.parity());
+      const uint8_t* low_row = s.rows[at.row_at(g)] + offset * sizeof(Element);
+      const uint8_t* high_row = s.rows[at.row_at(g + 8)] + offset * sizeof(Element);
 #pragma unroll
-      for (int piece = 0; piece < kPieces; ++piece) {
-        if (128 * warp + 32 * piece >= width) break;  // what lies there is of another product, and may be NaN
-        const uint4 low = *reinterpret_cast<const uint4*>(stage + 64 * piece);
-        const uint4 high = *reinterpret_cast<const uint4*>(stage + 8 * kRowBytes + 64 * piece);
+      for (int i = 0; i < kPieces; ++i) {
+        if (i >= pieces) break;  // what lies there is of another product, and may be NaN
+        const uint4 low = *reinterpret_cast<const uint4*>(low_row + 64 * i);
+        const uint4 high = *reinterpret_cast<const uint4*>(high_row + 64 * i);
         const uint32_t first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
-#pragma unroll
-        for (int block = 0; block < kBlocks; ++block) {
-          ptx::mma_m16n8k16<Element>(sums[tile][block], first, x[piece][block].x, x[piece][block].y);
-          ptx::mma_m16n8k16<Element>(sums[tile][block], second, x[piece][block].z, x[piece][block].w);
-        }
+        ptx::mma_m16n8k16<Element>(sums[tile], first, x[i].x, x[i].y);
+        ptx::mma_m16n8k16<Element>(sums[tile], second, x[i].z, x[i].w);
       }
       __syncwarp();
-      if (lane == 0) s.ring.release(at.stage());
-      at.advance();
+      if (lane == 0) ptx::mbarrier_arrive(&s.empty[at.at()]);
+      at.advance(share.height(tile));
     }
   }
-}
-
-// Adds the warps' sums and calls finish(row of the share, token, sum) once for each. The caller's writes to
-// shared memory before it are visible inside finish.
-template <int kTokens, class Finish>
-__device__ __forceinline__ void add_warps(const Params& p, Storage& s, const Share& share,
-                                          const Sums<kTokens>& sums, Finish finish) {
-  constexpr int kTogether = ProductConfig<kTokens>::kTogether;
-  constexpr int kValues = kTogether * kTileRows * kTokens;  // of a warp
-  static_assert(kConsumerWarps * kValues <= 4096);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, pair = lane % 4 * 2;
+  if (share.K > Storage::kSumsAt) consumer_sync();  // x has been read where the sums will lie
+  if (lane % 4 == 0) {
+    float* to = s.sums[product % 2][warp];
 #pragma unroll
-  for (int base = 0; base < kMostTiles; base += kTogether) {
-    if (base >= share.tiles) break;
-    consumer_sync();  // what lay there has been read
-    float* to = s.sums + warp * kValues;
-#pragma unroll
-    for (int i = 0; i < kTogether; ++i) {
-      if (base + i >= share.tiles) break;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float* row = to + (i * kTileRows + g + 8 * half) * kTokens;
-        if constexpr (kTokens == 1) {
-          if (pair == 0) *row = sums[base + i][0][2 * half];
-        } else {
-#pragma unroll
-          for (int block = 0; block < kTokens / 8; ++block)
-            *reinterpret_cast<float2*>(row + 8 * block + pair) = {sums[base + i][block][2 * half],
-                                                                  sums[base + i][block][2 * half + 1]};
-        }
-      }
-    }
-    consumer_sync();
-    for (int i = threadIdx.x; i < kValues; i += kConsumers) {
-      const int token = i % kTokens, tile = base + i / (kTileRows * kTokens), row = i / kTokens % kTileRows;
-      if (tile >= share.tiles || token >= p.tokens) continue;
-      const int begin = share.begin(tile);
-      if (row >= share.begin(tile + 1) - begin) continue;
-      float sum = 0;
-#pragma unroll
-      for (int w = 0; w < kConsumerWarps; ++w) sum += s.sums[w * kValues + i];
-      finish(begin + row, token, sum);
+    for (int tile = 0; tile < kMostTiles; ++tile) {
+      if (tile >= share.tiles) break;
+      const int begin = share.begin(tile), count = share.height(tile);
+      if (g < count) to[begin + g] = sums[tile][0];
+      if (g + 8 < count) to[begin + g + 8] = sums[tile][2];
     }
   }
+  consumer_sync();
 }
 
-// 1 / RMS of every token, from what the blocks left. A warp a token.
-__device__ __forceinline__ void read_squares(const Params& p, Storage& s) {
+// Rows 2 pair and 2 pair + 1 of the share, over all warps.
+__device__ __forceinline__ float2 pair_of_sums(const Storage& s, int product, int pair) {
+  float2 sum = {0, 0};
+#pragma unroll
+  for (int w = 0; w < kConsumerWarps; ++w) {
+    const float2 part = *reinterpret_cast<const float2*>(&s.sums[product % 2][w][2 * pair]);
+    sum.x += part.x;
+    sum.y += part.y;
+  }
+  return sum;
+}
+
+// This block's rows of the residual stream, as norm `which` of a layer wants them, to all blocks. By the
+// first warp: a lane a pair of rows.
+__device__ __forceinline__ void post_own(const Params& p, Storage& s, int which, const float* gains,
+                                         int first, int rows, uint32_t tag) {
   const int lane = threadIdx.x % 32;
-  for (int token = threadIdx.x / 32; token < p.tokens; token += kConsumerWarps) {
-    float sum = 0;
-    for (int block = lane; block < gridDim.x; block += 32)
-      sum += __ldcg(p.squares + token * gridDim.x + block);
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
-    if (lane == 0) s.inverse[token] = rsqrtf(sum / static_cast<float>(p.C) + p.norm_eps);
+  float squares = 0;
+  for (int pair = lane; pair < rows / 2; pair += 32) {
+    const float low = s.own[2 * pair], high = s.own[2 * pair + 1];
+    squares += low * low + high * high;
+    ptx::post_letter(p.letters.scaled[which] + first / 2 + pair,
+                     pack2<Element>(low * gains[2 * pair], high * gains[2 * pair + 1]), tag);
   }
-}
-
-// This block's rows of the residual stream, as the next norm wants them, to all blocks. After a barrier of
-// the consumers.
-__device__ __forceinline__ void hand_on(const Params& p, const Storage& s, const float* gain, int first,
-                                        int rows) {
-  const int lane = threadIdx.x % 32;
-  for (int token = threadIdx.x / 32; token < p.tokens; token += kConsumerWarps) {
-    float squares = 0;
-    for (int row = lane; row < rows; row += 32) {
-      const float value = s.own[row][token];
-      squares += value * value;
-      p.scaled[int64_t{token} * p.C + first + row] = from_f32<Element>(value * gain[first + row]);
-    }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) squares += __shfl_xor_sync(0xffffffff, squares, step);
-    if (lane == 0) p.squares[token * gridDim.x + blockIdx.x] = squares;
-  }
+  squares = warp_total(squares);
+  if (lane == 0) ptx::post_letter(p.letters.squares[which] + blockIdx.x, __float_as_uint(squares), tag);
 }
 
 }  // namespace llamita::device::persistent

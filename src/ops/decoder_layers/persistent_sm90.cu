@@ -1,24 +1,30 @@
-// persistent_sm90: all layers of a decode step in one kernel, a block a multiprocessor, for up to sixteen
-// tokens.
+// persistent_sm90: all layers of one token's step in one kernel, a block a multiprocessor.
 //
-// Why: a step of single tokens is the stream of the weights, 66 us a layer of llama-3.2-3b at the read roof.
-// As five kernels a layer, each of which ends, starts its successor and fills its pipeline anew, it took 89
-// us. Here the stream never ends: four warps fetch row after row into a ring of 200 KB a multiprocessor, in
-// the order of the products and over their borders, and are 7 us ahead when the consumers wait at a barrier
-// of the whole grid for the other blocks' part of a result. Five such barriers a layer (QKV, attention, out,
-// gate and up, down) cost 2 to 3 us each, which the ring bridges.
+// Why: such a step is the stream of the weights, 66 us a layer of llama-3.2-3b at the read roof. As five
+// kernels a layer, each of which ends, starts its successor and fills its pipeline anew, it took 89 us. Here
+// the stream never ends: four warps fetch row after row into a ring of 190 KB a multiprocessor, in the order
+// of the products and over their borders, and are 8 us ahead while the consumers wait for what other blocks
+// make.
+//
+// Under this load a way to L2 and back takes 1 us, so the consumers' time is counted in such ways. A barrier
+// of the grid costs four (a fence, the count, the look at it, the data); here the data are their own barrier:
+// every block leaves its results as letters, words that hold a value and a tag, and reads the others' until
+// the tags are right. That is five times a layer about two ways: q, k and v (f32, not rotated yet),
+// attention's result, the residual stream times the next norm's gain before gate and up and before QKV (1 /
+// RMS is a factor of the sums, and comes from sums of squares that each block leaves), and the gated hidden
+// row. Whoever leaves letters of a kind has read the letters of another kind that all blocks leave only once
+// they are done with the former layer's of this kind, so none is overwritten unread.
 //
 // Every block has an equal run of consecutive rows of each matrix. Its rows of the residual stream stay in
-// its shared memory from the first layer to the last. What blocks hand each other goes through global memory
-// (that is, L2): q, k and v in fp32 before rotation, the residual stream times the next norm's gain in bf16
-// (1 / RMS is a factor of the sums, and comes from sums of squares that each block leaves), attention's
-// result, the gated hidden row.
+// its shared memory from the first layer to the last; what it needs beside weights and letters is there too
+// or asked for ahead.
 //
 // Launched cooperatively, so that all blocks run at one time. The roles: persistent_stream.cuh brings the
 // weights, persistent_product.cuh multiplies, persistent_attention.cuh attends.
 #include <algorithm>
 #include <cmath>
 
+#include "hw/cuda/device/ptx/atomic.cuh"
 #include "hw/cuda/stream.h"
 #include "ops/cuda.h"
 #include "ops/cuda/launch.cuh"
@@ -39,87 +45,147 @@ using parts::Params;
 
 __device__ __forceinline__ float silu(float x) { return x / (1 + __expf(-x)); }
 
-template <int kTokens>
-__device__ __forceinline__ void run_product(const Params& p, parts::Storage& s, int layer, int product,
-                                            parts::Cursor& at) {
-  const parts::Share share(p, layer, product);
-  if (product == parts::kQkv || product == parts::kGate) parts::read_squares(p, s);
-  parts::Sums<kTokens> sums;
-  parts::multiply<kTokens>(p, s, share, product, at, sums);
-  const float* bias = p.layer[layer].qkv_bias;
-  parts::add_warps<kTokens>(p, s, share, sums, [&](int row, int token, float sum) {
-    switch (product) {
-      case parts::kQkv:
-        sum *= s.inverse[token];
-        if (bias != nullptr) sum += bias[share.first + row];
-        p.qkv[int64_t{token} * p.qkv_rows() + share.first + row] = sum;
-        break;
-      case parts::kGate: s.gates[row][token] = sum * s.inverse[token]; break;
-      case parts::kUp:
-        p.hidden[int64_t{token} * p.F + share.first + row] =
-            device::from_f32<Element>(silu(s.gates[row][token]) * sum * s.inverse[token]);
-        break;
-      default: s.own[row][token] += sum; break;
-    }
-  });
+// What the consumers know from the kernel's begin.
+struct Step {
+  int keys;
+  int first_page;  // of what lies in Storage::pages
+  uint32_t tag;    // of the first layer
+};
+
+template <int kDim>
+__device__ __forceinline__ Step begin_step(const Params& p, parts::Storage& s, const parts::Share& own) {
+  Step step{.keys = *p.kv_len, .first_page = 0, .tag = static_cast<uint32_t>(*p.letters.next_tag) + 1};
+  const parts::AttentionShare attention(p, 0, step.keys);
+  step.first_page = attention.begin * 16 / kPageTokens;
+  const int thread = threadIdx.x;
+  if (attention.exists(p) && thread < parts::kMostPages &&
+      (step.first_page + thread) * kPageTokens < step.keys)
+    s.pages[thread] = p.block_table[step.first_page + thread];
+  if (thread < kDim) s.turn[thread] = p.cos_sin[thread];
+  if (thread < own.rows) {
+    s.own[thread] = p.x[own.first + thread];
+    s.gains[1][thread] = p.layer[0].attn_norm[own.first + thread];
+  }
+  parts::consumer_sync();
+  if (thread < 32) parts::post_own(p, s, 0, s.gains[1], own.first, own.rows, step.tag);
+  return step;
 }
 
-template <int kTokens, int kDim>
-__device__ __forceinline__ void consume(const Params& p, parts::Storage& s) {
-  const parts::Share own(p, 0, parts::kOut);  // whose rows are the residual stream's
-  const auto each_own = [&](auto&& f) {
-    for (int i = threadIdx.x; i < own.rows * p.tokens; i += parts::kConsumers) {
-      const int row = i % own.rows, token = i / own.rows;
-      f(s.own[row][token], p.x[token * p.x_stride + own.first + row]);
-    }
-  };
-  parts::Cursor at;
-  uint32_t arrivals = 0;
-  each_own([](float& here, const float& there) { here = there; });
+// QKV, and on the way the gains that the block's rows of the residual stream will want.
+__device__ __forceinline__ void run_qkv(const Params& p, parts::Storage& s, int layer,
+                                        const parts::Share& own, parts::RingPlace& at, uint32_t tag) {
+  const parts::Share share(p, layer, parts::kQkv);
+  const parts::Layer& l = p.layer[layer];
+  const int thread = threadIdx.x, row = thread - 32;  // the first warp has more to do
+  const bool has_gain = row >= 0 && row < own.rows;
+  float gains[2] = {0, 0};
+  if (has_gain) {
+    gains[0] = l.mlp_norm[own.first + row];
+    if (layer + 1 < p.layers) gains[1] = p.layer[layer + 1].attn_norm[own.first + row];
+  }
+  float2 bias = {0, 0};
+  const bool has_pair = thread < share.rows / 2;
+  if (has_pair && l.qkv_bias != nullptr)
+    bias = *reinterpret_cast<const float2*>(l.qkv_bias + share.first + 2 * thread);
+  parts::receive_squares(p, s, p.letters.squares[0], tag);
+  parts::receive_pairs(s, p.letters.scaled[0], p.C / 2, tag);
   parts::consumer_sync();
-  parts::hand_on(p, s, p.layer[0].attn_norm, own.first, own.rows);
-  parts::grid_sync(p, arrivals);
+  if (has_gain) s.gains[0][row] = gains[0], s.gains[1][row] = gains[1];
+  parts::multiply(s, share, parts::kQkv, at);
+  if (!has_pair) return;
+  const float2 sum = parts::pair_of_sums(s, parts::kQkv, thread);
+  ptx::post_two_letters(p.letters.qkv + share.first + 2 * thread, __float_as_uint(sum.x * s.inverse + bias.x),
+                        __float_as_uint(sum.y * s.inverse + bias.y), tag);
+}
+
+__device__ __forceinline__ void run_gate_and_up(const Params& p, parts::Storage& s, int layer,
+                                                parts::RingPlace& at, uint32_t tag) {
+  parts::receive_squares(p, s, p.letters.squares[1], tag);
+  parts::receive_pairs(s, p.letters.scaled[1], p.C / 2, tag);
+  parts::consumer_sync();
+  const int pair = threadIdx.x;
 #pragma unroll 1
-  for (int layer = 0; layer < p.layers; ++layer) {
-#pragma unroll 1
-    for (int product = 0; product < parts::kProducts; ++product) {
-      if (product == parts::kOut) {
-        parts::attend<kDim>(p, s, layer);
-        parts::grid_sync(p, arrivals);
-      }
-      run_product<kTokens>(p, s, layer, product, at);
-      if (product == parts::kGate) continue;
-      const bool last = product == parts::kDown && layer + 1 == p.layers;
-      if (product == parts::kOut || product == parts::kDown) parts::consumer_sync();
-      if (last) break;
-      if (product == parts::kOut) parts::hand_on(p, s, p.layer[layer].mlp_norm, own.first, own.rows);
-      if (product == parts::kDown) parts::hand_on(p, s, p.layer[layer + 1].attn_norm, own.first, own.rows);
-      parts::grid_sync(p, arrivals);
+  for (int product = parts::kGate; product <= parts::kUp; ++product) {
+    const parts::Share share(p, layer, product);
+    parts::multiply(s, share, product, at);
+    if (pair >= share.rows / 2) continue;
+    const float2 sum = parts::pair_of_sums(s, product, pair);
+    auto& gate = *reinterpret_cast<float2*>(&s.gates[2 * pair]);
+    if (product == parts::kGate) {
+      gate = {sum.x * s.inverse, sum.y * s.inverse};
+    } else {
+      const uint32_t hidden =
+          device::pack2<Element>(silu(gate.x) * sum.x * s.inverse, silu(gate.y) * sum.y * s.inverse);
+      ptx::post_letter(p.letters.hidden + share.first / 2 + pair, hidden, tag);
     }
   }
-  each_own([](const float& here, float& there) { there = here; });
-  // The last block to come here leaves zeros; no block waits for arrivals any more.
-  if (threadIdx.x == 0 && ptx::atomic_inc_acq_rel(&p.counters[1], gridDim.x - 1) == gridDim.x - 1)
-    p.counters[0] = 0;
 }
 
-template <int kTokens, int kDim>
+// The products that add to the residual stream, once what they read is in shared memory. `post` by the first
+// warp.
+template <class Post>
+__device__ __forceinline__ void run_residual(const Params& p, parts::Storage& s, int layer, int product,
+                                             parts::RingPlace& at, Post post) {
+  const parts::Share share(p, layer, product);
+  parts::consumer_sync();
+  parts::multiply(s, share, product, at);
+  if (threadIdx.x >= 32) return;
+  for (int pair = threadIdx.x; pair < share.rows / 2; pair += 32) {
+    const float2 sum = parts::pair_of_sums(s, product, pair);
+    s.own[2 * pair] += sum.x;
+    s.own[2 * pair + 1] += sum.y;
+  }
+  post();
+}
+
+template <int kDim>
+__device__ __forceinline__ void consume(const Params& p, parts::Storage& s) {
+  const parts::Share own(p, 0, parts::kOut);  // whose rows are the residual stream's
+  const Step step = begin_step<kDim>(p, s, own);
+  parts::RingPlace at;
+#pragma unroll 1
+  for (int layer = 0; layer < p.layers; ++layer) {
+    const uint32_t tag = step.tag + static_cast<uint32_t>(layer);
+    run_qkv(p, s, layer, own, at, tag);
+    parts::attend<kDim>(p, s, layer, step.keys, step.first_page, tag);
+    if (p.splits == 1)
+      parts::receive_pairs(s, p.letters.mixed, p.q_rows() / 2, tag);
+    else
+      parts::receive_splits(p, s, tag);
+    run_residual(p, s, layer, parts::kOut, at,
+                 [&] { parts::post_own(p, s, 1, s.gains[0], own.first, own.rows, tag); });
+    run_gate_and_up(p, s, layer, at, tag);
+    if (p.F > parts::Storage::kSumsAt) parts::consumer_sync();  // a long input lies over the sums just read
+    parts::receive_pairs(s, p.letters.hidden, p.F / 2, tag);
+    run_residual(p, s, layer, parts::kDown, at, [&] {
+      if (layer + 1 < p.layers) return parts::post_own(p, s, 0, s.gains[1], own.first, own.rows, tag + 1);
+      __syncwarp();
+      for (int row = threadIdx.x; row < own.rows; row += 32) p.x[own.first + row] = s.own[row];
+    });
+  }
+  // Whoever is last tells the next launch its tag; all have read theirs.
+  if (threadIdx.x == 0 && ptx::atomic_inc_acq_rel(p.done, gridDim.x - 1) == gridDim.x - 1)
+    *p.letters.next_tag = step.tag + static_cast<uint32_t>(p.layers) - 1;
+}
+
+template <int kDim>
 __global__ void __launch_bounds__(parts::kThreads, 1) decode_layers(const __grid_constant__ Params p) {
   extern __shared__ __align__(16) uint8_t raw[];
   auto& s = *reinterpret_cast<parts::Storage*>(raw);
-  if (threadIdx.x == 0) s.ring.init(parts::kConsumerWarps, parts::kProducerWarps);
+  if (threadIdx.x < parts::kStages) {
+    ptx::mbarrier_init(&s.full[threadIdx.x], parts::kProducerWarps);
+    ptx::mbarrier_init(&s.empty[threadIdx.x], parts::kConsumerWarps);
+    ptx::mbarrier_init_fence();
+  }
   __syncthreads();
   if (threadIdx.x >= parts::kConsumers) {
     ptx::setmaxnreg_decrease<40>();
     parts::stream_weights(p, s);
   } else {
     ptx::setmaxnreg_increase<208>();
-    consume<kTokens, kDim>(p, s);
+    consume<kDim>(p, s);
   }
 }
-
-constexpr int64_t kAlignment = 256;
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // Sizes that follow from the arguments.
 struct Shape {
@@ -136,31 +202,28 @@ Shape shape_of(const DecoderLayersArgs& args, const Caps& caps) {
           .D = layer.k_cache.dim(3),
           .splits = 1,
           .blocks = caps.sm_count};
-  // A split of fewer keys than the warps take at once helps nobody.
-  const int64_t most =
-      (args.plan->max_kv_len + 16 * parts::kConsumerWarps - 1) / (16 * parts::kConsumerWarps);
-  const int64_t fit = s.blocks / std::max<int64_t>(s.T * s.Hkv, 1);
-  if (s.T <= parts::kSplitTokens) s.splits = std::clamp<int64_t>(std::min(most, fit), 1, parts::kMostSplits);
+  // Two turns of the block's warps hide each other's loads, and splits have to be added up.
+  const int64_t wanted = args.plan->max_kv_len / (2 * 16 * parts::kConsumerWarps);
+  s.splits = std::clamp<int64_t>(std::min(wanted, s.blocks / s.Hkv), 1, parts::kMostSplits);
   return s;
 }
 
-// The scratch of a step, piece by piece: place(bytes) gives an offset.
-struct Scratch {
-  int64_t qkv, scaled, squares, mixed, part_out, part_state, hidden, bytes = 0;
+// Where the letters of a shape lie, in words from the beginning.
+struct LetterPlaces {
+  int64_t qkv, mixed, weights, hidden, scaled[2], squares[2], words = 2;  // the first is the next tag
 
-  explicit Scratch(const Shape& s) {
+  explicit LetterPlaces(const Shape& s) {
     const auto place = [&](int64_t wanted) {
-      const int64_t at = bytes;
-      bytes += aligned(wanted);
+      const int64_t at = words;
+      words += (wanted + 1) / 2 * 2;
       return at;
     };
-    qkv = place(s.T * (s.H + 2 * s.Hkv) * s.D * 4);
-    scaled = place(s.T * s.C * 2);
-    squares = place(s.T * s.blocks * 4);
-    mixed = place(s.splits == 1 ? s.T * s.H * s.D * 2 : 0);
-    part_out = place(s.splits == 1 ? 0 : s.T * s.H * s.splits * s.D * 4);
-    part_state = place(s.splits == 1 ? 0 : s.T * s.H * s.splits * 8);
-    hidden = place(s.T * s.F * 2);
+    qkv = place((s.H + 2 * s.Hkv) * s.D);
+    mixed = place(s.splits * s.H * s.D / 2);
+    weights = place(s.splits * s.H);
+    hidden = place(s.F / 2);
+    for (int64_t& at : scaled) at = place(s.C / 2);
+    for (int64_t& at : squares) at = place(s.blocks);
   }
 };
 
@@ -179,24 +242,15 @@ T* start_of(const quant::Weight& weight) {
   return static_cast<T*>(const_cast<void*>(static_cast<const void*>(weight.parts.front().storage.data())));
 }
 
-template <int kTokens, int kDim>
+template <int kDim>
 void launch_layers(const Params& params, const Shape& shape, Context& context) {
-  static_assert(sizeof(parts::Storage) <= 227 * 1024, "the shared memory of a block of sm_90");
-  cuda::launch(decode_layers<kTokens, kDim>,
+  cuda::launch(decode_layers<kDim>,
                {.grid = dim3(static_cast<unsigned>(shape.blocks)),
                 .block = dim3(parts::kThreads),
                 .smem = sizeof(parts::Storage),
                 .stream = context.stream().get(),
                 .cooperative = true},
                params);
-}
-
-template <int kTokens>
-void launch_layers(const Params& params, const Shape& shape, Context& context) {
-  if (shape.D == 64)
-    launch_layers<kTokens, 64>(params, shape, context);
-  else
-    launch_layers<kTokens, 128>(params, shape, context);
 }
 
 }  // namespace
@@ -206,14 +260,15 @@ bool decoder_layers_persistent_sm90_supports(const DecoderLayersArgs& args, cons
     return false;
   if (args.layers.size() > parts::kMostLayers) return false;
   const Shape s = shape_of(args, caps);
-  if (s.T == 0 || s.T > parts::kMostTokens || args.kv_len.dim(0) != s.T || args.plan->max_q_len != 1)
+  if (s.T != 1 || args.kv_len.dim(0) != 1 || args.plan->max_q_len != 1) return false;
+  if ((s.D != 64 && s.D != 128) || args.cos_sin.dim(1) != s.D) return false;
+  if (s.H % s.Hkv != 0 || s.H / s.Hkv > parts::kMostGroup || s.Hkv > s.blocks) return false;
+  const auto share = [&](int64_t rows) { return 2 * ((rows / 2 + s.blocks - 1) / s.blocks); };
+  if (share(s.C) > parts::kMostOwnRows || share(s.F) > parts::kMostRows ||
+      share((s.H + 2 * s.Hkv) * s.D) > parts::kMostRows || s.F > parts::kMostK ||
+      std::max(s.C, s.H * s.D) > parts::Storage::kSumsAt)
     return false;
-  if ((s.D != 64 && s.D != 128) || args.cos_sin.dim(1) != s.D || s.H % s.Hkv != 0 || s.H / s.Hkv > 8)
-    return false;
-  const auto share = [&](int64_t rows) { return (rows + s.blocks - 1) / s.blocks; };
-  if (share(s.C) > parts::kMostOwnRows || share(s.F) > parts::kMostPairRows ||
-      share((s.H + 2 * s.Hkv) * s.D) > parts::kMostTiles * parts::kTileRows)
-    return false;
+  if (LetterPlaces(s).words * sizeof(uint64_t) > cuda::Stream::kLetterBytes) return false;
   const DecoderLayer& first = args.layers.front();
   return std::all_of(args.layers.begin(), args.layers.end(), [&](const DecoderLayer& layer) {
     return weight_fits(*layer.qkv) && weight_fits(*layer.out) && weight_fits(*layer.gate_up) &&
@@ -229,19 +284,13 @@ double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Ca
          2.0 * static_cast<double>(args.layers.size());
 }
 
-int64_t decoder_layers_persistent_sm90_scratch_bytes(const DecoderLayersArgs& args, const Caps& caps) {
-  return Scratch(shape_of(args, caps)).bytes;
-}
-
 void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& context) {
   const Shape shape = shape_of(args, context.caps());
-  const Scratch scratch(shape);
-  const Arena::Scope scope(context.arena());
-  auto* memory = static_cast<uint8_t*>(context.arena().take(DType::u8, {scratch.bytes}).data());
+  const LetterPlaces places(shape);
   const DecoderLayer& first = args.layers.front();
+  uint64_t* letters = context.stream().letters();
   Params p{};
   p.layers = static_cast<int>(args.layers.size());
-  p.tokens = static_cast<int>(shape.T);
   p.C = static_cast<int>(shape.C);
   p.F = static_cast<int>(shape.F);
   p.heads = static_cast<int>(shape.H);
@@ -252,22 +301,19 @@ void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& cont
   p.scale = 1 / std::sqrt(static_cast<float>(shape.D));
   p.x = args.x.ptr<float>();
   p.cos_sin = args.cos_sin.ptr<float>();
-  p.slots = args.kv_slot.ptr<int64_t>();
+  p.slot = args.kv_slot.ptr<int64_t>();
   p.kv_len = args.kv_len.ptr<int32_t>();
   p.block_table = args.block_table.ptr<int32_t>();
-  p.x_stride = args.x.stride(0);
-  p.cos_sin_stride = args.cos_sin.stride(0);
-  p.table_stride = args.block_table.stride(0);
   p.k_page_stride = first.k_cache.stride(0);
   p.v_page_stride = first.v_cache.stride(0);
-  p.qkv = reinterpret_cast<float*>(memory + scratch.qkv);
-  p.scaled = reinterpret_cast<Element*>(memory + scratch.scaled);
-  p.squares = reinterpret_cast<float*>(memory + scratch.squares);
-  p.mixed = reinterpret_cast<Element*>(memory + scratch.mixed);
-  p.part_out = reinterpret_cast<float*>(memory + scratch.part_out);
-  p.part_state = reinterpret_cast<float2*>(memory + scratch.part_state);
-  p.hidden = reinterpret_cast<Element*>(memory + scratch.hidden);
-  p.counters = context.stream().counters();
+  p.letters = {.next_tag = letters,
+               .qkv = letters + places.qkv,
+               .mixed = letters + places.mixed,
+               .weights = letters + places.weights,
+               .hidden = letters + places.hidden,
+               .scaled = {letters + places.scaled[0], letters + places.scaled[1]},
+               .squares = {letters + places.squares[0], letters + places.squares[1]}};
+  p.done = context.stream().counters();
   for (size_t i = 0; i < args.layers.size(); ++i) {
     const DecoderLayer& layer = args.layers[i];
     p.layer[i] = {.qkv = start_of<const Element>(*layer.qkv),
@@ -283,12 +329,10 @@ void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& cont
                   .v_cache = static_cast<Element*>(layer.v_cache.data()),
                   .window = layer.window};
   }
-  if (shape.T == 1)
-    launch_layers<1>(p, shape, context);
-  else if (shape.T <= 8)
-    launch_layers<8>(p, shape, context);
+  if (shape.D == 64)
+    launch_layers<64>(p, shape, context);
   else
-    launch_layers<16>(p, shape, context);
+    launch_layers<128>(p, shape, context);
 }
 
 }  // namespace llamita

@@ -7,10 +7,9 @@ namespace llamita {
 
 void decoder_layers_composition(const DecoderLayersArgs& args, Context& context);  // on any device
 
-// Compute capability 9.0, bf16, one token a sequence, up to sixteen of them.
+// Compute capability 9.0, bf16, one token.
 void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& context);
 bool decoder_layers_persistent_sm90_supports(const DecoderLayersArgs& args, const Caps& caps);
 double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Caps& caps);
-int64_t decoder_layers_persistent_sm90_scratch_bytes(const DecoderLayersArgs& args, const Caps& caps);
 
 }  // namespace llamita

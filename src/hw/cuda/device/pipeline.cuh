@@ -45,11 +45,10 @@ struct Ring {
   uint64_t empty[kStages];
 
   // By one thread, before a block (or cluster) barrier. `releases`: calls of release that free a stage.
-  // `producers`: threads that each announce a part of a stage's bytes.
-  __device__ __forceinline__ void init(uint32_t releases, uint32_t producers = 1) {
+  __device__ __forceinline__ void init(uint32_t releases) {
 #pragma unroll
     for (int s = 0; s < kStages; ++s) {
-      ptx::mbarrier_init(&full[s], producers);
+      ptx::mbarrier_init(&full[s], 1);
       ptx::mbarrier_init(&empty[s], releases);
     }
     ptx::mbarrier_init_fence();

@@ -57,45 +57,39 @@ struct Keys {
   }
 };
 
-__device__ __forceinline__ uint4 pack8(const float (&x)[8]) {
-  return {pack2<Element>(x[0], x[1]), pack2<Element>(x[2], x[3]), pack2<Element>(x[4], x[5]),
-          pack2<Element>(x[6], x[7])};
-}
-
-// Head `head` of what arrived (q's, then k), normed and rotated: elements 32 i + 8 t .. of the lane. Not for
-// heads beyond `heads`, which become zero.
+// The heads that came, normed, rotated and rounded; v only rounded. A warp a head, a lane two or four
+// elements.
 template <int kDim>
-__device__ __forceinline__ void turned_head(const Params& p, const Storage& s, int head, bool exists,
-                                            const float* gains, uint4 (&out)[kDim / 32]) {
-  constexpr int kPieces = kDim / 32;
-  const int column = static_cast<int>(threadIdx.x) % 4 * 8;
-  float value[kPieces][8], squares = 0;
+__device__ __forceinline__ void turn_heads(const Params& p, Storage& s, const Layer& l) {
+  constexpr int kPairs = kDim / 2, kHeld = kPairs / 32;
+  const int lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
+#pragma unroll 1
+  for (int head = threadIdx.x / 32; head < group + 2; head += kConsumerWarps) {
+    float low[kHeld], high[kHeld], squares = 0;
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i)
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      value[i][j] = exists ? s.heads[head][32 * i + column + j] : 0;
-      squares += value[i][j] * value[i][j];
+    for (int i = 0; i < kHeld; ++i) {
+      low[i] = s.heads[head][lane + 32 * i];
+      high[i] = s.heads[head][lane + 32 * i + kPairs];
+      squares += low[i] * low[i] + high[i] * high[i];
     }
-  if (gains != nullptr) {
-    const float inverse = rsqrtf(quad_sum(squares) / kDim + p.norm_eps);
+    const bool is_v = head > group;
+    if (l.q_norm != nullptr && !is_v) {
+      const float* gains = s.norms[head < group ? 0 : 1];
+      const float inverse = rsqrtf(warp_total(squares) / kDim + p.norm_eps);
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i)
+      for (int i = 0; i < kHeld; ++i) {
+        low[i] *= inverse * gains[lane + 32 * i];
+        high[i] *= inverse * gains[lane + 32 * i + kPairs];
+      }
+    }
 #pragma unroll
-      for (int j = 0; j < 8; ++j) value[i][j] *= inverse * gains[32 * i + column + j];
+    for (int i = 0; i < kHeld; ++i) {
+      const int pair = lane + 32 * i;
+      const float cosine = is_v ? 1 : s.turn[pair], sine = is_v ? 0 : s.turn[kPairs + pair];
+      s.turned[head][pair] = from_f32<Element>(low[i] * cosine - high[i] * sine);
+      s.turned[head][pair + kPairs] = from_f32<Element>(high[i] * cosine + low[i] * sine);
+    }
   }
-#pragma unroll
-  for (int i = 0; i < kPieces / 2; ++i)
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const int pair = 32 * i + column + j;
-      const float cosine = s.turn[pair], sine = s.turn[kDim / 2 + pair];
-      const float low = value[i][j], high = value[i + kPieces / 2][j];
-      value[i][j] = low * cosine - high * sine;
-      value[i + kPieces / 2][j] = high * cosine + low * sine;
-    }
-#pragma unroll
-  for (int i = 0; i < kPieces; ++i) out[i] = pack8(value[i]);
 }
 
 // The step's key and value: into the warp's fragments, and to the cache.
@@ -105,29 +99,27 @@ __device__ __forceinline__ void add_new_key(const Params& p, const Storage& s, c
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, group = p.heads / p.kv_heads;
   const int row = (u.keys - 1) % 16;
   const int64_t slot = *p.slot;
-  const int64_t in_page = (int64_t{u.kv_head} * kPageTokens + slot % kPageTokens) * kDim;
-  Element* k_to = l.k_cache + slot / kPageTokens * p.k_page_stride + in_page;
-  Element* v_to = l.v_cache + slot / kPageTokens * p.v_page_stride + in_page;
-  uint4 turned[kDim / 32];
-  turned_head<kDim>(p, s, group, true, l.k_norm == nullptr ? nullptr : s.norms[1], turned);
+  constexpr int kPieces = kDim / 8;  // of sixteen bytes
+  if (slot >= 0 && lane < 2 * kPieces) {
+    const bool is_v = lane >= kPieces;
+    const int at = lane % kPieces * 8;
+    const int64_t in_page = (int64_t{u.kv_head} * kPageTokens + slot % kPageTokens) * kDim + at;
+    Element* to = is_v ? l.v_cache + slot / kPageTokens * p.v_page_stride
+                       : l.k_cache + slot / kPageTokens * p.k_page_stride;
+    *reinterpret_cast<uint4*>(to + in_page) = *reinterpret_cast<const uint4*>(&s.turned[group + is_v][at]);
+  }
 #pragma unroll
-  for (int i = 0; i < kDim / 32; ++i) {
-    if (g == 0 && slot >= 0) *reinterpret_cast<uint4*>(k_to + 32 * i + 8 * t) = turned[i];
+  for (int i = 0; i < kDim / 32; ++i)
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile)
-      if (8 * tile + g == row) keys.k[tile][i] = turned[i];
-  }
+      if (8 * tile + g == row)
+        keys.k[tile][i] = *reinterpret_cast<const uint4*>(&s.turned[group][32 * i + 8 * t]);
 #pragma unroll
-  for (int half = 0; half < kDim / 64; ++half) {
-    float value[8];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) value[j] = s.heads[group + 1][64 * half + 8 * g + j];
-    const uint4 packed = pack8(value);
-    if (t == 0 && slot >= 0) *reinterpret_cast<uint4*>(v_to + 64 * half + 8 * g) = packed;
+  for (int half = 0; half < kDim / 64; ++half)
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      if (Keys<kDim>::value_row(i) == row) keys.v[i][half] = packed;
-  }
+      if (Keys<kDim>::value_row(i) == row)
+        keys.v[i][half] = *reinterpret_cast<const uint4*>(&s.turned[group + 1][64 * half + 8 * g]);
 }
 
 // What a warp knows of head g, and of its elements 64 half + 16 t + i.
@@ -195,7 +187,7 @@ template <int kDim>
 __device__ __forceinline__ void merge_states(Storage& s, HeadState<kDim>& state) {
   constexpr int kValues = kDim / 64 * 16;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-#pragma unroll
+#pragma unroll 1
   for (int half = kConsumerWarps / 2; half > 0; half /= 2) {
     consumer_sync();
     if (warp >= half && warp < 2 * half) {
@@ -241,6 +233,25 @@ __device__ __forceinline__ void post_heads(const Params& p, const AttentionShare
                      __float_as_uint(total > 0 ? state.highest + log2f(total) : -INFINITY), tag);
 }
 
+// q, k and v of the block's heads as they came, to shared memory.
+template <int kDim>
+__device__ __forceinline__ void receive_heads(const Params& p, Storage& s, int kv_head, uint32_t tag) {
+  constexpr int kTwos = kDim / 2;  // of a head
+  const int group = p.heads / p.kv_heads;
+  receive<4>(
+      [&](int i) {
+        const int head = i / kTwos;
+        const int from = head < group    ? kv_head * group + head
+                         : head == group ? p.heads + kv_head
+                                         : p.heads + p.kv_heads + kv_head;
+        return p.letters.qkv + from * kDim + i % kTwos * 2;
+      },
+      (group + 2) * kTwos, tag,
+      [&](int i, uint32_t first, uint32_t second) {
+        *reinterpret_cast<uint2*>(&s.heads[i / kTwos][i % kTwos * 2]) = {first, second};
+      });
+}
+
 // `first_page`: of what lies in s.pages.
 template <int kDim>
 __device__ __forceinline__ void attend(const Params& p, Storage& s, int layer, int keys, int first_page,
@@ -249,37 +260,37 @@ __device__ __forceinline__ void attend(const Params& p, Storage& s, int layer, i
   const AttentionShare u(p, l.window, keys);
   if (!u.exists(p)) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
-  int block = u.begin + warp;
-  Keys<kDim> now;
-  if (block < u.end) now.load(p, s, l, u, first_page, block);
   if (l.q_norm != nullptr && threadIdx.x < kDim) {
     s.norms[0][threadIdx.x] = l.q_norm[threadIdx.x];
     s.norms[1][threadIdx.x] = l.k_norm[threadIdx.x];
   }
-  constexpr int kTwos = kDim / 2;  // of a head
-  receive<4>(
-      [&](int i) {
-        const int head = i / kTwos;
-        const int from = head < group    ? u.kv_head * group + head
-                         : head == group ? p.heads + u.kv_head
-                                         : p.heads + p.kv_heads + u.kv_head;
-        return p.letters.qkv + from * kDim + i % kTwos * 2;
-      },
-      (group + 2) * kTwos, tag,
-      [&](int i, uint32_t first, uint32_t second) {
-        *reinterpret_cast<uint2*>(&s.heads[i / kTwos][i % kTwos * 2]) = {first, second};
-      });
-  consumer_sync();
   uint4 q[kDim / 32];
-  turned_head<kDim>(p, s, lane / 4, lane / 4 < group, l.q_norm == nullptr ? nullptr : s.norms[0], q);
   HeadState<kDim> state;
+  bool has_q = false;
+  int block = u.begin + warp;
 #pragma unroll 1
-  while (block < u.end) {
-    if (16 * block + 16 >= u.keys) add_new_key<kDim>(p, s, l, u, now);
-    state.add(p, u, 16 * block, q, now);
-    block += kConsumerWarps;
+  do {
+    Keys<kDim> now;
     if (block < u.end) now.load(p, s, l, u, first_page, block);
-  }
+    if (!has_q) {
+      receive_heads<kDim>(p, s, u.kv_head, tag);
+      consumer_sync();
+      turn_heads<kDim>(p, s, l);
+      consumer_sync();
+#pragma unroll
+      for (int i = 0; i < kDim / 32; ++i) {
+        q[i] = {0, 0, 0, 0};
+        if (lane / 4 < group)
+          q[i] = *reinterpret_cast<const uint4*>(&s.turned[lane / 4][32 * i + lane % 4 * 8]);
+      }
+      has_q = true;
+    }
+    if (block < u.end) {
+      if (16 * block + 16 >= u.keys) add_new_key<kDim>(p, s, l, u, now);
+      state.add(p, u, 16 * block, q, now);
+    }
+    block += kConsumerWarps;
+  } while (block < u.end);
   merge_states<kDim>(s, state);
   if (warp == 0) post_heads<kDim>(p, u, state, tag);
   consumer_sync();  // the next product's input may lie where this was

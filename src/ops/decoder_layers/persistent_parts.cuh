@@ -34,8 +34,7 @@ inline constexpr int kChunk = 1024;
 inline constexpr int kRowBytes = 2 * kChunk + 64;
 inline constexpr int kRingRows = 94;  // even, for the banks of the last row and the first
 inline constexpr int kStages = 16;
-inline constexpr int kMostTiles = 8;  // of one product and block: their sums stay in registers
-inline constexpr int kMostRows = kMostTiles * kTileRows;
+inline constexpr int kMostRows = 128;  // of one product and block
 
 inline constexpr int kMostOwnRows = 40;  // of the residual stream, a block's
 inline constexpr int kMostK = 14336;
@@ -152,11 +151,14 @@ struct Storage {
       float sums[2][kConsumerWarps][kMostRows];
     };
     struct {
-      float heads[kMostGroup + 2][kMostDim + 16];  // q of the group, k, v; as far apart as rows of the ring
-      float parts[4][34][32];                      // on their way from warp to warp
+      float heads[kMostGroup + 2][kMostDim];  // q of the group, k, v as they came
+      Element turned[kMostGroup + 2]
+                    [kMostDim + 32];  // normed, rotated, rounded; rows 64 bytes apart in banks
+      float parts[4][34][32];         // on their way from warp to warp
     };
   };
-  float own[kMostOwnRows];       // the residual stream's rows of this block
+  float own_sums[kConsumerWarps][kMostOwnRows];  // of the products that add to the residual stream
+  float own[kMostOwnRows];                       // the residual stream's rows of this block
   float gains[2][kMostOwnRows];  // their gains in the layer's second norm and the next layer's first
   float gates[kMostRows];
   float turn[kMostDim];      // cosines, sines

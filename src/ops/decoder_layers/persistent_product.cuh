@@ -94,61 +94,78 @@ __device__ __forceinline__ void receive_splits(const Params& p, Storage& s, uint
   }
 }
 
-// Adds up the rows of a share and leaves the warps' sums in shared memory.
+// What the product reads, to shared memory; with the factor of its sums, where a norm stands before it.
+__device__ __forceinline__ void receive_input(const Params& p, Storage& s, int product, uint32_t tag) {
+  const uint64_t* from = p.letters.scaled[product == kQkv ? 0 : 1];
+  int elements = p.C;
+  if (product == kOut) from = p.letters.mixed, elements = p.q_rows();
+  if (product == kDown) from = p.letters.hidden, elements = p.F;
+  if (elements > Storage::kSumsAt) consumer_sync();  // it lies over sums that were just read
+  if (product == kQkv || product == kGate)
+    receive_squares(p, s, p.letters.squares[product == kQkv ? 0 : 1], tag);
+  if (product == kOut && p.splits > 1)
+    receive_splits(p, s, tag);
+  else
+    receive_pairs(s, from, elements / 2, tag);
+  consumer_sync();
+}
+
+__device__ __forceinline__ float* sums_of(Storage& s, int product, int warp) {
+  return product == kOut || product == kDown ? s.own_sums[warp] : s.sums[product % 2][warp];
+}
+
+// The sums of a share's rows over each warp's part of K, to shared memory. Two chains of multiplies a tile,
+// since one waits 33 cycles for its last. All columns of B are the token: then lanes need not differ.
 __device__ __forceinline__ void multiply(Storage& s, const Share& share, int product, RingPlace& at) {
   constexpr int kPieces = 4;  // of 32 elements
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
   const int offset = 128 * warp + lane % 4 * 8;
-  float sums[kMostTiles][4] = {};
+  float* to = sums_of(s, product, warp);
 #pragma unroll 1
-  for (int k = 0; k < share.K; k += kChunk) {
-    const int pieces = min(kPieces, (min(kChunk, share.K - k) - 128 * warp) / 32);
-    uint4 x[kPieces];
-#pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      x[i] = {0, 0, 0, 0};
-      if (g == 0 && i < pieces) x[i] = *reinterpret_cast<const uint4*>(s.x + k + offset + 32 * i);
-    }
-#pragma unroll
-    for (int tile = 0; tile < kMostTiles; ++tile) {
-      if (tile >= share.tiles) break;
-      ptx::mbarrier_wait(&s.full[at.at()], at.parity());
+  for (int tile = 0; tile < share.tiles; ++tile) {
+    const int count = share.height(tile);
+    float even[4] = {}, odd[4] = {};
+#pragma unroll 1
+    for (int k = 0; k < share.K; k += kChunk) {
+      const int pieces = min(kPieces, (min(kChunk, share.K - k) - 128 * warp) / 32);
       const uint8_t* low_row = s.rows[at.row_at(g)] + offset * sizeof(Element);
       const uint8_t* high_row = s.rows[at.row_at(g + 8)] + offset * sizeof(Element);
+      uint4 x[kPieces], low[kPieces], high[kPieces];
+#pragma unroll
+      for (int i = 0; i < kPieces; ++i)
+        if (i < pieces) x[i] = *reinterpret_cast<const uint4*>(s.x + k + offset + 32 * i);
+      ptx::mbarrier_wait(&s.full[at.at()], at.parity());
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
-        if (i >= pieces) break;  // what lies there is of another product, and may be NaN
-        const uint4 low = *reinterpret_cast<const uint4*>(low_row + 64 * i);
-        const uint4 high = *reinterpret_cast<const uint4*>(high_row + 64 * i);
-        const uint32_t first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
-        ptx::mma_m16n8k16<Element>(sums[tile], first, x[i].x, x[i].y);
-        ptx::mma_m16n8k16<Element>(sums[tile], second, x[i].z, x[i].w);
+        if (i >= pieces) continue;  // what lies there is of another product, and may be NaN
+        low[i] = *reinterpret_cast<const uint4*>(low_row + 64 * i);
+        high[i] = *reinterpret_cast<const uint4*>(high_row + 64 * i);
+      }
+#pragma unroll
+      for (int i = 0; i < kPieces; ++i) {
+        if (i >= pieces) continue;
+        const uint32_t first[4] = {low[i].x, high[i].x, low[i].y, high[i].y};
+        const uint32_t second[4] = {low[i].z, high[i].z, low[i].w, high[i].w};
+        ptx::mma_m16n8k16<Element>(even, first, x[i].x, x[i].y);
+        ptx::mma_m16n8k16<Element>(odd, second, x[i].z, x[i].w);
       }
       __syncwarp();
       if (lane == 0) ptx::mbarrier_arrive(&s.empty[at.at()]);
-      at.advance(share.height(tile));
+      at.advance(count);
     }
-  }
-  if (share.K > Storage::kSumsAt) consumer_sync();  // x has been read where the sums will lie
-  if (lane % 4 == 0) {
-    float* to = s.sums[product % 2][warp];
-#pragma unroll
-    for (int tile = 0; tile < kMostTiles; ++tile) {
-      if (tile >= share.tiles) break;
-      const int begin = share.begin(tile), count = share.height(tile);
-      if (g < count) to[begin + g] = sums[tile][0];
-      if (g + 8 < count) to[begin + g + 8] = sums[tile][2];
-    }
+    const int row = g + lane % 2 * 8;  // lanes 0 and 1 of a quad store
+    if (lane % 4 < 2 && row < count)
+      to[share.begin(tile) + row] = lane % 2 == 0 ? even[0] + odd[0] : even[2] + odd[2];
   }
   consumer_sync();
 }
 
 // Rows 2 pair and 2 pair + 1 of the share, over all warps.
-__device__ __forceinline__ float2 pair_of_sums(const Storage& s, int product, int pair) {
+__device__ __forceinline__ float2 pair_of_sums(Storage& s, int product, int pair) {
   float2 sum = {0, 0};
 #pragma unroll
   for (int w = 0; w < kConsumerWarps; ++w) {
-    const float2 part = *reinterpret_cast<const float2*>(&s.sums[product % 2][w][2 * pair]);
+    const float2 part = *reinterpret_cast<const float2*>(sums_of(s, product, w) + 2 * pair);
     sum.x += part.x;
     sum.y += part.y;
   }

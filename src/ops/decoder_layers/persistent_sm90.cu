@@ -71,71 +71,45 @@ __device__ __forceinline__ Step begin_step(const Params& p, parts::Storage& s, c
   return step;
 }
 
-// QKV, and on the way the gains that the block's rows of the residual stream will want.
-__device__ __forceinline__ void run_qkv(const Params& p, parts::Storage& s, int layer,
-                                        const parts::Share& own, parts::RingPlace& at, uint32_t tag) {
-  const parts::Share share(p, layer, parts::kQkv);
-  const parts::Layer& l = p.layer[layer];
-  const int thread = threadIdx.x, row = thread - 32;  // the first warp has more to do
-  const bool has_gain = row >= 0 && row < own.rows;
-  float gains[2] = {0, 0};
-  if (has_gain) {
-    gains[0] = l.mlp_norm[own.first + row];
-    if (layer + 1 < p.layers) gains[1] = p.layer[layer + 1].attn_norm[own.first + row];
-  }
+// What finishing a product will want besides its sums, asked for before they are there.
+struct Wanted {
   float2 bias = {0, 0};
-  const bool has_pair = thread < share.rows / 2;
-  if (has_pair && l.qkv_bias != nullptr)
-    bias = *reinterpret_cast<const float2*>(l.qkv_bias + share.first + 2 * thread);
-  parts::receive_squares(p, s, p.letters.squares[0], tag);
-  parts::receive_pairs(s, p.letters.scaled[0], p.C / 2, tag);
-  parts::consumer_sync();
-  if (has_gain) s.gains[0][row] = gains[0], s.gains[1][row] = gains[1];
-  parts::multiply(s, share, parts::kQkv, at);
-  if (!has_pair) return;
-  const float2 sum = parts::pair_of_sums(s, parts::kQkv, thread);
-  ptx::post_two_letters(p.letters.qkv + share.first + 2 * thread, __float_as_uint(sum.x * s.inverse + bias.x),
-                        __float_as_uint(sum.y * s.inverse + bias.y), tag);
-}
+  float gains[2] = {0, 0};
 
-__device__ __forceinline__ void run_gate_and_up(const Params& p, parts::Storage& s, int layer,
-                                                parts::RingPlace& at, uint32_t tag) {
-  parts::receive_squares(p, s, p.letters.squares[1], tag);
-  parts::receive_pairs(s, p.letters.scaled[1], p.C / 2, tag);
-  parts::consumer_sync();
-  const int pair = threadIdx.x;
-#pragma unroll 1
-  for (int product = parts::kGate; product <= parts::kUp; ++product) {
-    const parts::Share share(p, layer, product);
-    parts::multiply(s, share, product, at);
-    if (pair >= share.rows / 2) continue;
-    const float2 sum = parts::pair_of_sums(s, product, pair);
-    auto& gate = *reinterpret_cast<float2*>(&s.gates[2 * pair]);
-    if (product == parts::kGate) {
-      gate = {sum.x * s.inverse, sum.y * s.inverse};
-    } else {
-      const uint32_t hidden =
-          device::pack2<Element>(silu(gate.x) * sum.x * s.inverse, silu(gate.y) * sum.y * s.inverse);
-      ptx::post_letter(p.letters.hidden + share.first / 2 + pair, hidden, tag);
-    }
+  __device__ __forceinline__ Wanted(const Params& p, const parts::Share& share, const parts::Share& own,
+                                    int layer, int product) {
+    if (product != parts::kQkv) return;
+    const parts::Layer& l = p.layer[layer];
+    const int thread = threadIdx.x;
+    if (thread < share.rows / 2 && l.qkv_bias != nullptr)
+      bias = *reinterpret_cast<const float2*>(l.qkv_bias + share.first + 2 * thread);
+    if (thread >= own.rows) return;
+    gains[0] = l.mlp_norm[own.first + thread];
+    if (layer + 1 < p.layers) gains[1] = p.layer[layer + 1].attn_norm[own.first + thread];
   }
-}
+};
 
-// The products that add to the residual stream, once what they read is in shared memory. `post` by the first
-// warp.
-template <class Post>
-__device__ __forceinline__ void run_residual(const Params& p, parts::Storage& s, int layer, int product,
-                                             parts::RingPlace& at, Post post) {
-  const parts::Share share(p, layer, product);
-  parts::consumer_sync();
-  parts::multiply(s, share, product, at);
-  if (threadIdx.x >= 32) return;
-  for (int pair = threadIdx.x; pair < share.rows / 2; pair += 32) {
-    const float2 sum = parts::pair_of_sums(s, product, pair);
+// A thread two rows of the product: to the other blocks, to the gates, or to the residual stream.
+__device__ __forceinline__ void finish_pair(const Params& p, parts::Storage& s, const parts::Share& share,
+                                            int product, float2 bias, uint32_t tag) {
+  const int pair = threadIdx.x;
+  if (pair >= share.rows / 2) return;
+  float2 sum = parts::pair_of_sums(s, product, pair);
+  if (product == parts::kOut || product == parts::kDown) {
     s.own[2 * pair] += sum.x;
     s.own[2 * pair + 1] += sum.y;
+    return;
   }
-  post();
+  sum = {sum.x * s.inverse + bias.x, sum.y * s.inverse + bias.y};
+  auto& gate = *reinterpret_cast<float2*>(&s.gates[2 * pair]);
+  if (product == parts::kQkv)
+    ptx::post_two_letters(p.letters.qkv + share.first + 2 * pair, __float_as_uint(sum.x),
+                          __float_as_uint(sum.y), tag);
+  else if (product == parts::kGate)
+    gate = sum;
+  else
+    ptx::post_letter(p.letters.hidden + share.first / 2 + pair,
+                     device::pack2<Element>(silu(gate.x) * sum.x, silu(gate.y) * sum.y), tag);
 }
 
 template <int kDim>
@@ -143,26 +117,33 @@ __device__ __forceinline__ void consume(const Params& p, parts::Storage& s) {
   const parts::Share own(p, 0, parts::kOut);  // whose rows are the residual stream's
   const Step step = begin_step<kDim>(p, s, own);
   parts::RingPlace at;
+  // One copy of each part of the code: a kernel that runs through more code than the instruction cache holds
+  // waits for it as for data, and under this load that is long.
 #pragma unroll 1
   for (int layer = 0; layer < p.layers; ++layer) {
     const uint32_t tag = step.tag + static_cast<uint32_t>(layer);
-    run_qkv(p, s, layer, own, at, tag);
-    parts::attend<kDim>(p, s, layer, step.keys, step.first_page, tag);
-    if (p.splits == 1)
-      parts::receive_pairs(s, p.letters.mixed, p.q_rows() / 2, tag);
-    else
-      parts::receive_splits(p, s, tag);
-    run_residual(p, s, layer, parts::kOut, at,
-                 [&] { parts::post_own(p, s, 1, s.gains[0], own.first, own.rows, tag); });
-    run_gate_and_up(p, s, layer, at, tag);
-    if (p.F > parts::Storage::kSumsAt) parts::consumer_sync();  // a long input lies over the sums just read
-    parts::receive_pairs(s, p.letters.hidden, p.F / 2, tag);
-    run_residual(p, s, layer, parts::kDown, at, [&] {
-      if (layer + 1 < p.layers) return parts::post_own(p, s, 0, s.gains[1], own.first, own.rows, tag + 1);
+#pragma unroll 1
+    for (int product = 0; product < parts::kProducts; ++product) {
+      if (product == parts::kOut) parts::attend<kDim>(p, s, layer, step.keys, step.first_page, tag);
+      const parts::Share share(p, layer, product);
+      const Wanted wanted(p, share, own, layer, product);
+      if (product != parts::kUp) parts::receive_input(p, s, product, tag);
+      if (product == parts::kQkv && threadIdx.x < own.rows) {
+        s.gains[0][threadIdx.x] = wanted.gains[0];
+        s.gains[1][threadIdx.x] = wanted.gains[1];
+      }
+      parts::multiply(s, share, product, at);
+      finish_pair(p, s, share, product, wanted.bias, tag);
+      if ((product != parts::kOut && product != parts::kDown) || threadIdx.x >= 32) continue;
       __syncwarp();
-      for (int row = threadIdx.x; row < own.rows; row += 32) p.x[own.first + row] = s.own[row];
-    });
+      if (product == parts::kOut || layer + 1 < p.layers) {
+        const int norm = product == parts::kOut ? 1 : 0;
+        parts::post_own(p, s, norm, s.gains[1 - norm], own.first, own.rows, tag + (norm == 0 ? 1 : 0));
+      }
+    }
   }
+  if (threadIdx.x < 32)
+    for (int row = threadIdx.x; row < own.rows; row += 32) p.x[own.first + row] = s.own[row];
   // Whoever is last tells the next launch its tag; all have read theirs.
   if (threadIdx.x == 0 && ptx::atomic_inc_acq_rel(p.done, gridDim.x - 1) == gridDim.x - 1)
     *p.letters.next_tag = step.tag + static_cast<uint32_t>(p.layers) - 1;

@@ -58,20 +58,17 @@ __device__ __forceinline__ void stream_weights(const Params& p, Storage& s) {
     if (warp == 0) prefetch_keys(p, layer);
     for (int product = 0; product < kProducts; ++product) {
       const Share share(p, layer, product);
-      for (int k = 0; k < share.K; k += kChunk) {
-        const auto bytes = static_cast<uint32_t>(min(kChunk, share.K - k) * sizeof(Element));
-        for (int tile = 0; tile < share.tiles; ++tile) {
-          const int begin = share.begin(tile), row = warp + kProducerWarps * lane;
-          const int count = share.height(tile);
-          const int mine = (count - warp + kProducerWarps - 1) / kProducerWarps;  // rows of this warp
+      for (int tile = 0; tile < share.tiles; ++tile) {
+        const int row = warp + kProducerWarps * lane, count = share.height(tile);
+        const int mine = (count - warp + kProducerWarps - 1) / kProducerWarps;  // rows of this warp
+        const Element* from = share.weight + int64_t{share.first + share.begin(tile) + row} * share.K;
+        for (int k = 0; k < share.K; k += kChunk) {
+          const auto bytes = static_cast<uint32_t>(min(kChunk, share.K - k) * sizeof(Element));
           free.take(s, at, count);
           uint64_t* full = &s.full[at.at()];
           if (lane == 0) ptx::mbarrier_arrive_expect_tx(full, mine * bytes);
           __syncwarp();
-          if (row < count)
-            ptx::bulk_load(s.rows[at.row_at(row)],
-                           share.weight + int64_t{share.first + begin + row} * share.K + k, bytes, full,
-                           policy);
+          if (row < count) ptx::bulk_load(s.rows[at.row_at(row)], from + k, bytes, full, policy);
           at.advance(count);
         }
       }

@@ -28,7 +28,7 @@ struct Keys {
 
   // Those of earlier steps; what is not there becomes zero, since behind the last key a page may hold NaN,
   // and 0 * NaN is NaN.
-  __device__ __forceinline__ void load(const Params& p, const Storage& s, const Layer& l,
+  __device__ __forceinline__ void load(const Step& p, const Storage& s, const Layer& l,
                                        const AttentionShare& u, int first_page, int block) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, key = 16 * block;
     const int index = key / kPageTokens - first_page;
@@ -60,7 +60,7 @@ struct Keys {
 // The heads that came, normed, rotated and rounded; v only rounded. A warp a head, a lane two or four
 // elements.
 template <int kDim>
-__device__ __forceinline__ void turn_heads(const Params& p, Storage& s, const Layer& l) {
+__device__ __forceinline__ void turn_heads(const Step& p, Storage& s, const Layer& l) {
   constexpr int kPairs = kDim / 2, kHeld = kPairs / 32;
   const int lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
 #pragma unroll 1
@@ -94,11 +94,11 @@ __device__ __forceinline__ void turn_heads(const Params& p, Storage& s, const La
 
 // The step's key and value: into the warp's fragments, and to the cache.
 template <int kDim>
-__device__ __forceinline__ void add_new_key(const Params& p, const Storage& s, const Layer& l,
+__device__ __forceinline__ void add_new_key(const Step& p, const Storage& s, const Layer& l,
                                             const AttentionShare& u, Keys<kDim>& keys) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, group = p.heads / p.kv_heads;
   const int row = (u.keys - 1) % 16;
-  const int64_t slot = *p.slot;
+  const int64_t slot = s.slot;
   constexpr int kPieces = kDim / 8;  // of sixteen bytes
   if (slot >= 0 && lane < 2 * kPieces) {
     const bool is_v = lane >= kPieces;
@@ -129,7 +129,7 @@ struct HeadState {
   float total = 0;            // the lane's own part
   float out[kDim / 64][16] = {};
 
-  __device__ __forceinline__ void add(const Params& p, const AttentionShare& u, int key,
+  __device__ __forceinline__ void add(const Step& p, const AttentionShare& u, int key,
                                       const uint4 (&q)[kDim / 32], const Keys<kDim>& keys) {
     const int t = static_cast<int>(threadIdx.x) % 4;
     float scores[2][4] = {};
@@ -212,7 +212,7 @@ __device__ __forceinline__ void merge_states(Storage& s, HeadState<kDim>& state)
 }
 
 template <int kDim>
-__device__ __forceinline__ void post_heads(const Params& p, const AttentionShare& u,
+__device__ __forceinline__ void post_heads(const Step& p, const AttentionShare& u,
                                            const HeadState<kDim>& state, uint32_t tag) {
   const int lane = threadIdx.x % 32, g = lane / 4, group = p.heads / p.kv_heads;
   const float total = quad_sum(state.total);
@@ -235,7 +235,7 @@ __device__ __forceinline__ void post_heads(const Params& p, const AttentionShare
 
 // q, k and v of the block's heads as they came, to shared memory.
 template <int kDim>
-__device__ __forceinline__ void receive_heads(const Params& p, Storage& s, int kv_head, uint32_t tag) {
+__device__ __forceinline__ void receive_heads(const Step& p, Storage& s, int kv_head, uint32_t tag) {
   constexpr int kTwos = kDim / 2;  // of a head
   const int group = p.heads / p.kv_heads;
   receive<4>(
@@ -252,12 +252,14 @@ __device__ __forceinline__ void receive_heads(const Params& p, Storage& s, int k
       });
 }
 
-// `first_page`: of what lies in s.pages.
+// A function of its own, so that what it keeps in registers does not weigh on the products. `first_page`: of
+// what lies in s.pages.
 template <int kDim>
-__device__ __forceinline__ void attend(const Params& p, Storage& s, int layer, int keys, int first_page,
-                                       uint32_t tag) {
-  const Layer& l = p.layer[layer];
-  const AttentionShare u(p, l.window, keys);
+__device__ __noinline__ void attend(int layer, int first_page, uint32_t tag) {
+  Storage& s = storage();
+  const Step& p = s.step;
+  const Layer& l = s.layer[layer];
+  const AttentionShare u(p, l.window, s.keys);
   if (!u.exists(p)) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
   if (l.q_norm != nullptr && threadIdx.x < kDim) {

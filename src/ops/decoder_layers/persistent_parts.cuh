@@ -15,7 +15,7 @@ namespace llamita::device::persistent {
 
 using Element = __nv_bfloat16;
 
-inline constexpr int kMostLayers = 96;  // their pointers are parameters of the kernel
+inline constexpr int kMostLayers = 48;  // whose pointers a block keeps in shared memory
 inline constexpr int kMostSplits = 8;   // of the sequence's keys
 inline constexpr int kMostGroup = 8;    // query heads of a KV head
 inline constexpr int kMostDim = 128;
@@ -32,7 +32,7 @@ inline constexpr int kConsumerGroup = 1;  // named barrier
 inline constexpr int kTileRows = 16;
 inline constexpr int kChunk = 1024;
 inline constexpr int kRowBytes = 2 * kChunk + 64;
-inline constexpr int kRingRows = 94;  // even, for the banks of the last row and the first
+inline constexpr int kRingRows = 92;  // even, for the banks of the last row and the first
 inline constexpr int kStages = 16;
 inline constexpr int kMostRows = 128;  // of one product and block
 
@@ -66,7 +66,8 @@ struct Letters {
   uint64_t* squares[2];  // (blocks) f32: sums over a block's rows of the residual stream
 };
 
-struct Params {
+// The step, without the layers.
+struct Step {
   int layers, C, F, heads, kv_heads, head_dim, splits;
   float norm_eps, scale;
   float* x;
@@ -77,10 +78,14 @@ struct Params {
   int64_t k_page_stride, v_page_stride;
   Letters letters;
   uint32_t* done;  // blocks that are, zero at first and at the end
-  Layer layer[kMostLayers];
 
   __device__ __forceinline__ int q_rows() const { return heads * head_dim; }
   __device__ __forceinline__ int qkv_rows() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+struct Params {
+  Step step;
+  Layer layer[kMostLayers];
 };
 
 // The products of a layer in their order. Gate and up are one after the other for a block: its gates wait in
@@ -92,8 +97,7 @@ struct Share {
   const Element* weight;
   int K, first, rows, tiles;
 
-  __device__ __forceinline__ Share(const Params& p, int layer, int product) {
-    const Layer& l = p.layer[layer];
+  __device__ __forceinline__ Share(const Step& p, const Layer& l, int product) {
     int N;
     switch (product) {
       case kQkv: weight = l.qkv, K = p.C, N = p.qkv_rows(); break;
@@ -102,9 +106,9 @@ struct Share {
       case kUp: weight = l.gate_up + int64_t{p.F} * p.C, K = p.C, N = p.F; break;
       default: weight = l.down, K = p.F, N = p.C; break;
     }
-    const int64_t pairs = N / 2, block = blockIdx.x, blocks = gridDim.x;
-    first = 2 * static_cast<int>(pairs * block / blocks);
-    rows = 2 * static_cast<int>(pairs * (block + 1) / blocks) - first;
+    const unsigned pairs = N / 2, block = blockIdx.x, blocks = gridDim.x;
+    first = static_cast<int>(2 * (pairs * block / blocks));
+    rows = static_cast<int>(2 * (pairs * (block + 1) / blocks)) - first;
     tiles = (rows + kTileRows - 1) / kTileRows;
     height_ = tiles == 0 ? 0 : rows / tiles;
     higher_ = rows - height_ * tiles;
@@ -124,7 +128,7 @@ struct AttentionShare {
   int first_key;   // that the token sees
   int begin, end;  // blocks of keys
 
-  __device__ __forceinline__ AttentionShare(const Params& p, int window, int all_keys) : keys(all_keys) {
+  __device__ __forceinline__ AttentionShare(const Step& p, int window, int all_keys) : keys(all_keys) {
     split = static_cast<int>(blockIdx.x) % p.splits;
     kv_head = static_cast<int>(blockIdx.x) / p.splits;
     first_key = window > 0 ? max(0, keys - window) : 0;
@@ -133,9 +137,11 @@ struct AttentionShare {
     begin = first + min(blocks, split * each);
     end = first + min(blocks, (split + 1) * each);
   }
-  __device__ __forceinline__ bool exists(const Params& p) const { return kv_head < p.kv_heads; }
+  __device__ __forceinline__ bool exists(const Step& p) const { return kv_head < p.kv_heads; }
 };
 
+// Parameters lie in constant memory, whose cache is small: what was not used for a layer's time comes from L2
+// again, and under this load that takes microseconds. So a block keeps a copy here.
 struct Storage {
   uint8_t rows[kRingRows][kRowBytes];
   uint64_t full[kStages];
@@ -164,9 +170,33 @@ struct Storage {
   float turn[kMostDim];      // cosines, sines
   float norms[2][kMostDim];  // gains of q and k
   float inverse;             // 1 / RMS of the residual stream
+  int keys;                  // of the sequence
+  int64_t slot;              // of the step's key
   int pages[kMostPages];     // from the page on in which the block's first key lies, window aside
+  Step step;
+  Layer layer[kMostLayers];
 };
 static_assert(sizeof(Storage) <= 227 * 1024, "the shared memory of a block of sm_90");
+
+__device__ __forceinline__ Storage& storage() {
+  extern __shared__ __align__(16) uint8_t raw_storage[];
+  return *reinterpret_cast<Storage*>(raw_storage);
+}
+
+// By all warps, a layer a warp: loads of one address each, which is what constant memory is for.
+__device__ __forceinline__ void copy_parameters(const Params& p, Storage& s) {
+  constexpr int kWords = sizeof(Layer) / sizeof(uint64_t);
+  const int lane = threadIdx.x % 32;
+  for (int layer = threadIdx.x / 32; layer < p.step.layers; layer += kThreads / 32) {
+    const auto* from = reinterpret_cast<const uint64_t*>(&p.layer[layer]);
+    uint64_t mine = 0;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i)
+      if (lane == i) mine = from[i];
+    if (lane < kWords) reinterpret_cast<uint64_t*>(&s.layer[layer])[lane] = mine;
+  }
+  if (threadIdx.x == 0) s.step = p.step;
+}
 
 __device__ __forceinline__ void consumer_sync() { ptx::named_barrier_sync(kConsumerGroup, kConsumers); }
 

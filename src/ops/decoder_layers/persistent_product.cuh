@@ -27,7 +27,7 @@ __device__ __forceinline__ void receive_pairs(Storage& s, const uint64_t* from, 
 }
 
 // 1 / RMS of the residual stream, by the last warp.
-__device__ __forceinline__ void receive_squares(const Params& p, Storage& s, const uint64_t* from,
+__device__ __forceinline__ void receive_squares(const Step& p, Storage& s, const uint64_t* from,
                                                 uint32_t tag) {
   if (threadIdx.x / 32 != kConsumerWarps - 1) return;
   constexpr int kAhead = 5;
@@ -52,7 +52,7 @@ __device__ __forceinline__ void receive_squares(const Params& p, Storage& s, con
 }
 
 // Attention's result, of splits of the keys.
-__device__ __forceinline__ void receive_splits(const Params& p, Storage& s, uint32_t tag) {
+__device__ __forceinline__ void receive_splits(const Step& p, Storage& s, uint32_t tag) {
   const int elements = p.q_rows();
   for (int i = threadIdx.x; i < elements / 4; i += kConsumers) {  // four elements, two letters of each split
     const int head = 4 * i / p.head_dim;
@@ -95,7 +95,7 @@ __device__ __forceinline__ void receive_splits(const Params& p, Storage& s, uint
 }
 
 // What the product reads, to shared memory; with the factor of its sums, where a norm stands before it.
-__device__ __forceinline__ void receive_input(const Params& p, Storage& s, int product, uint32_t tag) {
+__device__ __forceinline__ void receive_input(const Step& p, Storage& s, int product, uint32_t tag) {
   const uint64_t* from = p.letters.scaled[product == kQkv ? 0 : 1];
   int elements = p.C;
   if (product == kOut) from = p.letters.mixed, elements = p.q_rows();
@@ -174,8 +174,8 @@ __device__ __forceinline__ float2 pair_of_sums(Storage& s, int product, int pair
 
 // This block's rows of the residual stream, as norm `which` of a layer wants them, to all blocks. By the
 // first warp: a lane a pair of rows.
-__device__ __forceinline__ void post_own(const Params& p, Storage& s, int which, const float* gains,
-                                         int first, int rows, uint32_t tag) {
+__device__ __forceinline__ void post_own(const Step& p, Storage& s, int which, const float* gains, int first,
+                                         int rows, uint32_t tag) {
   const int lane = threadIdx.x % 32;
   float squares = 0;
   for (int pair = lane; pair < rows / 2; pair += 32) {

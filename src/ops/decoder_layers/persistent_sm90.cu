@@ -43,32 +43,30 @@ namespace parts = device::persistent;
 using parts::Element;
 using parts::Params;
 
-__device__ __forceinline__ float silu(float x) { return x / (1 + __expf(-x)); }
+__device__ __forceinline__ float silu(float x) { return __fdividef(x, 1 + __expf(-x)); }
 
-// What the consumers know from the kernel's begin.
-struct Step {
-  int keys;
+// Where the consumers begin.
+struct Begin {
   int first_page;  // of what lies in Storage::pages
   uint32_t tag;    // of the first layer
 };
 
 template <int kDim>
-__device__ __forceinline__ Step begin_step(const Params& p, parts::Storage& s, const parts::Share& own) {
-  Step step{.keys = *p.kv_len, .first_page = 0, .tag = static_cast<uint32_t>(*p.letters.next_tag) + 1};
-  const parts::AttentionShare attention(p, 0, step.keys);
-  step.first_page = attention.begin * 16 / kPageTokens;
-  const int thread = threadIdx.x;
-  if (attention.exists(p) && thread < parts::kMostPages &&
-      (step.first_page + thread) * kPageTokens < step.keys)
-    s.pages[thread] = p.block_table[step.first_page + thread];
+__device__ __forceinline__ Begin begin_step(parts::Storage& s, const parts::Share& own) {
+  const parts::Step& p = s.step;
+  const auto tag = static_cast<uint32_t>(*p.letters.next_tag) + 1;
+  const parts::AttentionShare attention(p, 0, s.keys);
+  const int thread = threadIdx.x, first_page = attention.begin * 16 / kPageTokens;
+  if (attention.exists(p) && thread < parts::kMostPages && (first_page + thread) * kPageTokens < s.keys)
+    s.pages[thread] = p.block_table[first_page + thread];
   if (thread < kDim) s.turn[thread] = p.cos_sin[thread];
   if (thread < own.rows) {
     s.own[thread] = p.x[own.first + thread];
-    s.gains[1][thread] = p.layer[0].attn_norm[own.first + thread];
+    s.gains[1][thread] = s.layer[0].attn_norm[own.first + thread];
   }
   parts::consumer_sync();
-  if (thread < 32) parts::post_own(p, s, 0, s.gains[1], own.first, own.rows, step.tag);
-  return step;
+  if (thread < 32) parts::post_own(p, s, 0, s.gains[1], own.first, own.rows, tag);
+  return {first_page, tag};
 }
 
 // What finishing a product will want besides its sums, asked for before they are there.
@@ -76,22 +74,23 @@ struct Wanted {
   float2 bias = {0, 0};
   float gains[2] = {0, 0};
 
-  __device__ __forceinline__ Wanted(const Params& p, const parts::Share& share, const parts::Share& own,
-                                    int layer, int product) {
+  __device__ __forceinline__ Wanted(const parts::Storage& s, const parts::Share& share,
+                                    const parts::Share& own, int layer, int product) {
     if (product != parts::kQkv) return;
-    const parts::Layer& l = p.layer[layer];
+    const parts::Layer& l = s.layer[layer];
     const int thread = threadIdx.x;
     if (thread < share.rows / 2 && l.qkv_bias != nullptr)
       bias = *reinterpret_cast<const float2*>(l.qkv_bias + share.first + 2 * thread);
     if (thread >= own.rows) return;
     gains[0] = l.mlp_norm[own.first + thread];
-    if (layer + 1 < p.layers) gains[1] = p.layer[layer + 1].attn_norm[own.first + thread];
+    if (layer + 1 < s.step.layers) gains[1] = s.layer[layer + 1].attn_norm[own.first + thread];
   }
 };
 
 // A thread two rows of the product: to the other blocks, to the gates, or to the residual stream.
-__device__ __forceinline__ void finish_pair(const Params& p, parts::Storage& s, const parts::Share& share,
-                                            int product, float2 bias, uint32_t tag) {
+__device__ __forceinline__ void finish_pair(parts::Storage& s, const parts::Share& share, int product,
+                                            float2 bias, uint32_t tag) {
+  const parts::Step& p = s.step;
   const int pair = threadIdx.x;
   if (pair >= share.rows / 2) return;
   float2 sum = parts::pair_of_sums(s, product, pair);
@@ -113,27 +112,28 @@ __device__ __forceinline__ void finish_pair(const Params& p, parts::Storage& s, 
 }
 
 template <int kDim>
-__device__ __forceinline__ void consume(const Params& p, parts::Storage& s) {
-  const parts::Share own(p, 0, parts::kOut);  // whose rows are the residual stream's
-  const Step step = begin_step<kDim>(p, s, own);
+__device__ __forceinline__ void consume(parts::Storage& s) {
+  const parts::Step& p = s.step;
+  const parts::Share own(p, s.layer[0], parts::kOut);  // whose rows are the residual stream's
+  const Begin begin = begin_step<kDim>(s, own);
   parts::RingPlace at;
   // One copy of each part of the code: a kernel that runs through more code than the instruction cache holds
   // waits for it as for data, and under this load that is long.
 #pragma unroll 1
   for (int layer = 0; layer < p.layers; ++layer) {
-    const uint32_t tag = step.tag + static_cast<uint32_t>(layer);
+    const uint32_t tag = begin.tag + static_cast<uint32_t>(layer);
 #pragma unroll 1
     for (int product = 0; product < parts::kProducts; ++product) {
-      if (product == parts::kOut) parts::attend<kDim>(p, s, layer, step.keys, step.first_page, tag);
-      const parts::Share share(p, layer, product);
-      const Wanted wanted(p, share, own, layer, product);
+      if (product == parts::kOut) parts::attend<kDim>(layer, begin.first_page, tag);
+      const parts::Share share(p, s.layer[layer], product);
+      const Wanted wanted(s, share, own, layer, product);
       if (product != parts::kUp) parts::receive_input(p, s, product, tag);
       if (product == parts::kQkv && threadIdx.x < own.rows) {
         s.gains[0][threadIdx.x] = wanted.gains[0];
         s.gains[1][threadIdx.x] = wanted.gains[1];
       }
       parts::multiply(s, share, product, at);
-      finish_pair(p, s, share, product, wanted.bias, tag);
+      finish_pair(s, share, product, wanted.bias, tag);
       if ((product != parts::kOut && product != parts::kDown) || threadIdx.x >= 32) continue;
       __syncwarp();
       if (product == parts::kOut || layer + 1 < p.layers) {
@@ -146,25 +146,26 @@ __device__ __forceinline__ void consume(const Params& p, parts::Storage& s) {
     for (int row = threadIdx.x; row < own.rows; row += 32) p.x[own.first + row] = s.own[row];
   // Whoever is last tells the next launch its tag; all have read theirs.
   if (threadIdx.x == 0 && ptx::atomic_inc_acq_rel(p.done, gridDim.x - 1) == gridDim.x - 1)
-    *p.letters.next_tag = step.tag + static_cast<uint32_t>(p.layers) - 1;
+    *p.letters.next_tag = begin.tag + static_cast<uint32_t>(p.layers) - 1;
 }
 
 template <int kDim>
 __global__ void __launch_bounds__(parts::kThreads, 1) decode_layers(const __grid_constant__ Params p) {
-  extern __shared__ __align__(16) uint8_t raw[];
-  auto& s = *reinterpret_cast<parts::Storage*>(raw);
+  auto& s = parts::storage();
+  parts::copy_parameters(p, s);
   if (threadIdx.x < parts::kStages) {
     ptx::mbarrier_init(&s.full[threadIdx.x], parts::kProducerWarps);
     ptx::mbarrier_init(&s.empty[threadIdx.x], parts::kConsumerWarps);
     ptx::mbarrier_init_fence();
   }
+  if (threadIdx.x == 32) s.keys = *p.step.kv_len, s.slot = *p.step.slot;
   __syncthreads();
   if (threadIdx.x >= parts::kConsumers) {
     ptx::setmaxnreg_decrease<40>();
-    parts::stream_weights(p, s);
+    parts::stream_weights(s);
   } else {
-    ptx::setmaxnreg_increase<208>();
-    consume<kDim>(p, s);
+    ptx::setmaxnreg_increase<232>();
+    consume<kDim>(s);
   }
 }
 
@@ -270,7 +271,8 @@ void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& cont
   const LetterPlaces places(shape);
   const DecoderLayer& first = args.layers.front();
   uint64_t* letters = context.stream().letters();
-  Params p{};
+  Params params{};
+  parts::Step& p = params.step;
   p.layers = static_cast<int>(args.layers.size());
   p.C = static_cast<int>(shape.C);
   p.F = static_cast<int>(shape.F);
@@ -297,23 +299,23 @@ void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& cont
   p.done = context.stream().counters();
   for (size_t i = 0; i < args.layers.size(); ++i) {
     const DecoderLayer& layer = args.layers[i];
-    p.layer[i] = {.qkv = start_of<const Element>(*layer.qkv),
-                  .out = start_of<const Element>(*layer.out),
-                  .gate_up = start_of<const Element>(*layer.gate_up),
-                  .down = start_of<const Element>(*layer.down),
-                  .attn_norm = layer.attn_norm.ptr<float>(),
-                  .mlp_norm = layer.mlp_norm.ptr<float>(),
-                  .qkv_bias = data_or_null<const float>(layer.qkv_bias),
-                  .q_norm = data_or_null<const float>(layer.q_norm),
-                  .k_norm = data_or_null<const float>(layer.k_norm),
-                  .k_cache = static_cast<Element*>(layer.k_cache.data()),
-                  .v_cache = static_cast<Element*>(layer.v_cache.data()),
-                  .window = layer.window};
+    params.layer[i] = {.qkv = start_of<const Element>(*layer.qkv),
+                       .out = start_of<const Element>(*layer.out),
+                       .gate_up = start_of<const Element>(*layer.gate_up),
+                       .down = start_of<const Element>(*layer.down),
+                       .attn_norm = layer.attn_norm.ptr<float>(),
+                       .mlp_norm = layer.mlp_norm.ptr<float>(),
+                       .qkv_bias = data_or_null<const float>(layer.qkv_bias),
+                       .q_norm = data_or_null<const float>(layer.q_norm),
+                       .k_norm = data_or_null<const float>(layer.k_norm),
+                       .k_cache = static_cast<Element*>(layer.k_cache.data()),
+                       .v_cache = static_cast<Element*>(layer.v_cache.data()),
+                       .window = layer.window};
   }
   if (shape.D == 64)
-    launch_layers<64>(p, shape, context);
+    launch_layers<64>(params, shape, context);
   else
-    launch_layers<128>(p, shape, context);
+    launch_layers<128>(params, shape, context);
 }
 
 }  // namespace llamita

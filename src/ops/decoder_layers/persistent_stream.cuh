@@ -11,11 +11,10 @@ namespace llamita::device::persistent {
 
 // The first pages that this block's attention will read come into L2 while QKV runs. More would only push
 // weights out of the queue.
-__device__ __forceinline__ void prefetch_keys(const Params& p, int layer) {
+__device__ __forceinline__ void prefetch_keys(const Step& p, const Layer& l, int keys) {
   constexpr int kAhead = 8;  // pages
-  const Layer& l = p.layer[layer];
   const int lane = threadIdx.x % 32;
-  const AttentionShare share(p, l.window, *p.kv_len);
+  const AttentionShare share(p, l.window, keys);
   if (!share.exists(p)) return;
   const auto bytes = static_cast<uint32_t>(kPageTokens * p.head_dim * sizeof(Element));
   const int page = share.begin * 16 / kPageTokens + lane / 2;
@@ -49,15 +48,17 @@ class FreeRows {
   static_assert(kStages == 16 && kTileRows == 16);
 };
 
-__device__ __forceinline__ void stream_weights(const Params& p, Storage& s) {
+__device__ __forceinline__ void stream_weights(Storage& s) {
+  const Step& p = s.step;
   const int warp = static_cast<int>(threadIdx.x) / 32 - kConsumerWarps, lane = threadIdx.x % 32;
   const uint64_t policy = ptx::policy_evict_first();
   RingPlace at;
   FreeRows free;
   for (int layer = 0; layer < p.layers; ++layer) {
-    if (warp == 0) prefetch_keys(p, layer);
+    const Layer& l = s.layer[layer];
+    if (warp == 0) prefetch_keys(p, l, s.keys);
     for (int product = 0; product < kProducts; ++product) {
-      const Share share(p, layer, product);
+      const Share share(p, l, product);
       for (int tile = 0; tile < share.tiles; ++tile) {
         const int row = warp + kProducerWarps * lane, count = share.height(tile);
         const int mine = (count - warp + kProducerWarps - 1) / kProducerWarps;  // rows of this warp

@@ -1,4 +1,5 @@
-// bench_gemm [--shapes grid|skinny|ladder|tiles] [--json FILE]: the op `linear` on a GPU, whatever variant
+// bench_gemm [--shapes grid|skinny|ladder|tiles] [--tokens M,M..] [--json FILE]: the op `linear` on a GPU,
+// whatever variant
 // its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the same run. bf16 in and
 // out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x 8192, measured first.
 // tiles: every tile that gemm_sm90 could take, beside what its model expects. --json: one object a row and
@@ -281,23 +282,28 @@ class GemmBench {
   uint64_t seed_;
 };
 
-int run(const std::string& which, std::FILE* json) {
+int run(const std::string& which, const std::vector<int>& tokens, std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
+  std::vector<Shape> shapes = which == "skinny"   ? skinny_shapes()
+                              : which == "ladder" ? ladder_shapes()
+                                                  : grid_shapes();
+  if (!tokens.empty())
+    std::erase_if(shapes, [&](const Shape& s) {
+      return std::find(tokens.begin(), tokens.end(), s.m) == tokens.end();
+    });
   GemmBench bench;
   int bad = 0;
   if (which == "tiles") {
-    for (const Shape& shape : grid_shapes())
+    for (const Shape& shape : shapes)
       if (!bench.run_tiles(shape)) ++bad;
     return bad == 0 ? 0 : 1;
   }
   double log_sum = 0;
   int count = 0;
-  for (const Shape& shape : which == "skinny"   ? skinny_shapes()
-                            : which == "ladder" ? ladder_shapes()
-                                                : grid_shapes()) {
+  for (const Shape& shape : shapes) {
     const double ratio = bench.run(shape, json);
     if (ratio < 0) ++bad;
     if (ratio > 0) log_sum += std::log(ratio), ++count;
@@ -307,23 +313,36 @@ int run(const std::string& which, std::FILE* json) {
   return bad == 0 ? 0 : 1;
 }
 
+// "64,128": numbers above zero.
+bool parse_numbers(const char* text, std::vector<int>& numbers) {
+  for (char* end = nullptr; *text != 0; text = *end == ',' ? end + 1 : end) {
+    const long number = std::strtol(text, &end, 10);
+    if (end == text || number <= 0 || (*end != 0 && *end != ',')) return false;
+    numbers.push_back(static_cast<int>(number));
+  }
+  return !numbers.empty();
+}
+
 }  // namespace
 }  // namespace llamita::bench
 
 int main(int argc, char** argv) {
   std::string shapes = "grid", json_path;
+  std::vector<int> tokens;
   bool good = argc % 2 == 1;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--shapes") == 0)
       shapes = argv[i + 1];
     else if (std::strcmp(argv[i], "--json") == 0)
       json_path = argv[i + 1];
+    else if (std::strcmp(argv[i], "--tokens") == 0)
+      good = llamita::bench::parse_numbers(argv[i + 1], tokens) && good;
     else
       good = false;
   }
   good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles");
   if (!good) {
-    std::fprintf(stderr, "bench_gemm [--shapes grid|skinny|ladder|tiles] [--json FILE]\n");
+    std::fprintf(stderr, "bench_gemm [--shapes grid|skinny|ladder|tiles] [--tokens M,M..] [--json FILE]\n");
     return 2;
   }
   const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
@@ -334,7 +353,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   try {
-    return llamita::bench::run(shapes, json.get());
+    return llamita::bench::run(shapes, tokens, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_gemm: %s\n", error.what());
     return 1;

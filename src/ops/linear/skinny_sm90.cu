@@ -3,11 +3,14 @@
 #include "ops/linear/skinny_sm90.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 
 #include "base/check.h"
 #include "ops/cuda.h"
 #include "ops/linear/dense_matrices.h"
 #include "ops/linear/gemm_sm80.cuh"
+#include "ops/linear/gemm_sm90.h"
 #include "ops/linear/variants.h"
 
 namespace llamita {
@@ -18,18 +21,56 @@ bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 =
 
 }  // namespace
 
-SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps) {
-  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
+namespace {
+
+int rows_in_all(const SkinnySm90& g) { return g.w_up != nullptr ? 2 * g.N : g.N; }
+
+SkinnyPlan cut(int tokens, int rows, int tile_rows, int split, int share, bool alone) {
   SkinnyPlan plan{};
   plan.tokens = tokens <= 16 ? 16 : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
-  plan.tiles = (rows + kSkinnyTileRows - 1) / kSkinnyTileRows;
-  plan.split = 1;
+  plan.tile_rows = tile_rows;
+  plan.split = split;
+  plan.share = share;
+  plan.alone = alone;
+  const int tiles = (rows + tile_rows - 1) / tile_rows;
+  plan.blocks = (tiles + share - 1) / share * share * split;
+  return plan;
+}
+
+}  // namespace
+
+std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pairs, const Caps& caps) {
+  std::vector<SkinnyPlan> plans;
+  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
+  for (const int tile_rows : {64, 128})
+    for (const int split : {1, 2, 3, 4, 6, 8})
+      for (const int share : {1, 2, 4})
+        for (const bool alone : {false, true}) {
+          const SkinnyPlan plan = cut(tokens, rows, tile_rows, split, share, alone);
+          const int room = alone ? places / 2 : places;
+          if (pairs && tile_rows == 64) continue;
+          if (split * share > 8 || 2 * split > stages || plan.tokens / share < 8) continue;
+          if (alone && plan.blocks > room) continue;
+          if (split > 1 && plan.blocks > room) continue;
+          plans.push_back(plan);
+        }
+  return plans;
+}
+
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps) {
+  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
+  if (const char* text = std::getenv("LLAMITA_SKINNY_CUT"); text != nullptr) {  // experiment
+    int r = 0, split = 0, share = 0, alone = 0;
+    if (std::sscanf(text, "%d,%d,%d,%d", &r, &split, &share, &alone) == 4)
+      return cut(tokens, rows, pairs ? 128 : r, split, share, alone != 0);
+  }
+  const int tile_rows = pairs || tokens > 32 ? 128 : 64;
+  SkinnyPlan plan = cut(tokens, rows, tile_rows, 1, 1, false);
   // Clusters leave a quarter of the places free.
-  for (const int split : {2, 3, 4, 6})
-    if (4 * split * plan.tiles <= 3 * places && 2 * split <= stages) plan.split = split;
-  // Several tiles a block: the same number in each.
-  const int waves = (plan.tiles + places - 1) / places;
-  plan.blocks = plan.split > 1 ? plan.tiles * plan.split : (plan.tiles + waves - 1) / waves;
+  for (const int split : {2, 3, 4, 6, 8}) {
+    const SkinnyPlan finer = cut(tokens, rows, tile_rows, split, 1, false);
+    if (4 * finer.blocks <= 3 * places && 2 * split <= stages) plan = finer;
+  }
   return plan;
 }
 
@@ -37,7 +78,9 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
   return caps.device == DeviceKind::cuda && caps.arch == 90 && g.M <= kSkinnyMaxTokens &&
          (g.element == DType::bf16 || g.element == DType::f16) &&
          (g.out_dtype == DType::f32 || g.out_dtype == g.element) && g.K % 8 == 0 && g.x_stride % 8 == 0 &&
-         aligned(g.x) && aligned(g.w) && aligned(g.w_up);
+         aligned(g.x) && aligned(g.w) && aligned(g.w_up) &&
+         (g.w_up == nullptr ||
+          (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
 }
 
 // A start and an end that nothing hides and that grow with the sums, and a stream that the reading of x from
@@ -49,10 +92,12 @@ double skinny_sm90_us(const SkinnySm90& g, const Caps&) {
 }
 
 void skinny_sm90(const SkinnySm90& g, Context& context) {
+  skinny_sm90(g, skinny_sm90_plan(g.M, rows_in_all(g), g.K, g.w_up != nullptr, context.caps()), context);
+}
+
+void skinny_sm90(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
   LLAMITA_CHECK(skinny_sm90_supports(g, context.caps()), "skinny_sm90: ", g.M, " x ", g.N, " x ", g.K);
   if (g.M == 0 || g.N == 0) return;
-  const int rows = g.w_up != nullptr ? (g.N + 31) / 32 * 64 : g.N;
-  const SkinnyPlan plan = skinny_sm90_plan(g.M, rows, g.K, context.caps());
   if (g.element == DType::bf16)
     skinny_sm90_bf16(g, plan, context);
   else

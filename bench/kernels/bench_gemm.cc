@@ -157,11 +157,11 @@ class GemmBench {
     const GemmTile chosen = best_gemm_tile(of);
     std::vector<Choice> choices;
     for (const GemmTile tile : gemm_tiles()) {
-      // The model is not so wrong that half as much again could be the best.
+      // The model is not so wrong that a quarter more could be the best.
       const double expected = gemm_tile_us(of, tile);
-      if (!gemm_tile_fits(of, tile) || expected > 1.5 * gemm_tile_us(of, chosen)) continue;
-      choices.push_back({.name = cat(tile.width, "/", tile.splits),
-                         .chosen = tile.width == chosen.width && tile.splits == chosen.splits,
+      if (!gemm_tile_fits(of, tile) || expected > 1.25 * gemm_tile_us(of, chosen)) continue;
+      choices.push_back({.name = cat(tile.width, "/", tile.splits, "/", tile.rows, "x", tile.columns),
+                         .chosen = tile == chosen,
                          .expected_us = expected,
                          .run = [&, tile](size_t set, Context& context) {
                            gemm_sm90(hopper_problem(buffers.problem(set)), tile, context);

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/swizzle.cuh"
 
 namespace llamita::gemm_sm90_detail {
@@ -20,48 +21,74 @@ constexpr int kSharedBytes = 232448 - 2048;  // of a block, less alignment and b
 
 enum class Epilogue : uint8_t { element, f32, gated };
 
-template <class ElementType, int kWide, int kBlocksPerCluster, Epilogue kEpilogueKind, bool kSplitK>
+template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK>
 struct Config {
   using Element = ElementType;
   static constexpr Epilogue kEpilogue = kEpilogueKind;
   static constexpr bool kSplit = kSplitK;
   static constexpr int kWidth = kWide;
-  static constexpr int kHalf = kWide / 2;
-  static constexpr int kCluster = kBlocksPerCluster;
-  static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kHalf : kWidth;
+  static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
   static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 ? 32 : 64;  // columns
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
   static constexpr int kChunks = kOutWidth / kChunk;
   static constexpr int kBytesA = kTileM * device::kSwizzleRowBytes;
-  static constexpr int kBytesHalf = kHalf * device::kSwizzleRowBytes;
+  static constexpr int kBytesB = kWidth * device::kSwizzleRowBytes;
   static constexpr int kStages =
-      (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + 2 * kBytesHalf);
-  static_assert(kHalf % 8 == 0 && kOutWidth % kChunk == 0 && kStages >= 4);
+      (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
+  static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4);
+};
+
+// The blocks of a cluster: parts of K x neighbouring column tiles x neighbouring row tiles. Blocks of a part
+// and a column share B, those of a part and a row share A.
+struct Cluster {
+  int parts, columns, rows;
+
+  __host__ __device__ __forceinline__ int size() const { return parts * columns * rows; }
 };
 
 struct Params {
-  CUtensorMap a;     // (M, K), box (128, 64)
-  CUtensorMap b[2];  // (N, K) of each half, box (width / 2, 64)
+  CUtensorMap a;     // (M, K), box (128 / cluster columns, 64)
+  CUtensorMap b[2];  // (N, K), of gate and up when gated, box (piece_rows, 64)
   CUtensorMap out;   // (M, N), box (16, chunk)
-  int half_step;     // rows of B from the first half to the second: 0 when gated
+  Cluster cluster;
+  int piece_rows;    // of B: what one load brings, at least two a tile
   int columns;       // N
   int row_tiles;     // in clusters
-  int column_tiles;
+  int column_tiles;  // in clusters
   int blocks;        // of 64 along K
-  int splits;        // parts of K
-  float4* exchange;  // [block][warp of 8][accumulators / 4][lane], of split problems
   const float* bias;
   const float* bias_up;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool add;
 };
 
+// Sums that parts of K exchange take the place of the ring.
 template <class C>
 struct Storage {
-  uint8_t a[C::kStages][C::kBytesA];
-  uint8_t b[C::kStages][2][C::kBytesHalf];
+  union {
+    struct {
+      uint8_t a[C::kStages][C::kBytesA];
+      uint8_t b[C::kStages][C::kBytesB];
+    };
+    float4 sums[C::kSplit ? C::kWidth / 8 : 1][128 * kConsumers];
+  };
   uint8_t chunk[4 * kConsumers][2][C::kChunkBytes];
   device::Ring<C::kStages> ring;
+};
+
+// A block's place in its cluster.
+struct Place {
+  int part, column, row;
+
+  __device__ __forceinline__ explicit Place(const Cluster& c) {
+    const int rank = c.size() > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
+    part = rank / (c.columns * c.rows);
+    column = rank / c.rows % c.columns;
+    row = rank % c.rows;
+  }
+  __device__ __forceinline__ int rank_of(const Cluster& c, int of_part, int of_column, int of_row) const {
+    return (of_part * c.columns + of_column) * c.rows + of_row;
+  }
 };
 
 }  // namespace llamita::gemm_sm90_detail

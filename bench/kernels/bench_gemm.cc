@@ -96,7 +96,7 @@ class GemmBench {
     const char* why = "";
     peer_ = lessons::CublasLt::load(&why);
     if (peer_ == nullptr) std::printf("no cuBLASLt column: %s\n", why);
-    if (peer_ != nullptr) measure_roof();
+    if (peer_ != nullptr && std::getenv("LLAMITA_NO_ROOF") == nullptr) measure_roof();
   }
 
   // Peer's time / own time; 0 without a peer, -1 for a wrong result.
@@ -160,7 +160,7 @@ class GemmBench {
       // The model is not so wrong that a quarter more could be the best.
       const double expected = gemm_tile_us(of, tile);
       if (!gemm_tile_fits(of, tile) || expected > 1.25 * gemm_tile_us(of, chosen)) continue;
-      choices.push_back({.name = cat(tile.width, "/", tile.splits, "/", tile.rows, "x", tile.columns),
+      choices.push_back({.name = cat(tile.width, "/", tile.splits, "/", tile.rows),
                          .chosen = tile == chosen,
                          .expected_us = expected,
                          .run = [&, tile](size_t set, Context& context) {
@@ -170,17 +170,15 @@ class GemmBench {
     return compare(buffers, choices);
   }
 
-  // Every cut that skinny_sm90 could take: rows of a tile / parts of K / tiles that share x, and whether a
-  // block has its multiprocessor alone.
+  // Every cut that skinny_sm90 could take: rows of a tile / parts of K.
   bool run_cuts(const Shape& shape) {
     const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_);
     const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, false, caps_);
     std::vector<Choice> choices;
     for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, false, caps_))
       choices.push_back(
-          {.name = cat(plan.tile_rows, "/", plan.split, "/", plan.share, plan.alone ? "a" : ""),
-           .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split &&
-                     plan.share == chosen.share && plan.alone == chosen.alone,
+          {.name = cat(plan.tile_rows, "/", plan.split),
+           .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
            .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
            .run = [&, plan](size_t set, Context& context) {
              skinny_sm90(skinny_problem(buffers.problem(set)), plan, context);

@@ -1,9 +1,9 @@
 // The Hopper GEMM: persistent blocks of a producer warp and two consumer warpgroups, TMA and wgmma
-// (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products. In a cluster,
-// neighbouring row tiles share the loads of B and neighbouring column tiles those of A: each block asks for a
-// piece, and the copy engine hands it to all. Where tiles are fewer than multiprocessors, the cluster also
+// (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products. Two row tiles of a
+// cluster share the loads of B: each block asks for a half, and the copy engine hands it to both. (Four rows,
+// or two columns that share A, gain nothing.) Where tiles are fewer than multiprocessors, the cluster also
 // divides their K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles fill
-// the card; memory, L2's 7 to 8 TB/s and the start and end of a launch below M = 1024.
+// the card; memory and what the ring takes in a step below M = 1024.
 //
 // In a gated block the two halves of B's tile are the same rows of gate and up, so the two sums of an output
 // stand in one thread's registers and the activation costs no memory.
@@ -22,6 +22,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -47,11 +48,10 @@ struct Work {
 
 template <class C>
 __device__ __forceinline__ Work work_of(const Params& p, int unit, const Place& place) {
-  const int2 at =
-      device::grouped_tile(unit, p.row_tiles, p.column_tiles, max(kGroupRows / p.cluster.rows, 1));
+  const int2 at = device::grouped_tile(unit, p.row_tiles, p.column_tiles, kGroupRows / p.cluster.rows);
   Work w;
   w.row0 = (at.x * p.cluster.rows + place.row) * kTileM;
-  w.column0 = (at.y * p.cluster.columns + place.column) * C::kOutWidth;
+  w.column0 = at.y * C::kOutWidth;
   w.begin = C::kSplit ? p.blocks * place.part / p.cluster.parts : 0;
   w.end = C::kSplit ? p.blocks * (place.part + 1) / p.cluster.parts : p.blocks;
   return w;
@@ -65,63 +65,30 @@ __device__ __forceinline__ void for_each_work(const Params& p, const Place& plac
     visit(work_of<C>(p, unit, place));
 }
 
-// What this block loads of each stage, and who gets it.
 template <class C>
-struct Loads {
-  const CUtensorMap* b_map;
-  int a_row, b_row;  // of the tile
-  uint32_t a_at, b_at;  // bytes into the stage
-  uint32_t a_to, b_to;  // blocks of the cluster
-
-  __device__ __forceinline__ Loads(const Params& p, const Place& place) {
-    const Cluster& c = p.cluster;
-    const bool gated = C::kEpilogue == Epilogue::gated;
-    a_row = kTileM / c.columns * place.column;
-    a_at = a_row * device::kSwizzleRowBytes;
-    b_at = p.piece_rows * place.row * device::kSwizzleRowBytes;
-    b_row = p.piece_rows * place.row;
-    b_map = &p.b[0];
-    if (gated && b_row >= C::kOutWidth) b_map = &p.b[1], b_row -= C::kOutWidth;
-    a_to = b_to = 0;
-    for (int i = 0; i < c.columns; ++i) a_to |= 1u << place.rank_of(c, place.part, i, place.row);
-    for (int i = 0; i < c.rows; ++i) b_to |= 1u << place.rank_of(c, place.part, place.column, i);
+__device__ __forceinline__ void load_b(const Params& p, Storage<C>& s, uint32_t stage, int block, int column0,
+                                       const Place& place) {
+  uint64_t* full = &s.ring.full[stage];
+  if (p.cluster.rows == 1) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      ptx::tma_load_2d(s.b[stage][half], &p.b[half], block * kDepth, column0 + half * p.half_step, full);
+  } else {
+    ptx::tma_load_2d_multicast(s.b[stage][place.row], &p.b[place.row], block * kDepth,
+                               column0 + place.row * p.half_step, full,
+                               static_cast<uint16_t>(3 << 2 * place.part));
   }
-
-  __device__ __forceinline__ void load_a(const Params& p, Storage<C>& s, uint32_t stage, int block,
-                                         int row0) const {
-    uint64_t* full = &s.ring.full[stage];
-    if (p.cluster.columns == 1)
-      ptx::tma_load_2d(s.a[stage], &p.a, block * kDepth, row0, full);
-    else
-      ptx::tma_load_2d_multicast(s.a[stage] + a_at, &p.a, block * kDepth, row0 + a_row, full,
-                                 static_cast<uint16_t>(a_to));
-  }
-
-  __device__ __forceinline__ void load_b(const Params& p, Storage<C>& s, uint32_t stage, int block,
-                                         int column0) const {
-    uint64_t* full = &s.ring.full[stage];
-    if (p.cluster.rows == 1) {
-      ptx::tma_load_2d(s.b[stage], &p.b[0], block * kDepth, column0, full);
-      const bool gated = C::kEpilogue == Epilogue::gated;
-      ptx::tma_load_2d(s.b[stage] + C::kBytesB / 2, &p.b[gated], block * kDepth,
-                       column0 + (gated ? 0 : C::kWidth / 2), full);
-    } else {
-      ptx::tma_load_2d_multicast(s.b[stage] + b_at, b_map, block * kDepth, column0 + b_row, full,
-                                 static_cast<uint16_t>(b_to));
-    }
-  }
-};
+}
 
 template <class C>
 __device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Place& place) {
   constexpr int kBytes = C::kBytesA + C::kBytesB;
-  const Loads<C> loads(p, place);
   device::RingCursor<C::kStages> at, early;
   const Work first = work_of<C>(p, blockIdx.x / p.cluster.size(), place);
   int loaded = min(C::kStages, first.end - first.begin);  // steps whose weights are under way
   for (int i = 0; i < loaded; ++i, early.advance()) {
     s.ring.acquire(early, kBytes);
-    loads.load_b(p, s, early.stage(), first.begin + i, first.column0);
+    load_b<C>(p, s, early.stage(), first.begin + i, first.column0, place);
   }
   ptx::grid_dependency_wait();
   for_each_work<C>(p, place, [&](const Work& w) {
@@ -131,29 +98,25 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Pl
         --loaded;
       } else {
         s.ring.acquire(at, kBytes);
-        loads.load_b(p, s, stage, block, w.column0);
+        load_b<C>(p, s, stage, block, w.column0, place);
       }
-      loads.load_a(p, s, stage, block, w.row0);
+      ptx::tma_load_2d(s.a[stage], &p.a, block * kDepth, w.row0, &s.ring.full[stage]);
+      if (p.ahead > 0) {
+        if (block + p.ahead < w.end) ptx::tma_prefetch_2d(&p.b[place.row], (block + p.ahead) * kDepth, w.column0 + place.row * p.half_step);
+        if (p.cluster.rows == 1 && block + p.ahead < w.end) ptx::tma_prefetch_2d(&p.b[1], (block + p.ahead) * kDepth, w.column0 + p.half_step);
+      }
     }
   });
 }
 
-// Which block lane `lane` of a consumer's warp tells that a stage is free: those that write to this one's, the
-// blocks of its column and of its row; -1: none.
-__device__ __forceinline__ int told_by(const Params& p, const Place& place, int lane) {
-  const Cluster& c = p.cluster;
-  if (lane < c.rows) return place.rank_of(c, place.part, place.column, lane);
-  const int other = lane - c.rows;
-  if (other >= c.columns - 1) return -1;
-  return place.rank_of(c, place.part, other < place.column ? other : other + 1, place.row);
-}
-
+// Both row tiles write to a stage of either.
 template <class C>
-__device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t stage, int told, int lane) {
-  if (p.cluster.rows * p.cluster.columns == 1) {
+__device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t stage, const Place& place,
+                                        int lane) {
+  if (p.cluster.rows == 1) {
     if (lane == 0) s.ring.release(stage);
   } else {
-    if (told >= 0) s.ring.release_cluster(stage, told);
+    if (lane < 2) s.ring.release_cluster(stage, 2 * place.part + lane);
   }
 }
 
@@ -163,7 +126,6 @@ template <class C>
 __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Place& place, int consumer) {
   constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit;
   const int lane = threadIdx.x % 32, warp = consumer * 4 + static_cast<int>(threadIdx.x) % 128 / 32;
-  const int told = told_by(p, place, lane);
   device::RingCursor<C::kStages> at;
   int turn = 0;
   ChunkOut<C> out[C::kChunks];
@@ -189,12 +151,12 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       ptx::wgmma_commit();
       if (kDeferred && waiting > 0) store_next();
       ptx::wgmma_wait<1>();
-      if (block > w.begin) release(p, s, former, told, lane);
+      if (block > w.begin) release(p, s, former, place, lane);
       former = at.stage();
     }
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(sum);
-    release(p, s, former, told, lane);
+    release(p, s, former, place, lane);
     while (kDeferred && waiting > 0) store_next();  // there were fewer steps than chunks
     if (p.bias != nullptr && place.part == 0) add_bias<C>(p, sum, w.column0, lane);
     out_row = w.row0 + warp * 16;
@@ -226,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 1) gemm(const __grid_constant__ Para
   const bool clustered = p.cluster.size() > 1;
   if (threadIdx.x == 0) {
     for (const CUtensorMap* map : {&p.a, &p.b[0], &p.b[1], &p.out}) ptx::tma_prefetch_map(map);
-    s.ring.init(kConsumers * 4 * (p.cluster.rows + p.cluster.columns - 1));
+    s.ring.init(kConsumers * 4 * p.cluster.rows);
     ptx::grid_launch_dependents();
   }
   if (clustered)
@@ -266,26 +228,27 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
     return whole.columns(0, columns);
   };
   Params p{};
-  p.cluster = {.parts = tile.splits, .columns = tile.columns, .rows = tile.rows};
-  p.piece_rows = C::kWidth / std::max(tile.rows, 2);
-  p.a = cuda::make_tensor_map(matrix(g.a, g.element, g.M, g.K, g.a_stride), {kTileM / tile.columns, kDepth});
+  p.cluster = {.parts = tile.splits, .rows = tile.rows};
+  p.a = cuda::make_tensor_map(matrix(g.a, g.element, g.M, g.K, g.a_stride), {kTileM, kDepth});
   const bool gated = C::kEpilogue == Epilogue::gated;
   for (int half = 0; half < 2; ++half)
     p.b[half] = cuda::make_tensor_map(matrix(gated && half == 1 ? g.b_up : g.b, g.element, g.N, g.K, g.K),
-                                      {p.piece_rows, kDepth});
+                                      {C::kWidth / 2, kDepth});
   const DType out_dtype = C::kEpilogue == Epilogue::f32 ? DType::f32 : g.element;
   p.out = cuda::make_tensor_map(
       matrix(g.out, out_dtype, g.M, g.N, g.out_stride), {16, C::kChunk},
       C::kChunkBytes == 16 * 128 ? cuda::TmaSwizzle::span128 : cuda::TmaSwizzle::span64);
   const auto ceil_div = [](int a, int b) { return (a + b - 1) / b; };
+  p.half_step = gated ? 0 : C::kWidth / 2;
   p.columns = g.N;
   p.row_tiles = ceil_div(g.M, kTileM * tile.rows);
-  p.column_tiles = ceil_div(g.N, C::kOutWidth * tile.columns);
+  p.column_tiles = ceil_div(g.N, C::kOutWidth);
   p.blocks = ceil_div(g.K, kDepth);
   p.bias = g.bias;
   p.bias_up = g.bias_up;
   p.linear = kLog2e * gate_coefficients(g.activation).linear;
   p.cubic = kLog2e * gate_coefficients(g.activation).cubic;
+  if (const char* text = std::getenv("LLAMITA_GEMM_AHEAD"); text != nullptr) p.ahead = std::atoi(text);
   p.add = g.kind == GemmSm90::Out::f32_add;
   cuda::LaunchConfig config{.block = dim3(kThreads),
                             .smem = device::smem_bytes<Storage<C>>(),

@@ -38,28 +38,28 @@ struct Config {
   static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4);
 };
 
-// The blocks of a cluster: parts of K x neighbouring column tiles x neighbouring row tiles. Blocks of a part
-// and a column share B, those of a part and a row share A.
+// The blocks of a cluster: parts of K x one or two neighbouring row tiles; those of a part share B.
 struct Cluster {
-  int parts, columns, rows;
+  int parts, rows;
 
-  __host__ __device__ __forceinline__ int size() const { return parts * columns * rows; }
+  __host__ __device__ __forceinline__ int size() const { return parts * rows; }
 };
 
 struct Params {
-  CUtensorMap a;     // (M, K), box (128 / cluster columns, 64)
-  CUtensorMap b[2];  // (N, K), of gate and up when gated, box (piece_rows, 64)
+  CUtensorMap a;     // (M, K), box (128, 64)
+  CUtensorMap b[2];  // (N, K) of each half, box (width / 2, 64)
   CUtensorMap out;   // (M, N), box (16, chunk)
   Cluster cluster;
-  int piece_rows;    // of B: what one load brings, at least two a tile
+  int half_step;     // rows of B from the first half to the second: 0 when gated
   int columns;       // N
   int row_tiles;     // in clusters
-  int column_tiles;  // in clusters
+  int column_tiles;
   int blocks;        // of 64 along K
   const float* bias;
   const float* bias_up;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool add;
+  int ahead;
 };
 
 // Sums that parts of K exchange take the place of the ring.
@@ -68,7 +68,7 @@ struct Storage {
   union {
     struct {
       uint8_t a[C::kStages][C::kBytesA];
-      uint8_t b[C::kStages][C::kBytesB];
+      uint8_t b[C::kStages][2][C::kBytesB / 2];
     };
     float4 sums[C::kSplit ? C::kWidth / 8 : 1][128 * kConsumers];
   };
@@ -78,16 +78,12 @@ struct Storage {
 
 // A block's place in its cluster.
 struct Place {
-  int part, column, row;
+  int part, row;
 
   __device__ __forceinline__ explicit Place(const Cluster& c) {
     const int rank = c.size() > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
-    part = rank / (c.columns * c.rows);
-    column = rank / c.rows % c.columns;
-    row = rank % c.rows;
-  }
-  __device__ __forceinline__ int rank_of(const Cluster& c, int of_part, int of_column, int of_row) const {
-    return (of_part * c.columns + of_column) * c.rows + of_row;
+    part = rank / c.rows;
+    row = rank - part * c.rows;
   }
 };
 

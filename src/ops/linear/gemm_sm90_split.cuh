@@ -41,7 +41,7 @@ __device__ __forceinline__ void add_parts(const Params& p, Storage<C>& s, const 
         continue;
       }
       const uint32_t there = ptx::cluster_address(ptx::smem_address(&s.sums[chunk * kQuads][thread]),
-                                                  place.rank_of(p.cluster, from, place.column, place.row));
+                                                  from * p.cluster.rows + place.row);
       float4 v[kQuads];
 #pragma unroll
       for (int i = 0; i < kQuads; ++i)

@@ -25,51 +25,48 @@ namespace {
 
 int rows_in_all(const SkinnySm90& g) { return g.w_up != nullptr ? 2 * g.N : g.N; }
 
-SkinnyPlan cut(int tokens, int rows, int tile_rows, int split, int share, bool alone) {
-  SkinnyPlan plan{};
-  plan.tokens = tokens <= 16 ? 16 : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
-  plan.tile_rows = tile_rows;
-  plan.split = split;
-  plan.share = share;
-  plan.alone = alone;
+SkinnyPlan cut(int tokens, int rows, int tile_rows, int split) {
   const int tiles = (rows + tile_rows - 1) / tile_rows;
-  plan.blocks = (tiles + share - 1) / share * share * split;
-  return plan;
+  return {.tokens = tokens <= 16   ? 16
+                    : tokens <= 32 ? 32
+                    : tokens <= 64 ? 64
+                                   : 128,
+          .tile_rows = tile_rows,
+          .split = split,
+          .blocks = tiles * split};
 }
+
+bool fits(const SkinnyPlan& plan, int K) { return plan.split == 1 || 2 * plan.split <= (K + 63) / 64; }
+
+int places(const Caps& caps) { return 2 * std::max(caps.sm_count, 1); }
 
 }  // namespace
 
 std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pairs, const Caps& caps) {
   std::vector<SkinnyPlan> plans;
-  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
   for (const int tile_rows : {64, 128})
-    for (const int split : {1, 2, 3, 4, 6, 8})
-      for (const int share : {1, 2, 4})
-        for (const bool alone : {false, true}) {
-          const SkinnyPlan plan = cut(tokens, rows, tile_rows, split, share, alone);
-          const int room = alone ? places / 2 : places;
-          if (pairs && tile_rows == 64) continue;
-          if (split * share > 8 || 2 * split > stages || plan.tokens / share < 8) continue;
-          if (alone && plan.blocks > room) continue;
-          if (split > 1 && plan.blocks > room) continue;
-          plans.push_back(plan);
-        }
+    for (const int split : {1, 2, 3, 4, 6, 8}) {
+      const SkinnyPlan plan = cut(tokens, rows, tile_rows, split);
+      if (pairs && tile_rows == 64) continue;
+      if (fits(plan, K) && (split == 1 || plan.blocks <= places(caps))) plans.push_back(plan);
+    }
   return plans;
 }
 
+// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for 128 where there are
+// pairs, or several tiles a place and many tokens, whose loading they halve. As many parts as leave a quarter
+// of the places free.
 SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps) {
-  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
   if (const char* text = std::getenv("LLAMITA_SKINNY_CUT"); text != nullptr) {  // experiment
-    int r = 0, split = 0, share = 0, alone = 0;
-    if (std::sscanf(text, "%d,%d,%d,%d", &r, &split, &share, &alone) == 4)
-      return cut(tokens, rows, pairs ? 128 : r, split, share, alone != 0);
+    int r = 0, split = 0;
+    if (std::sscanf(text, "%d,%d", &r, &split) == 2) return cut(tokens, rows, pairs ? 128 : r, split);
   }
-  const int tile_rows = pairs || tokens > 32 ? 128 : 64;
-  SkinnyPlan plan = cut(tokens, rows, tile_rows, 1, 1, false);
-  // Clusters leave a quarter of the places free.
+  const bool several = rows > 64 * places(caps);
+  const int tile_rows = pairs || (tokens > 32 && several) ? 128 : 64;
+  SkinnyPlan plan = cut(tokens, rows, tile_rows, 1);
   for (const int split : {2, 3, 4, 6, 8}) {
-    const SkinnyPlan finer = cut(tokens, rows, tile_rows, split, 1, false);
-    if (4 * finer.blocks <= 3 * places && 2 * split <= stages) plan = finer;
+    const SkinnyPlan finer = cut(tokens, rows, tile_rows, split);
+    if (fits(finer, K) && 4 * finer.blocks <= 3 * places(caps)) plan = finer;
   }
   return plan;
 }

@@ -7,16 +7,16 @@
 // or 64 pairs, whose two sums stand in one thread; a stage is 64 elements of K of a tile and of all tokens.
 // A block has one tile. Two blocks share a multiprocessor, and as those of one kernel end, those of the next
 // take their places and ask for their weights at once. (A deeper ring for w and a shallower one for x is
-// slower: x queues behind w on its way in.)
+// slower: x queues behind w on its way in. Blocks that share x through a cluster, or have a multiprocessor
+// alone, gain nothing.)
 //
-// A cluster is `split` parts of K times `share` neighbouring tiles. Tiles of one part share x: each asks for
-// its part of the tokens, and the copy engine hands it to all. Parts of a tile meet in shared memory, in the
-// place of the ring: part r multiplies stages [S r / R, S (r + 1) / R) and finishes every R-th piece of the
-// outputs. Clusters must not need all places, or they wait for whole groups of multiprocessors to empty (256
-// blocks in clusters of 4 took twice as long as 192). Adding up through L2 instead, by the block that arrives
-// last, took 2 to 6 us. Reduction order: K ascending inside a part, then the parts in ascending order. The
-// parts depend on N, K, the card and the tile of tokens: a token's result does not depend on the tokens
-// beside it, within one tile of tokens.
+// Split K: where there are fewer tiles than places, a cluster shares a tile; block r of R multiplies stages
+// [S r / R, S (r + 1) / R) and finishes every R-th group of eight tokens. The others push their sums of those
+// into the place of its ring, once it says that it needs the ring no more. Clusters must not need all places,
+// or they wait for whole groups of multiprocessors to empty (256 blocks in clusters of 4 took twice as long as
+// 192). Adding up through L2 instead, by the block that arrives last, took 2 to 6 us. Reduction order: K
+// ascending inside a part, then the parts in ascending order. The parts depend on N, K, the card and the tile
+// of tokens: a token's result does not depend on the tokens beside it, within one tile of tokens.
 //
 // The epilogue is one short loop over four outputs at a time, from sums that pass through shared memory in
 // any case: unrolled over a thread's sums its code was fetched for one use, 30 us a product.
@@ -26,6 +26,7 @@
 #pragma once
 
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/cluster_store.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/ptx/wgmma_mma_narrow.cuh"
@@ -45,7 +46,6 @@ constexpr int kConsumers = 128;
 constexpr int kThreads = kConsumers + 32;
 // Two blocks a multiprocessor: half of its 228 KB less what the system and the barriers take.
 constexpr int kSharedBytes = 110 * 1024;
-constexpr size_t kMoreThanHalf = 120 * 1024;
 
 // Epilogue: what becomes of a tile's sums.
 //   kPairs        true: firsts fill the tile's first 64 rows, seconds the others
@@ -59,13 +59,17 @@ struct Config {
   static constexpr int kSums = kTokens / 2;    // of a thread and block
   static constexpr int kTileRows = kRows * kBlocks;
   static constexpr int kOutRows = Epilogue::kPairs ? kRows : kTileRows;
+  static constexpr int kGroups = kTokens / 8;  // of eight tokens
   static constexpr int kBytesW = kTileRows * device::kSwizzleRowBytes;
   static constexpr int kBytesX = kTokens * device::kSwizzleRowBytes;
   static constexpr int kStages = kSharedBytes / (kBytesW + kBytesX);
   // Four floats more than the rows: then the threads of a warp that write sums meet 32 banks.
   static constexpr int kSumsStride = kTileRows + 4;
   static_assert(kStages >= 3 && (!Epilogue::kPairs || kBlocks == 2));
+  // Groups and blocks that other parts push: the most, (split - 1) ceil(groups / split), is at a split of 6 or 8.
+  static constexpr int kMostPushed = kBlocks * (kGroups < 8 ? 7 : kGroups < 16 ? 10 : 15);
   static_assert(kTokens * kSumsStride * 4 <= kStages * (kBytesW + kBytesX));
+  static_assert(kTokens / 2 * kSumsStride * 4 + kMostPushed * kConsumers * 16 <= kStages * (kBytesW + kBytesX));
 };
 
 // How a tile's rows lie in w. Without pairs: one after the other. Pair i's first is row i / run_pairs *
@@ -80,21 +84,21 @@ struct Layout {
 
 struct Cut {
   int stages;  // of K in a tile
-  int split;   // parts of K
-  int share;   // tiles of a cluster
+  int split;   // blocks of a cluster, which share a tile
 };
 
 template <class C>
 struct Params {
   CUtensorMap w[2];  // (N, K) of firsts and seconds, box (box_rows, 64)
-  CUtensorMap x;     // (M, K), box (tokens / share, 64)
+  CUtensorMap x;     // (M, K), box (tokens, 64)
   Layout layout;
   Cut cut;
   int tokens;  // M
   typename C::Epilogue epilogue;
 };
 
-// The sums take the place of the ring.
+// Sums take the place of the ring: those that other parts push, of each part, block of 64 rows and own group
+// of tokens as a thread holds them; and finished ones, a token's rows in a line.
 template <class C>
 struct Storage {
   union {
@@ -103,20 +107,23 @@ struct Storage {
       uint8_t x[C::kStages][C::kBytesX];
     };
     float sums[C::kTokens][C::kSumsStride];
+    struct {
+      float own_sums[C::kTokens / 2][C::kSumsStride];
+      float4 pushed[C::kMostPushed][kConsumers];
+    };
   };
   device::Ring<C::kStages> ring;
+  uint64_t rings_free;  // the other parts' rings
+  uint64_t arrived;     // what they pushed
 };
 
-// A block's tile, its part of K, and its place among the tiles of its cluster.
+// A block's tile and its part of K.
 struct Share {
-  int tile, part, member, begin, count;
+  int tile, part, begin, count;
 
   __device__ __forceinline__ explicit Share(const Cut& cut) {
-    const int size = cut.split * cut.share;
-    const int rank = size > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
-    part = rank / cut.share;
-    member = rank - part * cut.share;
-    tile = static_cast<int>(blockIdx.x) / size * cut.share + member;
+    part = cut.split > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
+    tile = static_cast<int>(blockIdx.x) / cut.split;
     begin = cut.stages * part / cut.split;
     count = cut.stages * (part + 1) / cut.split - begin;
   }
@@ -140,17 +147,8 @@ __device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32
 }
 
 template <class C>
-__device__ __forceinline__ void load_x(const Params<C>& p, Storage<C>& s, uint32_t stage, const Share& share,
-                                       int at) {
-  uint64_t* full = &s.ring.full[stage];
-  if (p.cut.share == 1) {
-    ptx::tma_load_2d(s.x[stage], &p.x, at * kDepth, 0, full);
-  } else {
-    const int tokens = C::kTokens / p.cut.share;
-    const uint32_t all = ((1u << p.cut.share) - 1) << (share.part * p.cut.share);
-    ptx::tma_load_2d_multicast(s.x[stage] + share.member * tokens * device::kSwizzleRowBytes, &p.x, at * kDepth,
-                               share.member * tokens, full, static_cast<uint16_t>(all));
-  }
+__device__ __forceinline__ void load_x(const Params<C>& p, Storage<C>& s, uint32_t stage, int at) {
+  ptx::tma_load_2d(s.x[stage], &p.x, at * kDepth, 0, &s.ring.full[stage]);
 }
 
 template <class C>
@@ -163,28 +161,17 @@ __device__ __forceinline__ void produce(const Params<C>& p, Storage<C>& s, const
   }
   if (filled == share.count) ptx::grid_launch_dependents();
   ptx::grid_dependency_wait();
-  for (int i = 0; i < filled; ++i) load_x<C>(p, s, i, share, share.begin + i);
+  for (int i = 0; i < filled; ++i) load_x<C>(p, s, i, share.begin + i);
   for (int i = filled; i < share.count; ++i, cursor.advance()) {
     s.ring.acquire(cursor, C::kBytesW + C::kBytesX);
     load_w<C>(p, s, cursor.stage(), share.tile, share.begin + i);
-    load_x<C>(p, s, cursor.stage(), share, share.begin + i);
+    load_x<C>(p, s, cursor.stage(), share.begin + i);
   }
   if (filled < share.count) ptx::grid_launch_dependents();
 }
 
-// A stage is free when every tile that shares its x has read it.
 template <class C>
-__device__ __forceinline__ void release(const Params<C>& p, Storage<C>& s, const Share& share, uint32_t stage,
-                                        int lane) {
-  if (p.cut.share == 1) {
-    if (lane == 0) s.ring.release(stage);
-  } else {
-    if (lane < p.cut.share) s.ring.release_cluster(stage, share.part * p.cut.share + lane);
-  }
-}
-
-template <class C>
-__device__ __forceinline__ void multiply(const Params<C>& p, Storage<C>& s, const Share& share,
+__device__ __forceinline__ void multiply(Storage<C>& s, const Share& share,
                                          float (&sum)[C::kBlocks][C::kSums]) {
   const int lane = threadIdx.x % 32;
   device::RingCursor<C::kStages> at;
@@ -200,7 +187,7 @@ __device__ __forceinline__ void multiply(const Params<C>& p, Storage<C>& s, cons
           device::wgmma_descriptor(s.x[stage]), i > 0);
     ptx::wgmma_commit();
     ptx::wgmma_wait<1>();
-    if (i > 0) release<C>(p, s, share, former, lane);
+    if (i > 0 && lane == 0) s.ring.release(former);
     former = stage;
   }
   ptx::wgmma_wait<0>();
@@ -208,113 +195,150 @@ __device__ __forceinline__ void multiply(const Params<C>& p, Storage<C>& s, cons
   for (int block = 0; block < C::kBlocks; ++block) ptx::wgmma_pin(sum[block]);
 }
 
-// A thread has rows lane / 4 and + 8 of its warp's 16 of a block, and two tokens of each group of eight.
+// A thread has rows lane / 4 and + 8 of its warp's 16 of a block, and two tokens of each group of eight. To
+// eight lines of sums, of the group's tokens.
 template <class C>
-__device__ __forceinline__ void leave_sums(Storage<C>& s, const float (&sum)[C::kBlocks][C::kSums]) {
+__device__ __forceinline__ void leave_group(float* lines, int block, float4 v) {
   const int thread = threadIdx.x, lane = thread % 32;
-  float* own = &s.sums[lane % 4 * 2][thread / 32 * 16 + lane / 4];
+  float* to = lines + lane % 4 * 2 * C::kSumsStride + block * kRows + thread / 32 * 16 + lane / 4;
+  to[0] = v.x;
+  to[C::kSumsStride] = v.y;
+  to[8] = v.z;
+  to[C::kSumsStride + 8] = v.w;
+}
+
+template <class C>
+__device__ __forceinline__ float4 group_of(const float (&sum)[C::kSums], int i) {
+  return make_float4(sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]);
+}
+
+// The outputs of groups part, part + split, ..., whose lines of sums stand one after the other: four rows of a
+// token at a time.
+template <class C>
+__device__ __forceinline__ void finish(const Params<C>& p, const float (*lines)[C::kSumsStride],
+                                       const Share& share, int split) {
+  constexpr int kQuads = C::kOutRows / 4;
+  const int groups = (p.tokens + 7) / 8;
+  const int pieces = (groups - share.part + split - 1) / split * 8 * kQuads;
+#pragma unroll 2
+  for (int piece = static_cast<int>(threadIdx.x); piece < pieces; piece += kConsumers) {
+    const int line = piece / kQuads, row = piece % kQuads * 4;
+    const int token = (line / 8 * split + share.part) * 8 + line % 8;
+    if (token >= p.tokens) continue;
+    const float* own = &lines[line][row];
+    const float4 value = *reinterpret_cast<const float4*>(own);
+    const float4 second = C::Epilogue::kPairs ? *reinterpret_cast<const float4*>(own + kRows) : value;
+    p.epilogue.put(share.tile * C::kOutRows + row, token, value, second);
+  }
+}
+
+template <int kSplit, class C>
+constexpr int own_groups() {
+  return (C::kGroups + kSplit - 1) / kSplit;
+}
+
+// The place in `pushed` of a part's sums, among those of the parts that are not `owner`.
+template <class C, int kSplit>
+__device__ __forceinline__ int pushed_at(int from, int owner, int block, int j) {
+  return ((from < owner ? from : from - 1) * C::kBlocks + block) * own_groups<kSplit, C>() + j;
+}
+
+// Bytes that the other parts push to this one.
+template <class C>
+__device__ __forceinline__ uint32_t pushed_bytes(const Cut& cut, int part) {
+  const int groups = (C::kGroups - part + cut.split - 1) / cut.split;
+  return static_cast<uint32_t>(max(groups, 0) * (cut.split - 1) * C::kBlocks * kConsumers * 16);
+}
+
+template <class C, int kSplit>
+__device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, const Share& share,
+                                          const float (&sum)[C::kBlocks][C::kSums]) {
+  constexpr int kOwn = own_groups<kSplit, C>();
+  const int thread = threadIdx.x, part = share.part;
+  ptx::mbarrier_wait(&s.rings_free, 0);
+  float4 own[C::kBlocks][kOwn];
 #pragma unroll
   for (int block = 0; block < C::kBlocks; ++block)
 #pragma unroll
-    for (int i = 0; i < C::kSums; ++i)
-      own[(i / 4 * 8 + i % 2) * C::kSumsStride + block * kRows + i % 4 / 2 * 8] = sum[block][i];
-}
-
-// Four rows' sums of a token, of all parts in the order of parts.
-template <int kSplit, int kStep>
-struct Parts {
-  float4 part[kSplit];
-
-  __device__ __forceinline__ void load(const float* own, uint32_t first_rank, int share) {
-    if constexpr (kSplit == 1) {
-      part[0] = *reinterpret_cast<const float4*>(own);
-    } else {
-#pragma unroll
-      for (int r = 0; r < kSplit; ++r)
-        part[r] =
-            ptx::load_cluster_float4(ptx::cluster_address(ptx::smem_address(own), first_rank + r * share));
+    for (int i = 0; i < C::kGroups; ++i) {
+      const int owner = i % kSplit, j = i / kSplit;
+      const float4 v = group_of<C>(sum[block], i);
+      if (owner == part)
+        own[block][j] = v;
+      else
+        ptx::store_async_float4(&s.pushed[pushed_at<C, kSplit>(part, owner, block, j)][thread], v, &s.arrived,
+                                owner);
     }
-  }
-  __device__ __forceinline__ float4 sum() const {
-    float4 v = part[0];
+  if (part >= C::kGroups) return;
+  ptx::mbarrier_wait(&s.arrived, 0);
 #pragma unroll
-    for (int r = 1; r < kSplit; ++r)
-      v.x += part[r].x, v.y += part[r].y, v.z += part[r].z, v.w += part[r].w;
-    return v;
-  }
-};
-
-// The outputs of a tile that fall to this part, four rows of a token at a time.
-template <class C, int kSplit>
-__device__ __forceinline__ void finish(const Params<C>& p, Storage<C>& s, const Share& share) {
-  constexpr int kQuads = C::kOutRows / 4, kAtOnce = C::Epilogue::kPairs ? 1 : 2;
-  const int pieces = p.tokens * kQuads;
-  constexpr int kStep = kConsumers * kSplit;
-#pragma unroll 1
-  for (int first = share.part * kConsumers + static_cast<int>(threadIdx.x); first < pieces;
-       first += kAtOnce * kStep) {
-    Parts<kSplit, kStep> v[kAtOnce], second[kAtOnce];
+  for (int block = 0; block < C::kBlocks; ++block)
 #pragma unroll
-    for (int j = 0; j < kAtOnce; ++j) {
-      const int piece = min(first + j * kStep, pieces - 1);
-      const float* own = &s.sums[piece / kQuads][piece % kQuads * 4];
-      v[j].load(own, share.member, p.cut.share);
-      if constexpr (C::Epilogue::kPairs) second[j].load(own + kRows, share.member, p.cut.share);
+    for (int j = 0; j < kOwn; ++j) {
+      if (part + j * kSplit >= C::kGroups) continue;
+      float4 total{0, 0, 0, 0};
+#pragma unroll
+      for (int from = 0; from < kSplit; ++from) {
+        const float4 v =
+            from == part ? own[block][j] : s.pushed[pushed_at<C, kSplit>(from, part, block, j)][thread];
+        total.x += v.x, total.y += v.y, total.z += v.z, total.w += v.w;
+      }
+      leave_group<C>(s.own_sums[8 * j], block, total);
     }
-#pragma unroll
-    for (int j = 0; j < kAtOnce; ++j) {
-      const int piece = first + j * kStep;
-      if (piece >= pieces) break;
-      const float4 value = v[j].sum();
-      p.epilogue.put(share.tile * C::kOutRows + piece % kQuads * 4, piece / kQuads, value,
-                     C::Epilogue::kPairs ? second[j].sum() : value);
-    }
-  }
+  ptx::named_barrier_sync(1, kConsumers);
+  finish<C>(p, s.own_sums, share, kSplit);
 }
 
 template <class C>
 __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const Share& share) {
   ptx::grid_dependency_wait();
   float sum[C::kBlocks][C::kSums];
-  multiply<C>(p, s, share, sum);
+  multiply<C>(s, share, sum);
   ptx::named_barrier_sync(1, kConsumers);  // no warp multiplies from the ring any more
-  leave_sums<C>(s, sum);
-  if (p.cut.split > 1)
-    ptx::cluster_sync();
-  else
+  if (p.cut.split == 1) {
+#pragma unroll
+    for (int block = 0; block < C::kBlocks; ++block)
+#pragma unroll
+      for (int i = 0; i < C::kGroups; ++i) leave_group<C>(s.sums[8 * i], block, group_of<C>(sum[block], i));
     ptx::named_barrier_sync(1, kConsumers);
+    return finish<C>(p, s.sums, share, 1);
+  }
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank < p.cut.split && rank != share.part)
+    ptx::mbarrier_arrive_cluster(&s.rings_free, static_cast<uint32_t>(rank));
   switch (p.cut.split) {
-    case 1: finish<C, 1>(p, s, share); break;
-    case 2: finish<C, 2>(p, s, share); break;
-    case 3: finish<C, 3>(p, s, share); break;
-    case 4: finish<C, 4>(p, s, share); break;
-    case 6: finish<C, 6>(p, s, share); break;
-    default: finish<C, 8>(p, s, share); break;
+    case 2: return add_parts<C, 2>(p, s, share, sum);
+    case 3: return add_parts<C, 3>(p, s, share, sum);
+    case 4: return add_parts<C, 4>(p, s, share, sum);
+    case 6: return add_parts<C, 6>(p, s, share, sum);
+    default: return add_parts<C, 8>(p, s, share, sum);
   }
 }
 
 template <class C>
 __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Params<C> p) {
   auto& s = device::shared_storage<Storage<C>>();
-  const bool cluster = p.cut.split * p.cut.share > 1;
+  const Share share(p.cut);
   if (threadIdx.x == kConsumers) {
     for (const CUtensorMap& map : p.w) ptx::tma_prefetch_map(&map);
     ptx::tma_prefetch_map(&p.x);
   }
-  if (threadIdx.x == 0) s.ring.init(kConsumers / 32 * p.cut.share);
-  if (p.cut.share > 1)
+  if (threadIdx.x == 0) {
+    if (p.cut.split > 1) {
+      ptx::mbarrier_init(&s.rings_free, p.cut.split - 1);
+      ptx::mbarrier_init(&s.arrived, 1);
+    }
+    s.ring.init(kConsumers / 32);
+    if (p.cut.split > 1) ptx::mbarrier_arrive_expect_tx(&s.arrived, pushed_bytes<C>(p.cut, share.part));
+  }
+  if (p.cut.split > 1)
     ptx::cluster_sync();  // the others' barriers are there
   else
     __syncthreads();
-  const Share share(p.cut);
-  if (threadIdx.x < kConsumers) {
+  if (threadIdx.x < kConsumers)
     consume<C>(p, s, share);
-  } else {
-    if (threadIdx.x == kConsumers) produce<C>(p, s, share);
-    __syncwarp();
-    if (p.cut.split > 1) ptx::cluster_sync();  // the sums are there
-  }
-  if (cluster) ptx::cluster_sync();  // nobody reads from this block any more, or tells it of a free stage
+  else if (threadIdx.x == kConsumers)
+    produce<C>(p, s, share);
 }
 
 // x (M, K); firsts and seconds of pairs, or all rows, come from w and w_second (N, K).
@@ -339,17 +363,17 @@ void launch(const Operands& o, const Layout& layout, const typename C::Epilogue&
   Params<C> p{};
   p.w[0] = map(o.w, o.N, o.K, layout.box_rows);
   p.w[1] = o.w_second == o.w ? p.w[0] : map(o.w_second, o.N, o.K, layout.box_rows);
-  p.x = map(o.x, o.M, o.x_stride, C::kTokens / plan.share);
+  p.x = map(o.x, o.M, o.x_stride, C::kTokens);
   p.layout = layout;
   p.epilogue = epilogue;
   p.tokens = o.M;
-  p.cut = {.stages = (o.K + kDepth - 1) / kDepth, .split = plan.split, .share = plan.share};
+  p.cut = {.stages = (o.K + kDepth - 1) / kDepth, .split = plan.split};
   cuda::launch(skinny<C>,
                {.grid = dim3(static_cast<unsigned>(plan.blocks)),
                 .block = dim3(kThreads),
-                .smem = std::max(device::smem_bytes<Storage<C>>(), plan.alone ? kMoreThanHalf : 0),
+                .smem = device::smem_bytes<Storage<C>>(),
                 .stream = context.stream().get(),
-                .cluster = plan.split * plan.share,
+                .cluster = plan.split,
                 .pdl = true},
                p);
 }

@@ -35,12 +35,10 @@ double skinny_sm90_us(const SkinnySm90& g, const Caps& caps);
 
 // How a product is cut.
 struct SkinnyPlan {
-  int tokens;      // of a tile: 16, 32, 64 or 128
-  int tile_rows;   // of w: 64 or 128
-  int split;       // parts of a tile's K: 1, 2, 3, 4, 6 or 8
-  int share;       // tiles of a cluster, which share x: 1, 2 or 4; split * share is 8 at the most
-  bool alone;      // one block a multiprocessor
-  int blocks;      // of the grid
+  int tokens;     // of a tile: 16, 32, 64 or 128
+  int tile_rows;  // of w: 64 or 128
+  int split;      // blocks that share a tile's K: 1, 2, 3, 4, 6 or 8
+  int blocks;     // of the grid
 };
 // `rows`: of w in all, of both matrices when there are pairs, which want tiles of 128.
 SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps);

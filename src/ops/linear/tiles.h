@@ -15,13 +15,12 @@ struct GemmShape {
   int sm_count = 0;
 };
 
-// 128 rows x `width` columns of products. A cluster has `rows` x `columns` neighbouring tiles, which share
-// loads, and divides their K among `splits` blocks each.
+// 128 rows x `width` columns of products. A cluster has one or two neighbouring row tiles, which share the
+// loads of B, and divides their K among `splits` blocks each.
 struct GemmTile {
   int width = 0;
   int splits = 1;
   int rows = 1;
-  int columns = 1;
 
   bool operator==(const GemmTile&) const = default;
 };
@@ -29,7 +28,7 @@ struct GemmTile {
 // The tile's columns of output: half the products when gated.
 int gemm_out_width(const GemmShape& shape, GemmTile tile);
 
-// A choice fits when the cluster has eight blocks at the most and no row tile is empty.
+// A choice fits when no row tile is empty; K is divided only where all blocks run at one time.
 bool gemm_tile_fits(const GemmShape& shape, GemmTile tile);
 std::span<const GemmTile> gemm_tiles();
 

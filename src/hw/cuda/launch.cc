@@ -1,7 +1,5 @@
 #include "hw/cuda/launch.h"
 
-#include <cstdlib>
-
 #include "hw/cuda/check.h"
 
 namespace llamita::cuda {
@@ -30,18 +28,12 @@ cudaLaunchAttribute cluster_attribute(int blocks) {
 
 void launch_raw(const void* kernel, const LaunchConfig& config, void** args) {
   allow_smem(kernel, config.smem);
-  cudaLaunchAttribute attributes[3] = {};
+  cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   if (config.cluster > 1) attributes[count++] = cluster_attribute(config.cluster);
   if (config.pdl) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
-    ++count;
-  }
-  static const bool carve = std::getenv("LLAMITA_CARVEOUT") != nullptr;  // experiment
-  if (carve) {
-    attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
-    attributes[count].val.sharedMemCarveout = 100;
     ++count;
   }
   cudaLaunchConfig_t full{};

@@ -110,7 +110,7 @@ bool attn_in_skinny_sm90_supports(const AttnInArgs& args, const Caps& caps) {
 }
 
 double attn_in_skinny_sm90_us(const AttnInArgs& args, const Caps& caps) {
-  return 2 + skinny_sm90_us(product_of(args), caps);
+  return 1.5 + skinny_sm90_us(product_of(args), caps);
 }
 
 int64_t attn_in_skinny_sm90_scratch_bytes(const AttnInArgs& args, const Caps&) {
@@ -140,13 +140,13 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
   const SkinnySm90 g = product_of(args);
   const SkinnyPlan plan = skinny_sm90_plan(g.M, g.N, g.K, true, context.caps());
   const int half = static_cast<int>(D) / 2;
-  const skinny::Layout layout{.box_rows = half % skinny::kRows == 0 ? skinny::kRows : std::min(half, skinny::kRows / 2),
+  const skinny::Layout layout{.box_rows = std::min(half, skinny::kRows / 2),
                               .run_pairs = half,
                               .run_rows = static_cast<int>(D),
                               .second_step = half};
   with_half_type(g.element, [&]<class Element>() {
     skinny::with_tokens(plan, [&]<int kTokens>() {
-      skinny::launch<skinny::Config<Element, kTokens, 2, HeadsEpilogue>>(
+      skinny::launch<skinny::Config<Element, kTokens, 1, HeadsEpilogue>>(
           {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride}, layout, epilogue, plan,
           context);
     });

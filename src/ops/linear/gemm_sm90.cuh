@@ -16,13 +16,12 @@
 // activations after it.
 //
 // Invariants. Every role walks over the same tiles in the same order, so each meets every round of the ring.
-// A warp's two store buffers take turns without regard to tiles; before one is written, the store before last
-// has been read.
+// A warp's store buffers take turns without regard to tiles; before one is written, its last store has been
+// read.
 #pragma once
 
 #include <array>
 #include <atomic>
-#include <cstdlib>
 
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -101,10 +100,6 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Pl
         load_b<C>(p, s, stage, block, w.column0, place);
       }
       ptx::tma_load_2d(s.a[stage], &p.a, block * kDepth, w.row0, &s.ring.full[stage]);
-      if (p.ahead > 0) {
-        if (block + p.ahead < w.end) ptx::tma_prefetch_2d(&p.b[place.row], (block + p.ahead) * kDepth, w.column0 + place.row * p.half_step);
-        if (p.cluster.rows == 1 && block + p.ahead < w.end) ptx::tma_prefetch_2d(&p.b[1], (block + p.ahead) * kDepth, w.column0 + p.half_step);
-      }
     }
   });
 }
@@ -248,7 +243,6 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
   p.bias_up = g.bias_up;
   p.linear = kLog2e * gate_coefficients(g.activation).linear;
   p.cubic = kLog2e * gate_coefficients(g.activation).cubic;
-  if (const char* text = std::getenv("LLAMITA_GEMM_AHEAD"); text != nullptr) p.ahead = std::atoi(text);
   p.add = g.kind == GemmSm90::Out::f32_add;
   cuda::LaunchConfig config{.block = dim3(kThreads),
                             .smem = device::smem_bytes<Storage<C>>(),

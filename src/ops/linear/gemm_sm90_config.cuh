@@ -28,14 +28,20 @@ struct Config {
   static constexpr bool kSplit = kSplitK;
   static constexpr int kWidth = kWide;
   static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
-  static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 ? 32 : 64;  // columns
+  // Columns of a store, rows of 128 bytes; half of it where that leaves room for one stage more.
+  static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 ? 32 : 64;
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
   static constexpr int kChunks = kOutWidth / kChunk;
   static constexpr int kBytesA = kTileM * device::kSwizzleRowBytes;
   static constexpr int kBytesB = kWidth * device::kSwizzleRowBytes;
   static constexpr int kStages =
       (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
-  static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4);
+  // Of a warp, in what the ring leaves: the fewer a tile's stores wait for each other, the shorter the end of
+  // a launch.
+  static constexpr int kRoom =
+      (kSharedBytes - kStages * (kBytesA + kBytesB)) / (4 * kConsumers * kChunkBytes);
+  static constexpr int kBuffers = kRoom < kChunks ? kRoom : kChunks;
+  static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4 && kRoom >= 2);
 };
 
 // The blocks of a cluster: parts of K x one or two neighbouring row tiles; those of a part share B.
@@ -59,7 +65,6 @@ struct Params {
   const float* bias_up;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool add;
-  int ahead;
 };
 
 // Sums that parts of K exchange take the place of the ring.
@@ -72,7 +77,7 @@ struct Storage {
     };
     float4 sums[C::kSplit ? C::kWidth / 8 : 1][128 * kConsumers];
   };
-  uint8_t chunk[4 * kConsumers][2][C::kChunkBytes];
+  uint8_t chunk[4 * kConsumers][C::kBuffers][C::kChunkBytes];
   device::Ring<C::kStages> ring;
 };
 

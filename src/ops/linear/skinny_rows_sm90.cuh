@@ -106,18 +106,16 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
       .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride};
   using Kernel = Config<Element, kTokens, kBlocks, Epilogue>;
   launch<Kernel>({g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride},
-                 Layout{.box_rows = kGated ? kRows : Kernel::kTileRows}, epilogue, plan, context);
+                 Layout{.box_rows = Kernel::kOutRows}, epilogue, plan, context);
 }
 
 template <class Element>
 void run(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
   with_tokens(plan, [&]<int kTokens>() {
-    if (g.w_up != nullptr)
-      launch_rows<Element, kTokens, 2, true>(g, plan, context);
-    else if (plan.tile_rows == 2 * kRows)
-      launch_rows<Element, kTokens, 2, false>(g, plan, context);
-    else
-      launch_rows<Element, kTokens, 1, false>(g, plan, context);
+    if (g.w_up != nullptr) return launch_rows<Element, kTokens, 1, true>(g, plan, context);
+    if constexpr (kTokens >= 64)
+      if (plan.tile_rows == 2 * kRows) return launch_rows<Element, kTokens, 2, false>(g, plan, context);
+    launch_rows<Element, kTokens, 1, false>(g, plan, context);
   });
 }
 

@@ -3,8 +3,6 @@
 #include "ops/linear/skinny_sm90.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 
 #include "base/check.h"
 #include "ops/cuda.h"
@@ -47,22 +45,17 @@ std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pair
   for (const int tile_rows : {64, 128})
     for (const int split : {1, 2, 3, 4, 6, 8}) {
       const SkinnyPlan plan = cut(tokens, rows, tile_rows, split);
-      if (pairs && tile_rows == 64) continue;
+      if (tile_rows == 128 && (pairs || tokens <= 32)) continue;
       if (fits(plan, K) && (split == 1 || plan.blocks <= places(caps))) plans.push_back(plan);
     }
   return plans;
 }
 
-// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for 128 where there are
-// pairs, or several tiles a place and many tokens, whose loading they halve. As many parts as leave a quarter
-// of the places free.
+// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for several tiles a place
+// and many tokens, whose loading those of 128 halve. As many parts as leave a quarter of the places free.
 SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps) {
-  if (const char* text = std::getenv("LLAMITA_SKINNY_CUT"); text != nullptr) {  // experiment
-    int r = 0, split = 0;
-    if (std::sscanf(text, "%d,%d", &r, &split) == 2) return cut(tokens, rows, pairs ? 128 : r, split);
-  }
   const bool several = rows > 64 * places(caps);
-  const int tile_rows = pairs || (tokens > 32 && several) ? 128 : 64;
+  const int tile_rows = !pairs && tokens > 32 && several ? 128 : 64;
   SkinnyPlan plan = cut(tokens, rows, tile_rows, 1);
   for (const int split : {2, 3, 4, 6, 8}) {
     const SkinnyPlan finer = cut(tokens, rows, tile_rows, split);
@@ -81,11 +74,10 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
 }
 
 // A start and an end that nothing hides and that grow with the sums, and a stream that the reading of x from
-// L2 slows: within 10 % of the times in docs/performance/kernels.md. Up to eight tokens belong to gemv: alone
-// this kernel is no slower, but in the engine's chain of kernels the two have not been compared.
+// L2 slows: within 6 % of most times in docs/performance/kernels.md.
 double skinny_sm90_us(const SkinnySm90& g, const Caps&) {
   const double weights = (g.w_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
-  return (2.2 + 0.03 * g.M + weights / 3.0e6 * (1 + g.M / 600.0)) * (g.M <= 8 ? 1.3 : 1);
+  return 2.2 + 0.02 * g.M + weights / 3.0e6 * (1 + g.M / 1100.0);
 }
 
 void skinny_sm90(const SkinnySm90& g, Context& context) {

@@ -4,7 +4,8 @@
 // but the tokens to 16, 32, 64 or 128. linear, attn_in and mlp_in are this kernel with their epilogues.
 //
 // Block: a producer warp and a warpgroup that multiplies, around a ring of stages. A tile is 64 or 128 rows,
-// or 64 pairs, whose two sums stand in one thread; a stage is 64 elements of K of a tile and of all tokens.
+// half of them the partners of the others where outputs are made of pairs; a stage is 64 elements of K of a
+// tile and of all tokens.
 // A block has one tile. Two blocks share a multiprocessor, and as those of one kernel end, those of the next
 // take their places and ask for their weights at once. (A deeper ring for w and a shallower one for x is
 // slower: x queues behind w on its way in. Blocks that share x through a cluster, or have a multiprocessor
@@ -48,7 +49,7 @@ constexpr int kThreads = kConsumers + 32;
 constexpr int kSharedBytes = 110 * 1024;
 
 // Epilogue: what becomes of a tile's sums.
-//   kPairs        true: firsts fill the tile's first 64 rows, seconds the others
+//   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
 //   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs only
 template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
 struct Config {
@@ -58,14 +59,14 @@ struct Config {
   static constexpr int kBlocks = kBlockCount;  // of 64 rows in a tile
   static constexpr int kSums = kTokens / 2;    // of a thread and block
   static constexpr int kTileRows = kRows * kBlocks;
-  static constexpr int kOutRows = Epilogue::kPairs ? kRows : kTileRows;
+  static constexpr int kOutRows = Epilogue::kPairs ? kTileRows / 2 : kTileRows;
   static constexpr int kGroups = kTokens / 8;  // of eight tokens
   static constexpr int kBytesW = kTileRows * device::kSwizzleRowBytes;
   static constexpr int kBytesX = kTokens * device::kSwizzleRowBytes;
   static constexpr int kStages = kSharedBytes / (kBytesW + kBytesX);
   // Four floats more than the rows: then the threads of a warp that write sums meet 32 banks.
   static constexpr int kSumsStride = kTileRows + 4;
-  static_assert(kStages >= 3 && (!Epilogue::kPairs || kBlocks == 2));
+  static_assert(kStages >= 3);
   // Groups and blocks that other parts push: the most, (split - 1) ceil(groups / split), is at a split of 6 or 8.
   static constexpr int kMostPushed = kBlocks * (kGroups < 8 ? 7 : kGroups < 16 ? 10 : 15);
   static_assert(kTokens * kSumsStride * 4 <= kStages * (kBytesW + kBytesX));
@@ -135,12 +136,12 @@ __device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32
   if constexpr (!C::Epilogue::kPairs) {
     ptx::tma_load_2d(s.w[stage], &p.w[0], at * kDepth, tile * C::kTileRows, full);
   } else {
-    for (int box = 0; box < kRows; box += p.layout.box_rows) {
-      const int pair = tile * kRows + box;
+    for (int box = 0; box < C::kOutRows; box += p.layout.box_rows) {
+      const int pair = tile * C::kOutRows + box;
       const int row = pair / p.layout.run_pairs * p.layout.run_rows + pair % p.layout.run_pairs;
       uint8_t* to = s.w[stage] + box * device::kSwizzleRowBytes;
       ptx::tma_load_2d(to, &p.w[0], at * kDepth, row, full);
-      ptx::tma_load_2d(to + kRows * device::kSwizzleRowBytes, &p.w[1], at * kDepth, row + p.layout.second_step,
+      ptx::tma_load_2d(to + C::kOutRows * device::kSwizzleRowBytes, &p.w[1], at * kDepth, row + p.layout.second_step,
                        full);
     }
   }
@@ -227,7 +228,7 @@ __device__ __forceinline__ void finish(const Params<C>& p, const float (*lines)[
     if (token >= p.tokens) continue;
     const float* own = &lines[line][row];
     const float4 value = *reinterpret_cast<const float4*>(own);
-    const float4 second = C::Epilogue::kPairs ? *reinterpret_cast<const float4*>(own + kRows) : value;
+    const float4 second = C::Epilogue::kPairs ? *reinterpret_cast<const float4*>(own + C::kOutRows) : value;
     p.epilogue.put(share.tile * C::kOutRows + row, token, value, second);
   }
 }

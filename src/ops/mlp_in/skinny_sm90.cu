@@ -39,7 +39,7 @@ bool mlp_in_skinny_sm90_supports(const MlpInArgs& args, const Caps& caps) {
 }
 
 double mlp_in_skinny_sm90_us(const MlpInArgs& args, const Caps& caps) {
-  return 2 + skinny_sm90_us(product_of(args, nullptr), caps);
+  return 1.5 + skinny_sm90_us(product_of(args, nullptr), caps);
 }
 
 int64_t mlp_in_skinny_sm90_scratch_bytes(const MlpInArgs& args, const Caps&) {

@@ -1,10 +1,8 @@
-// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]: the op `linear` on a GPU,
-// whatever variant
-// its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the same run. bf16 in and
-// out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x 8192, measured first.
-// tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90 could take, beside what its model
-// expects. --json: one object a row and
-// line, besides the table.
+// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]: the op `linear` on a
+// GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the
+// same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x
+// 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90 could take, beside
+// what its model expects. --json: one object a row and line, besides the table.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -176,13 +174,12 @@ class GemmBench {
     const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, false, caps_);
     std::vector<Choice> choices;
     for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, false, caps_))
-      choices.push_back(
-          {.name = cat(plan.tile_rows, "/", plan.split),
-           .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
-           .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
-           .run = [&, plan](size_t set, Context& context) {
-             skinny_sm90(skinny_problem(buffers.problem(set)), plan, context);
-           }});
+      choices.push_back({.name = cat(plan.tile_rows, "/", plan.split),
+                         .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
+                         .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
+                         .run = [&, plan](size_t set, Context& context) {
+                           skinny_sm90(skinny_problem(buffers.problem(set)), plan, context);
+                         }});
     return compare(buffers, choices);
   }
 
@@ -210,9 +207,9 @@ class GemmBench {
       cuda::fill_async(buffers.c[0].data(), 0xFF, size_t(shape.m) * shape.n * 2, stream_);
       choice.run(0, context);
       choice.right = shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
-      choice.graph = std::make_unique<TimedGraph>(
-          stream_, launches(choice.expected_us),
-          [&](int i) { choice.run(static_cast<size_t>(i) % buffers.a.size(), context); });
+      choice.graph = std::make_unique<TimedGraph>(stream_, launches(choice.expected_us), [&](int i) {
+        choice.run(static_cast<size_t>(i) % buffers.a.size(), context);
+      });
       if (choice.chosen) expected_us = choice.expected_us;
     }
     std::unique_ptr<TimedGraph> peer;
@@ -334,13 +331,12 @@ int run(const std::string& which, const std::vector<int>& tokens, std::FILE* jso
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
-  std::vector<Shape> shapes = which == "skinny" || which == "cuts"   ? skinny_shapes()
-                              : which == "ladder" ? ladder_shapes()
-                                                  : grid_shapes();
+  std::vector<Shape> shapes = which == "skinny" || which == "cuts" ? skinny_shapes()
+                              : which == "ladder"                  ? ladder_shapes()
+                                                                   : grid_shapes();
   if (!tokens.empty())
-    std::erase_if(shapes, [&](const Shape& s) {
-      return std::find(tokens.begin(), tokens.end(), s.m) == tokens.end();
-    });
+    std::erase_if(
+        shapes, [&](const Shape& s) { return std::find(tokens.begin(), tokens.end(), s.m) == tokens.end(); });
   GemmBench bench;
   int bad = 0;
   if (which == "tiles" || which == "cuts") {
@@ -390,7 +386,8 @@ int main(int argc, char** argv) {
   good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles" ||
                   shapes == "cuts");
   if (!good) {
-    std::fprintf(stderr, "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]\n");
+    std::fprintf(stderr,
+                 "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]\n");
     return 2;
   }
   const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };

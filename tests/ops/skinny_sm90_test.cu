@@ -28,9 +28,9 @@ std::vector<float> product(const DeviceMatrix& x, const quant::Weight& weight, c
                            Machine& cpu) {
   DeviceMatrix& rows = const_cast<DeviceMatrix&>(x);
   std::vector<float> out(static_cast<size_t>(M * weight.rows()));
-  test::run_reference(
-      linear_op(), {rows.host_tensor(), &weight, bias, {}, Tensor::of(out.data(), {M, weight.rows()})},
-      cpu.context());
+  test::run_reference(linear_op(),
+                      {rows.host_tensor(), &weight, bias, {}, Tensor::of(out.data(), {M, weight.rows()})},
+                      cpu.context());
   return out;
 }
 
@@ -73,8 +73,8 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   if (c.kind == Kind::in_place) g.residual = g.out, g.residual_stride = g.out_stride;
   const int rows = gated ? 2 * g.N : g.N;
   for (const SkinnyPlan& plan : skinny_sm90_plans(g.M, rows, g.K, gated, gpu.context().caps())) {
-    const std::string what = cat(c.M, " x ", c.N, " x ", c.K, " in ", plan.tile_rows, " / ", plan.split, " ", name(c.element), " kind ", static_cast<int>(c.kind),
-                                 " bias ", c.bias);
+    const std::string what = cat(c.M, " x ", c.N, " x ", c.K, " in ", plan.tile_rows, " / ", plan.split, " ",
+                                 name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
     std::vector<float> first;
     for (int run = 0; run < 2; ++run) {
       if (c.kind == Kind::in_place)

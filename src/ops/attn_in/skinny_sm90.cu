@@ -147,8 +147,7 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
   with_half_type(g.element, [&]<class Element>() {
     skinny::with_tokens(plan, [&]<int kTokens>() {
       skinny::launch<skinny::Config<Element, kTokens, 1, HeadsEpilogue>>(
-          {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride}, layout, epilogue, plan,
-          context);
+          {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride}, layout, epilogue, plan, context);
     });
   });
 }

@@ -2,8 +2,8 @@
 // (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products. Two row tiles of a
 // cluster share the loads of B: each block asks for a half, and the copy engine hands it to both. (Four rows,
 // or two columns that share A, gain nothing.) Where tiles are fewer than multiprocessors, the cluster also
-// divides their K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles fill
-// the card; memory and what the ring takes in a step below M = 1024.
+// divides their K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles
+// fill the card; memory and what the ring takes in a step below M = 1024.
 //
 // In a gated block the two halves of B's tile are the same rows of gate and up, so the two sums of an output
 // stand in one thread's registers and the activation costs no memory.

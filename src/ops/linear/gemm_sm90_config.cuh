@@ -34,8 +34,7 @@ struct Config {
   static constexpr int kChunks = kOutWidth / kChunk;
   static constexpr int kBytesA = kTileM * device::kSwizzleRowBytes;
   static constexpr int kBytesB = kWidth * device::kSwizzleRowBytes;
-  static constexpr int kStages =
-      (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
+  static constexpr int kStages = (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
   // Of a warp, in what the ring leaves: the fewer a tile's stores wait for each other, the shorter the end of
   // a launch.
   static constexpr int kRoom =
@@ -56,11 +55,11 @@ struct Params {
   CUtensorMap b[2];  // (N, K) of each half, box (width / 2, 64)
   CUtensorMap out;   // (M, N), box (16, chunk)
   Cluster cluster;
-  int half_step;     // rows of B from the first half to the second: 0 when gated
-  int columns;       // N
-  int row_tiles;     // in clusters
+  int half_step;  // rows of B from the first half to the second: 0 when gated
+  int columns;    // N
+  int row_tiles;  // in clusters
   int column_tiles;
-  int blocks;        // of 64 along K
+  int blocks;  // of 64 along K
   const float* bias;
   const float* bias_up;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))

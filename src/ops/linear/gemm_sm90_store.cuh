@@ -81,7 +81,8 @@ __device__ __forceinline__ void fill_chunk(uint8_t* buffer, const ChunkOut<C>& o
   }
 }
 
-// A chunk of 16 rows at (row, column) of the output through the warp's buffer `turn`, then the next one's turn.
+// A chunk of 16 rows at (row, column) of the output through the warp's buffer `turn`, then the next one's
+// turn.
 template <class C>
 __device__ __forceinline__ void store_chunk(const Params& p, uint8_t (&buffers)[C::kBuffers][C::kChunkBytes],
                                             const ChunkOut<C>& out, int row, int column, int& turn,

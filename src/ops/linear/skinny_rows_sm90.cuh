@@ -27,7 +27,7 @@ struct RowsEpilogue {
   int rows;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool f32_out;
-  bool vectors;  // four outputs may be read and written at a time
+  bool vectors;   // four outputs may be read and written at a time
   bool in_place;  // the residual is the output, and f32
 
   __device__ __forceinline__ float gate(float x) const {
@@ -73,9 +73,9 @@ struct RowsEpilogue {
   __device__ __forceinline__ void put_one(int row, int token, float value, float up) const {
     if (bias != nullptr) value += bias[row];
     if constexpr (kGated) value = gate(value) * (bias_up != nullptr ? up + bias_up[row] : up);
-    const DType dtype = f32_out                                    ? DType::f32
+    const DType dtype = f32_out                                  ? DType::f32
                         : std::is_same_v<Element, __nv_bfloat16> ? DType::bf16
-                                                                   : DType::f16;
+                                                                 : DType::f16;
     if (residual != nullptr) value += device::load_float(residual, dtype, token * residual_stride + row);
     device::store_float(out, dtype, token * out_stride + row, value);
   }
@@ -90,20 +90,20 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
   };
   const int out_bytes = f32_out ? 4 : 2;
   const GateCoefficients gate = gate_coefficients(g.activation);
-  const Epilogue epilogue{
-      .bias = g.bias,
-      .bias_up = g.bias_up,
-      .residual = g.residual,
-      .out = g.out,
-      .residual_stride = g.residual_stride,
-      .out_stride = g.out_stride,
-      .rows = g.N,
-      .linear = 1.44269504f * gate.linear,
-      .cubic = 1.44269504f * gate.cubic,
-      .f32_out = f32_out,
-      .vectors = in_vectors(g.out, g.out_stride, out_bytes) && in_vectors(g.bias, 0, 4) &&
-                 in_vectors(g.bias_up, 0, 4) && in_vectors(g.residual, g.residual_stride, out_bytes),
-      .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride};
+  const Epilogue epilogue{.bias = g.bias,
+                          .bias_up = g.bias_up,
+                          .residual = g.residual,
+                          .out = g.out,
+                          .residual_stride = g.residual_stride,
+                          .out_stride = g.out_stride,
+                          .rows = g.N,
+                          .linear = 1.44269504f * gate.linear,
+                          .cubic = 1.44269504f * gate.cubic,
+                          .f32_out = f32_out,
+                          .vectors = in_vectors(g.out, g.out_stride, out_bytes) && in_vectors(g.bias, 0, 4) &&
+                                     in_vectors(g.bias_up, 0, 4) &&
+                                     in_vectors(g.residual, g.residual_stride, out_bytes),
+                          .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride};
   using Kernel = Config<Element, kTokens, kBlocks, Epilogue>;
   launch<Kernel>({g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride},
                  Layout{.box_rows = Kernel::kOutRows}, epilogue, plan, context);

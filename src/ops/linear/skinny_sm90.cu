@@ -51,8 +51,9 @@ std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pair
   return plans;
 }
 
-// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for several tiles a place
-// and many tokens, whose loading those of 128 halve. As many parts as leave a quarter of the places free.
+// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for several tiles a
+// place and many tokens, whose loading those of 128 halve. As many parts as leave a quarter of the places
+// free.
 SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps) {
   const bool several = rows > 64 * places(caps);
   const int tile_rows = !pairs && tokens > 32 && several ? 128 : 64;
@@ -69,8 +70,7 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
          (g.element == DType::bf16 || g.element == DType::f16) &&
          (g.out_dtype == DType::f32 || g.out_dtype == g.element) && g.K % 8 == 0 && g.x_stride % 8 == 0 &&
          aligned(g.x) && aligned(g.w) && aligned(g.w_up) &&
-         (g.w_up == nullptr ||
-          (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
+         (g.w_up == nullptr || (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
 }
 
 // A start and an end that nothing hides and that grow with the sums, and a stream that the reading of x from

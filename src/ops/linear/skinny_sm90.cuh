@@ -14,8 +14,8 @@
 // Split K: where there are fewer tiles than places, a cluster shares a tile; block r of R multiplies stages
 // [S r / R, S (r + 1) / R) and finishes every R-th group of eight tokens. The others push their sums of those
 // into the place of its ring, once it says that it needs the ring no more. Clusters must not need all places,
-// or they wait for whole groups of multiprocessors to empty (256 blocks in clusters of 4 took twice as long as
-// 192). Adding up through L2 instead, by the block that arrives last, took 2 to 6 us. Reduction order: K
+// or they wait for whole groups of multiprocessors to empty (256 blocks in clusters of 4 took twice as long
+// as 192). Adding up through L2 instead, by the block that arrives last, took 2 to 6 us. Reduction order: K
 // ascending inside a part, then the parts in ascending order. The parts depend on N, K, the card and the tile
 // of tokens: a token's result does not depend on the tokens beside it, within one tile of tokens.
 //
@@ -50,7 +50,8 @@ constexpr int kSharedBytes = 110 * 1024;
 
 // Epilogue: what becomes of a tile's sums.
 //   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
-//   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs only
+//   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs
+//   only
 template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
 struct Config {
   using Element = ElementType;
@@ -67,10 +68,12 @@ struct Config {
   // Four floats more than the rows: then the threads of a warp that write sums meet 32 banks.
   static constexpr int kSumsStride = kTileRows + 4;
   static_assert(kStages >= 3);
-  // Groups and blocks that other parts push: the most, (split - 1) ceil(groups / split), is at a split of 6 or 8.
+  // Groups and blocks that other parts push: the most, (split - 1) ceil(groups / split), is at a split of 6
+  // or 8.
   static constexpr int kMostPushed = kBlocks * (kGroups < 8 ? 7 : kGroups < 16 ? 10 : 15);
   static_assert(kTokens * kSumsStride * 4 <= kStages * (kBytesW + kBytesX));
-  static_assert(kTokens / 2 * kSumsStride * 4 + kMostPushed * kConsumers * 16 <= kStages * (kBytesW + kBytesX));
+  static_assert(kTokens / 2 * kSumsStride * 4 + kMostPushed * kConsumers * 16 <=
+                kStages * (kBytesW + kBytesX));
 };
 
 // How a tile's rows lie in w. Without pairs: one after the other. Pair i's first is row i / run_pairs *
@@ -141,8 +144,8 @@ __device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32
       const int row = pair / p.layout.run_pairs * p.layout.run_rows + pair % p.layout.run_pairs;
       uint8_t* to = s.w[stage] + box * device::kSwizzleRowBytes;
       ptx::tma_load_2d(to, &p.w[0], at * kDepth, row, full);
-      ptx::tma_load_2d(to + C::kOutRows * device::kSwizzleRowBytes, &p.w[1], at * kDepth, row + p.layout.second_step,
-                       full);
+      ptx::tma_load_2d(to + C::kOutRows * device::kSwizzleRowBytes, &p.w[1], at * kDepth,
+                       row + p.layout.second_step, full);
     }
   }
 }
@@ -213,8 +216,8 @@ __device__ __forceinline__ float4 group_of(const float (&sum)[C::kSums], int i) 
   return make_float4(sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]);
 }
 
-// The outputs of groups part, part + split, ..., whose lines of sums stand one after the other: four rows of a
-// token at a time.
+// The outputs of groups part, part + split, ..., whose lines of sums stand one after the other: four rows of
+// a token at a time.
 template <class C>
 __device__ __forceinline__ void finish(const Params<C>& p, const float (*lines)[C::kSumsStride],
                                        const Share& share, int split) {

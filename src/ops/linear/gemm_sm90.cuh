@@ -172,7 +172,24 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       if (kDeferred) waiting = C::kChunks;
     }
   });
-  while (kDeferred && waiting > 0) store_next();
+  if constexpr (kDeferred) {
+    // The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for
+    // another.
+    static_assert(4 * kConsumers * C::kChunks * C::kChunkBytes <= sizeof s.a);
+    ptx::named_barrier_sync(1, 128 * kConsumers);  // no warp multiplies from the ring any more
+    uint8_t* place_out = s.a[0] + warp * C::kChunks * C::kChunkBytes;
+#pragma unroll
+    for (int chunk = 0; chunk < C::kChunks; ++chunk)
+      fill_chunk<C>(place_out + chunk * C::kChunkBytes, out[chunk], lane);
+    ptx::fence_proxy_async_smem();
+    __syncwarp();
+    if (lane == 0) {
+      for (int chunk = 0; chunk < C::kChunks; ++chunk)
+        ptx::tma_store_2d(&p.out, place_out + chunk * C::kChunkBytes, out_column + chunk * C::kChunk,
+                          out_row);
+      ptx::tma_store_commit();
+    }
+  }
   if (lane == 0) ptx::tma_store_wait_read<0>();
 }
 

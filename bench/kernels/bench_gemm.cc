@@ -1,13 +1,14 @@
-// bench_gemm [--shapes grid|skinny|ladder|tiles] [--json FILE]: the op `linear` on a GPU, whatever variant
-// its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the same run. bf16 in and
-// out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x 8192, measured first.
-// tiles: every tile that gemm_sm90 could take, beside what its model expects. --json: one object a row and
-// line, besides the table.
+// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]: the op `linear` on a
+// GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the
+// same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x
+// 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90 could take, beside
+// what its model expects. --json: one object a row and line, besides the table.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <random>
 
@@ -18,6 +19,7 @@
 #include "llamita/error.h"
 #include "ops/linear/gemm_sm90.h"
 #include "ops/linear/linear.h"
+#include "ops/linear/skinny_sm90.h"
 
 namespace llamita::bench {
 namespace {
@@ -149,61 +151,96 @@ class GemmBench {
   // Every tile that gemm_sm90 could take, beside what its model expects.
   bool run_tiles(const Shape& shape) {
     const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_);
+    const GemmShape of = gemm_sm90_shape(hopper_problem(buffers.problem(0)), caps_);
+    const GemmTile chosen = best_gemm_tile(of);
+    std::vector<Choice> choices;
+    for (const GemmTile tile : gemm_tiles()) {
+      // The model is not so wrong that a quarter more could be the best.
+      const double expected = gemm_tile_us(of, tile);
+      if (!gemm_tile_fits(of, tile) || expected > 1.25 * gemm_tile_us(of, chosen)) continue;
+      choices.push_back({.name = cat(tile.width, "/", tile.splits, "/", tile.rows),
+                         .chosen = tile == chosen,
+                         .expected_us = expected,
+                         .run = [&, tile](size_t set, Context& context) {
+                           gemm_sm90(hopper_problem(buffers.problem(set)), tile, context);
+                         }});
+    }
+    return compare(buffers, choices);
+  }
+
+  // Every cut that skinny_sm90 could take: rows of a tile / parts of K.
+  bool run_cuts(const Shape& shape) {
+    const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_);
+    const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, false, caps_);
+    std::vector<Choice> choices;
+    for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, false, caps_))
+      choices.push_back({.name = cat(plan.tile_rows, "/", plan.split),
+                         .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
+                         .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
+                         .run = [&, plan](size_t set, Context& context) {
+                           skinny_sm90(skinny_problem(buffers.problem(set)), plan, context);
+                         }});
+    return compare(buffers, choices);
+  }
+
+ private:
+  struct Choice {
+    std::string name;
+    bool chosen;
+    double expected_us;
+    std::function<void(size_t set, Context& context)> run;
+    bool right = false;
+    std::unique_ptr<TimedGraph> graph{};
+    std::vector<double> us{};
+  };
+
+  // Checks and times the choices and cuBLASLt in turn, quickest first in the line.
+  bool compare(const Buffers& buffers, std::vector<Choice>& choices) {
+    const Shape& shape = buffers.shape;
     Arena arena(cuda::allocate_storage(size_t{64} << 20, 0), {DeviceKind::cuda, 0});
     Context context(stream_, arena, caps_);
-    const GemmSm90 problem = hopper_problem(buffers.problem(0));
-    const GemmShape of = gemm_sm90_shape(problem, caps_);
-    const GemmTile chosen = best_gemm_tile(of);
-    struct Candidate {
-      GemmTile tile;
-      bool right;
-      std::unique_ptr<TimedGraph> graph;
-      std::vector<double> us;
+    const auto launches = [&](double us) {
+      return std::clamp(static_cast<int>(1500 / us), static_cast<int>(buffers.a.size()), 256);
     };
-    std::vector<Candidate> candidates;
-    for (const GemmTile tile : gemm_tiles()) {
-      // The model is not so wrong that half as much again could be the best.
-      if (!gemm_tile_fits(of, tile) || gemm_tile_us(of, tile) > 1.5 * gemm_tile_us(of, chosen)) continue;
-      const auto once = [&, tile](int i) {
-        gemm_sm90(hopper_problem(buffers.problem(static_cast<size_t>(i))), tile, context);
-      };
+    double expected_us = choices.front().expected_us;
+    for (Choice& choice : choices) {
       cuda::fill_async(buffers.c[0].data(), 0xFF, size_t(shape.m) * shape.n * 2, stream_);
-      once(0);
-      const bool right = shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
-      const int launches = std::clamp(static_cast<int>(3000 / gemm_tile_us(of, tile)),
-                                      static_cast<int>(buffers.a.size()), 256);
-      candidates.push_back({tile, right, std::make_unique<TimedGraph>(stream_, launches, once), {}});
+      choice.run(0, context);
+      choice.right = shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
+      choice.graph = std::make_unique<TimedGraph>(stream_, launches(choice.expected_us), [&](int i) {
+        choice.run(static_cast<size_t>(i) % buffers.a.size(), context);
+      });
+      if (choice.chosen) expected_us = choice.expected_us;
     }
-    const int peer_launches = std::clamp(static_cast<int>(3000 / gemm_tile_us(of, chosen)),
-                                         static_cast<int>(buffers.a.size()), 256);
     std::unique_ptr<TimedGraph> peer;
     std::vector<double> peer_us;
-    if (const int algorithm = best_algorithm(buffers, peer_launches); algorithm >= 0)
-      peer = std::make_unique<TimedGraph>(
-          stream_, peer_launches, [&](int i) { peer_->run(buffers.problem(size_t(i)), algorithm, stream_); });
+    if (const int algorithm = best_algorithm(buffers, launches(expected_us)); algorithm >= 0)
+      peer = std::make_unique<TimedGraph>(stream_, launches(expected_us), [&](int i) {
+        peer_->run(buffers.problem(size_t(i)), algorithm, stream_);
+      });
     // In turn, and long enough for the power limit to bind: the clocks that a busy card has.
     const auto start = std::chrono::steady_clock::now();
-    const double warm = 0.1, end = warm + 0.05 * static_cast<double>(candidates.size() + 1);
-    for (double seconds = 0; seconds < end || candidates[0].us.size() < 3;) {
-      for (Candidate& candidate : candidates) {
-        const double us = candidate.graph->microseconds();
-        if (seconds > warm) candidate.us.push_back(us);
+    const double warm = 0.1, end = warm + 0.02 * static_cast<double>(choices.size() + 1);
+    for (double seconds = 0; seconds < end || choices[0].us.size() < 3;) {
+      for (Choice& choice : choices) {
+        const double us = choice.graph->microseconds();
+        if (seconds > warm) choice.us.push_back(us);
       }
       if (const double us = peer ? peer->microseconds() : 0; seconds > warm) peer_us.push_back(us);
       seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
+    std::sort(choices.begin(), choices.end(),
+              [](const Choice& a, const Choice& b) { return median(a.us) < median(b.us); });
     std::printf("%5d x %5d x %5d ", shape.m, shape.n, shape.k);
     bool good = true;
-    double best_us = 0, chosen_us = 0;
-    for (const Candidate& candidate : candidates) {
-      const auto& [tile, right, graph, samples] = candidate;
-      const double us = median(samples);
-      const bool is_chosen = tile.width == chosen.width && tile.splits == chosen.splits;
-      good = good && right;
-      if (best_us == 0 || us < best_us) best_us = us;
-      if (is_chosen) chosen_us = us;
-      std::printf(" %s%d/%d %.1f (%.1f)%s", is_chosen ? "*" : "", tile.width, tile.splits, us,
-                  gemm_tile_us(of, tile), right ? "" : " WRONG");
+    const double best_us = median(choices.front().us);
+    double chosen_us = 0;
+    for (const Choice& choice : choices) {
+      const double us = median(choice.us);
+      good = good && choice.right;
+      if (choice.chosen) chosen_us = us;
+      std::printf(" %s%s %.1f (%.1f)%s", choice.chosen ? "*" : "", choice.name.c_str(), us,
+                  choice.expected_us, choice.right ? "" : " WRONG");
     }
     std::printf("   chosen / best %.3f", chosen_us / best_us);
     if (peer)
@@ -214,7 +251,6 @@ class GemmBench {
     return good;
   }
 
- private:
   void measure_roof() {
     const Shape shape{8192, 8192, 8192};
     const Buffers buffers(shape, 2, seed_ += 101, stream_);
@@ -241,6 +277,15 @@ class GemmBench {
     g.M = p.m, g.N = p.n, g.K = p.k;
     g.a_stride = p.k, g.out_stride = p.n;
     g.kind = GemmSm90::Out::element;
+    return g;
+  }
+
+  static SkinnySm90 skinny_problem(const Gemm& p) {
+    SkinnySm90 g{};
+    g.x = p.a, g.w = p.b, g.out = p.c;
+    g.element = g.out_dtype = DType::bf16;
+    g.M = p.m, g.N = p.n, g.K = p.k;
+    g.x_stride = p.k, g.out_stride = p.n;
     return g;
   }
 
@@ -281,23 +326,27 @@ class GemmBench {
   uint64_t seed_;
 };
 
-int run(const std::string& which, std::FILE* json) {
+int run(const std::string& which, const std::vector<int>& tokens, std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
+  std::vector<Shape> shapes = which == "skinny" || which == "cuts" ? skinny_shapes()
+                              : which == "ladder"                  ? ladder_shapes()
+                                                                   : grid_shapes();
+  if (!tokens.empty())
+    std::erase_if(
+        shapes, [&](const Shape& s) { return std::find(tokens.begin(), tokens.end(), s.m) == tokens.end(); });
   GemmBench bench;
   int bad = 0;
-  if (which == "tiles") {
-    for (const Shape& shape : grid_shapes())
-      if (!bench.run_tiles(shape)) ++bad;
+  if (which == "tiles" || which == "cuts") {
+    for (const Shape& shape : shapes)
+      if (!(which == "tiles" ? bench.run_tiles(shape) : bench.run_cuts(shape))) ++bad;
     return bad == 0 ? 0 : 1;
   }
   double log_sum = 0;
   int count = 0;
-  for (const Shape& shape : which == "skinny"   ? skinny_shapes()
-                            : which == "ladder" ? ladder_shapes()
-                                                : grid_shapes()) {
+  for (const Shape& shape : shapes) {
     const double ratio = bench.run(shape, json);
     if (ratio < 0) ++bad;
     if (ratio > 0) log_sum += std::log(ratio), ++count;
@@ -307,23 +356,38 @@ int run(const std::string& which, std::FILE* json) {
   return bad == 0 ? 0 : 1;
 }
 
+// "64,128": numbers above zero.
+bool parse_numbers(const char* text, std::vector<int>& numbers) {
+  for (char* end = nullptr; *text != 0; text = *end == ',' ? end + 1 : end) {
+    const long number = std::strtol(text, &end, 10);
+    if (end == text || number <= 0 || (*end != 0 && *end != ',')) return false;
+    numbers.push_back(static_cast<int>(number));
+  }
+  return !numbers.empty();
+}
+
 }  // namespace
 }  // namespace llamita::bench
 
 int main(int argc, char** argv) {
   std::string shapes = "grid", json_path;
+  std::vector<int> tokens;
   bool good = argc % 2 == 1;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--shapes") == 0)
       shapes = argv[i + 1];
     else if (std::strcmp(argv[i], "--json") == 0)
       json_path = argv[i + 1];
+    else if (std::strcmp(argv[i], "--tokens") == 0)
+      good = llamita::bench::parse_numbers(argv[i + 1], tokens) && good;
     else
       good = false;
   }
-  good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles");
+  good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles" ||
+                  shapes == "cuts");
   if (!good) {
-    std::fprintf(stderr, "bench_gemm [--shapes grid|skinny|ladder|tiles] [--json FILE]\n");
+    std::fprintf(stderr,
+                 "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]\n");
     return 2;
   }
   const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
@@ -334,7 +398,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   try {
-    return llamita::bench::run(shapes, json.get());
+    return llamita::bench::run(shapes, tokens, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_gemm: %s\n", error.what());
     return 1;

@@ -23,28 +23,19 @@ TEST(GemmTiles, TheChoiceFitsWhateverTheShape) {
             }
 }
 
-TEST(GemmTiles, BlocksThatWaitForEachOtherAllFit) {
-  for (const GemmTile tile : gemm_tiles())
-    for (const int M : {256, 512, 1024})
-      for (const int N : {512, 3072, 6144}) {
-        const GemmShape shape{M, N, 4096, false, false, kSms};
-        if (tile.splits == 1 || !gemm_tile_fits(shape, tile)) continue;
-        const int tiles = (M + 127) / 128 * ((N + tile.width - 1) / tile.width);
-        EXPECT_LE(tiles * tile.splits, kSms)
-            << M << " x " << N << " in " << tile.width << " / " << tile.splits;
-      }
+TEST(GemmTiles, ClustersAreSmallAndHaveNoEmptyRows) {
+  for (const GemmTile tile : gemm_tiles()) {
+    EXPECT_LE(tile.splits * tile.rows, 8);
+    for (const int M : {128, 256, 384, 512, 1000})
+      if (gemm_tile_fits({M, 3072, 4096, false, false, kSms}, tile))
+        EXPECT_EQ((M + 127) / 128 % tile.rows, 0) << M << " in clusters of " << tile.rows << " rows";
+  }
 }
 
 TEST(GemmTiles, FewTilesAreSplitAndManyAreNot) {
   EXPECT_GT(best_gemm_tile({256, 4096, 14336, false, false, kSms}).splits, 1);
   EXPECT_EQ(best_gemm_tile({8192, 28672, 4096, false, false, kSms}).splits, 1);
   EXPECT_EQ(best_gemm_tile({8192, 28672, 4096, false, false, kSms}).width, 256);
-}
-
-TEST(GemmTiles, ExchangeHoldsEveryPartsSums) {
-  const GemmShape shape{256, 3072, 4096, false, false, kSms};
-  EXPECT_EQ(gemm_exchange_bytes(shape, {128, 1}), 0);
-  EXPECT_EQ(gemm_exchange_bytes(shape, {128, 2}), int64_t{2} * 256 * 3072 * 4);
 }
 
 }  // namespace

@@ -17,12 +17,6 @@ namespace skinny = skinny_sm90_detail;
 
 struct HeadsEpilogue {
   static constexpr bool kPairs = true;
-  static constexpr int kBatch = 2;
-
-  struct Extra {
-    float bias, bias_second, cosine, sine;
-    int64_t slot;
-  };
 
   const float* bias;     // (N) or nullptr
   const float* cos_sin;  // (T, D) or nullptr
@@ -31,56 +25,55 @@ struct HeadsEpilogue {
   void* k_cache;
   void* v_cache;
   int64_t q_stride, cos_sin_stride, k_page_stride, v_page_stride;
-  int tokens, heads, kv_heads, head_dim;
+  int heads, kv_heads, head_dim;
   DType dtype;  // of q and the caches
 
-  // Elements `at` and at + D / 2 of a head.
-  struct Place {
-    int head, at;
-  };
-  __device__ __forceinline__ Place locate(int tile, int row) const {
-    const int pair = tile * skinny::kPairs + row, half = head_dim / 2;
-    return {pair / half, pair % half};
+  // Elements `at` to `at` + 3 of a head and their partners, D / 2 further.
+  __device__ __forceinline__ void put(int pair, int token, float4 first, float4 second) const {
+    const int half = head_dim / 2, head = pair / half, at = pair - head * half;
+    if (head >= heads + 2 * kv_heads) return;
+    float low[4] = {first.x, first.y, first.z, first.w}, high[4] = {second.x, second.y, second.z, second.w};
+    if (bias != nullptr) {
+      const float* from = bias + head * head_dim + at;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) low[i] += from[i], high[i] += from[half + i];
+    }
+    if (cos_sin != nullptr && head < heads + kv_heads) {
+      const float* angle = cos_sin + token * cos_sin_stride + at;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float cosine = angle[i], sine = angle[half + i], x = low[i];
+        low[i] = x * cosine - high[i] * sine;
+        high[i] = high[i] * cosine + x * sine;
+      }
+    }
+    if (head < heads) return store(q, token * q_stride + head * head_dim + at, low, high);
+    const int64_t slot = slots[token];
+    if (slot < 0) return;
+    const bool is_v = head >= heads + kv_heads;
+    const int kv_head = head - heads - (is_v ? kv_heads : 0);
+    store(is_v ? v_cache : k_cache,
+          slot / kPageTokens * (is_v ? v_page_stride : k_page_stride) +
+              (int64_t{kv_head} * kPageTokens + slot % kPageTokens) * head_dim + at,
+          low, high);
   }
 
-  __device__ __forceinline__ Extra load(int tile, int row, int token) const {
-    Extra extra{0, 0, 1, 0, -1};
-    const Place place = locate(tile, row);
-    if (token >= tokens || place.head >= heads + 2 * kv_heads) return extra;
-    const int half = head_dim / 2, from = place.head * head_dim + place.at;
-    if (bias != nullptr) extra.bias = bias[from], extra.bias_second = bias[from + half];
-    if (cos_sin != nullptr && place.head < heads + kv_heads) {
-      extra.cosine = cos_sin[token * cos_sin_stride + place.at];
-      extra.sine = cos_sin[token * cos_sin_stride + half + place.at];
-    }
-    if (place.head >= heads) extra.slot = slots[token];
-    return extra;
+ private:
+  // Both types have two bytes; four lie at an 8-byte border.
+  __device__ __forceinline__ void store(void* data, int64_t at, const float (&low)[4],
+                                        const float (&high)[4]) const {
+    uint2* to = reinterpret_cast<uint2*>(static_cast<uint16_t*>(data) + at);
+    to[0] = make_uint2(pack(low[0], low[1]), pack(low[2], low[3]));
+    to[head_dim / 8] = make_uint2(pack(high[0], high[1]), pack(high[2], high[3]));
   }
-
-  __device__ __forceinline__ void put(int tile, int row, int token, float first, float second,
-                                      const Extra& extra) const {
-    const Place place = locate(tile, row);
-    if (token >= tokens || place.head >= heads + 2 * kv_heads) return;
-    const int half = head_dim / 2;
-    first += extra.bias;
-    second += extra.bias_second;
-    const float low = first * extra.cosine - second * extra.sine;
-    const float high = second * extra.cosine + first * extra.sine;
-    if (place.head < heads) {
-      const int64_t to = token * q_stride + place.head * head_dim + place.at;
-      device::store_float(q, dtype, to, low);
-      device::store_float(q, dtype, to + half, high);
-      return;
-    }
-    if (extra.slot < 0) return;
-    const bool is_v = place.head >= heads + kv_heads;
-    const int kv_head = place.head - heads - (is_v ? kv_heads : 0);
-    const int64_t to = extra.slot / kPageTokens * (is_v ? v_page_stride : k_page_stride) +
-                       (int64_t{kv_head} * kPageTokens + extra.slot % kPageTokens) * head_dim + place.at;
-    device::store_float(is_v ? v_cache : k_cache, dtype, to, low);
-    device::store_float(is_v ? v_cache : k_cache, dtype, to + half, high);
+  __device__ __forceinline__ uint32_t pack(float low, float high) const {
+    return dtype == DType::bf16 ? device::pack2<__nv_bfloat16>(low, high) : device::pack2<__half>(low, high);
   }
 };
+
+bool four_at_a_time(const void* data, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(data) % 8 == 0 && stride % 4 == 0;
+}
 
 // The product as its checks and its estimate see it.
 SkinnySm90 product_of(const AttnInArgs& args) {
@@ -99,8 +92,12 @@ SkinnySm90 product_of(const AttnInArgs& args) {
 
 bool attn_in_skinny_sm90_supports(const AttnInArgs& args, const Caps& caps) {
   const int64_t D = args.q.dim(2);
-  // Boxes of 32 rows, or of fewer that are whole halves of heads.
+  // Boxes that are whole parts of half a head.
   if (D % 64 != 0 && D != 32 && D != 16) return false;
+  if (!four_at_a_time(args.q.data(), args.q.stride(0)) ||
+      !four_at_a_time(args.k_cache.data(), args.k_cache.stride(0)) ||
+      !four_at_a_time(args.v_cache.data(), args.v_cache.stride(0)))
+    return false;
   if (args.q_norm.defined()) return false;
   if (args.cos_sin.defined() && args.cos_sin.dim(1) != D) return false;
   if (args.qkv->parts.empty() || args.qkv->layout != quant::Layout::rows) return false;
@@ -113,7 +110,7 @@ bool attn_in_skinny_sm90_supports(const AttnInArgs& args, const Caps& caps) {
 }
 
 double attn_in_skinny_sm90_us(const AttnInArgs& args, const Caps& caps) {
-  return 2 + skinny_sm90_us(product_of(args), caps);
+  return 1.5 + skinny_sm90_us(product_of(args), caps);
 }
 
 int64_t attn_in_skinny_sm90_scratch_bytes(const AttnInArgs& args, const Caps&) {
@@ -136,23 +133,21 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
                                .cos_sin_stride = args.cos_sin.defined() ? args.cos_sin.stride(0) : 0,
                                .k_page_stride = args.k_cache.stride(0),
                                .v_page_stride = args.v_cache.stride(0),
-                               .tokens = static_cast<int>(T),
                                .heads = static_cast<int>(args.q.dim(1)),
                                .kv_heads = static_cast<int>(args.k_cache.dim(1)),
                                .head_dim = static_cast<int>(D),
                                .dtype = args.q.dtype()};
   const SkinnySm90 g = product_of(args);
-  const SkinnyPlan plan = skinny_sm90_plan(g.M, g.N, g.K, context.caps());
+  const SkinnyPlan plan = skinny_sm90_plan(g.M, g.N, g.K, true, context.caps());
   const int half = static_cast<int>(D) / 2;
-  const skinny::Layout layout{.box_rows = std::min(half, skinny::kPairs),
+  const skinny::Layout layout{.box_rows = std::min(half, skinny::kRows / 2),
                               .run_pairs = half,
                               .run_rows = static_cast<int>(D),
                               .second_step = half};
   with_half_type(g.element, [&]<class Element>() {
     skinny::with_tokens(plan, [&]<int kTokens>() {
-      skinny::launch<skinny::Config<Element, kTokens, HeadsEpilogue>>(
-          {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride, plan.tiles}, layout, epilogue, plan,
-          context);
+      skinny::launch<skinny::Config<Element, kTokens, 1, HeadsEpilogue>>(
+          {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride}, layout, epilogue, plan, context);
     });
   });
 }

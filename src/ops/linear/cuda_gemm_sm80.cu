@@ -173,7 +173,7 @@ double gemm_sm80_us(int64_t M, int64_t N, int64_t K, const Caps& caps) {
   const int sms = std::max(caps.sm_count, 1);
   const double waves = static_cast<double>((tiles(M, N, tile_m) + sms - 1) / sms);
   const double bytes = 2.0 * static_cast<double>(N * K + M * K + M * N);
-  return kCudaLaunchUs + std::max(waves * tile_flops / 1.6e6, cuda_memory_us(caps, bytes));
+  return kCudaLaunchUs + std::max(waves * tile_flops / 1.6e6, cuda_memory_us(caps, 1.15 * bytes));
 }
 
 }  // namespace llamita

@@ -1,11 +1,12 @@
 // The Hopper GEMM: persistent blocks of a producer warp and two consumer warpgroups, TMA and wgmma
-// (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products; pairs of row tiles
-// share the loads of B through a cluster. Where tiles are fewer than multiprocessors, several blocks divide a
-// tile's K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles fill the
-// card, memory and L2 below M = 512.
+// (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products. Two row tiles of a
+// cluster share the loads of B: each block asks for a half, and the copy engine hands it to both. (Four rows,
+// or two columns that share A, gain nothing.) Where tiles are fewer than multiprocessors, the cluster also
+// divides their K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles
+// fill the card; memory and what the ring takes in a step below M = 1024.
 //
-// B's tile is loaded in two halves of kWide / 2 rows. In a gated block the halves are the same rows of gate
-// and up, so the two sums of an output stand in one thread's registers and the activation costs no memory.
+// In a gated block the two halves of B's tile are the same rows of gate and up, so the two sums of an output
+// stand in one thread's registers and the activation costs no memory.
 // Reduction order: K ascending in steps of 16, one fp32 accumulation for each part of K, the bias added to
 // the first, parts ascending; residuals are added by the copy engine once an element. The result depends on
 // the shape's tile alone.
@@ -15,9 +16,12 @@
 // activations after it.
 //
 // Invariants. Every role walks over the same tiles in the same order, so each meets every round of the ring.
-// A warp's two store buffers take turns without regard to tiles; before one is written, the store before last
-// has been read.
+// A warp's store buffers take turns without regard to tiles; before one is written, its last store has been
+// read.
 #pragma once
+
+#include <array>
+#include <atomic>
 
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -37,83 +41,84 @@ namespace llamita::gemm_sm90_detail {
 
 // What a block does at one time: a tile, and of K the blocks of 64 from begin to end.
 struct Work {
-  int tile, part;
   int row0, column0;
   int begin, end;
 };
 
 template <class C>
-__device__ __forceinline__ Work work_of(const Params& p, int unit, uint32_t rank) {
-  const int tiles = p.row_tiles * p.column_tiles;
+__device__ __forceinline__ Work work_of(const Params& p, int unit, const Place& place) {
+  const int2 at = device::grouped_tile(unit, p.row_tiles, p.column_tiles, kGroupRows / p.cluster.rows);
   Work w;
-  w.part = C::kSplit ? unit / tiles : 0;
-  w.tile = unit - w.part * tiles;
-  const int2 at = device::grouped_tile(w.tile, p.row_tiles, p.column_tiles, kGroupRows / C::kCluster);
-  w.row0 = (at.x * C::kCluster + static_cast<int>(rank)) * kTileM;
+  w.row0 = (at.x * p.cluster.rows + place.row) * kTileM;
   w.column0 = at.y * C::kOutWidth;
-  w.begin = C::kSplit ? p.blocks * w.part / p.splits : 0;
-  w.end = C::kSplit ? p.blocks * (w.part + 1) / p.splits : p.blocks;
+  w.begin = C::kSplit ? p.blocks * place.part / p.cluster.parts : 0;
+  w.end = C::kSplit ? p.blocks * (place.part + 1) / p.cluster.parts : p.blocks;
   return w;
 }
 
+// The clusters of a split problem have one tile each.
 template <class C, class Visit>
-__device__ __forceinline__ void for_each_work(const Params& p, uint32_t rank, Visit visit) {
-  const int units = p.row_tiles * p.column_tiles * p.splits;
-  for (int unit = blockIdx.x / C::kCluster; unit < units; unit += gridDim.x / C::kCluster)
-    visit(work_of<C>(p, unit, rank));
+__device__ __forceinline__ void for_each_work(const Params& p, const Place& place, Visit visit) {
+  const int units = p.row_tiles * p.column_tiles, size = p.cluster.size();
+  for (int unit = blockIdx.x / size; unit < units; unit += gridDim.x / size)
+    visit(work_of<C>(p, unit, place));
 }
 
 template <class C>
 __device__ __forceinline__ void load_b(const Params& p, Storage<C>& s, uint32_t stage, int block, int column0,
-                                       uint32_t rank) {
-  if constexpr (C::kCluster == 1) {
+                                       const Place& place) {
+  uint64_t* full = &s.ring.full[stage];
+  if (p.cluster.rows == 1) {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      ptx::tma_load_2d(s.b[stage][half], &p.b[half], block * kDepth, column0 + half * p.half_step,
-                       &s.ring.full[stage]);
+      ptx::tma_load_2d(s.b[stage][half], &p.b[half], block * kDepth, column0 + half * p.half_step, full);
   } else {
-    ptx::tma_load_2d_multicast(s.b[stage][rank], &p.b[rank], block * kDepth,
-                               column0 + static_cast<int>(rank) * p.half_step, &s.ring.full[stage], 3);
+    ptx::tma_load_2d_multicast(s.b[stage][place.row], &p.b[place.row], block * kDepth,
+                               column0 + place.row * p.half_step, full,
+                               static_cast<uint16_t>(3 << 2 * place.part));
   }
 }
 
 template <class C>
-__device__ __forceinline__ void produce(const Params& p, Storage<C>& s, uint32_t rank) {
+__device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Place& place) {
+  constexpr int kBytes = C::kBytesA + C::kBytesB;
   device::RingCursor<C::kStages> at, early;
-  const Work first = work_of<C>(p, blockIdx.x / C::kCluster, rank);
+  const Work first = work_of<C>(p, blockIdx.x / p.cluster.size(), place);
   int loaded = min(C::kStages, first.end - first.begin);  // steps whose weights are under way
   for (int i = 0; i < loaded; ++i, early.advance()) {
-    s.ring.acquire(early, C::kBytesA + 2 * C::kBytesHalf);
-    load_b<C>(p, s, early.stage(), first.begin + i, first.column0, rank);
+    s.ring.acquire(early, kBytes);
+    load_b<C>(p, s, early.stage(), first.begin + i, first.column0, place);
   }
   ptx::grid_dependency_wait();
-  for_each_work<C>(p, rank, [&](const Work& w) {
+  for_each_work<C>(p, place, [&](const Work& w) {
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
       const uint32_t stage = at.stage();
       if (loaded > 0) {
         --loaded;
       } else {
-        s.ring.acquire(at, C::kBytesA + 2 * C::kBytesHalf);
-        load_b<C>(p, s, stage, block, w.column0, rank);
+        s.ring.acquire(at, kBytes);
+        load_b<C>(p, s, stage, block, w.column0, place);
       }
       ptx::tma_load_2d(s.a[stage], &p.a, block * kDepth, w.row0, &s.ring.full[stage]);
     }
   });
 }
 
+// Both row tiles write to a stage of either.
 template <class C>
-__device__ __forceinline__ void release(Storage<C>& s, uint32_t stage, int lane) {
-  if constexpr (C::kCluster == 1) {
+__device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t stage, const Place& place,
+                                        int lane) {
+  if (p.cluster.rows == 1) {
     if (lane == 0) s.ring.release(stage);
   } else {
-    if (lane < C::kCluster) s.ring.release_cluster(stage, lane);
+    if (lane < 2) s.ring.release_cluster(stage, 2 * place.part + lane);
   }
 }
 
 // One consumer's 64 rows. A finished tile of 16-bit outputs is packed into half the registers of its sums and
 // stored, a chunk a step, under the next tile's first multiplies.
 template <class C>
-__device__ __forceinline__ void consume(const Params& p, Storage<C>& s, uint32_t rank, int consumer) {
+__device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Place& place, int consumer) {
   constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit;
   const int lane = threadIdx.x % 32, warp = consumer * 4 + static_cast<int>(threadIdx.x) % 128 / 32;
   device::RingCursor<C::kStages> at;
@@ -129,7 +134,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, uint32_t
       if (waiting == C::kChunks - chunk) store(chunk, out[chunk]);
     --waiting;
   };
-  for_each_work<C>(p, rank, [&](const Work& w) {
+  for_each_work<C>(p, place, [&](const Work& w) {
     float sum[C::kWidth / 2];
     uint32_t former = 0;
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
@@ -141,18 +146,18 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, uint32_t
       ptx::wgmma_commit();
       if (kDeferred && waiting > 0) store_next();
       ptx::wgmma_wait<1>();
-      if (block > w.begin) release(s, former, lane);
+      if (block > w.begin) release(p, s, former, place, lane);
       former = at.stage();
     }
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(sum);
-    release(s, former, lane);
+    release(p, s, former, place, lane);
     while (kDeferred && waiting > 0) store_next();  // there were fewer steps than chunks
-    if (p.bias != nullptr && w.part == 0) add_bias<C>(p, sum, w.column0, lane);
+    if (p.bias != nullptr && place.part == 0) add_bias<C>(p, sum, w.column0, lane);
     out_row = w.row0 + warp * 16;
     out_column = w.column0;
     if constexpr (C::kSplit) {
-      add_parts<C>(p, sum, w.tile, w.part, rank, warp, lane, [&](int chunk, const auto& total) {
+      add_parts<C>(p, s, place, sum, warp, lane, [&](int chunk, const auto& total) {
         ChunkOut<C> values;
         finish_chunk<C>(p, total, nullptr, values);
         store(chunk, values);
@@ -167,7 +172,24 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, uint32_t
       if (kDeferred) waiting = C::kChunks;
     }
   });
-  while (kDeferred && waiting > 0) store_next();
+  if constexpr (kDeferred) {
+    // The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for
+    // another.
+    static_assert(4 * kConsumers * C::kChunks * C::kChunkBytes <= sizeof s.a);
+    ptx::named_barrier_sync(1, 128 * kConsumers);  // no warp multiplies from the ring any more
+    uint8_t* place_out = s.a[0] + warp * C::kChunks * C::kChunkBytes;
+#pragma unroll
+    for (int chunk = 0; chunk < C::kChunks; ++chunk)
+      fill_chunk<C>(place_out + chunk * C::kChunkBytes, out[chunk], lane);
+    ptx::fence_proxy_async_smem();
+    __syncwarp();
+    if (lane == 0) {
+      for (int chunk = 0; chunk < C::kChunks; ++chunk)
+        ptx::tma_store_2d(&p.out, place_out + chunk * C::kChunkBytes, out_column + chunk * C::kChunk,
+                          out_row);
+      ptx::tma_store_commit();
+    }
+  }
   if (lane == 0) ptx::tma_store_wait_read<0>();
 }
 
@@ -175,25 +197,38 @@ template <class C>
 __global__ void __launch_bounds__(kThreads, 1) gemm(const __grid_constant__ Params p) {
   auto& s = device::shared_storage<Storage<C>>();
   const int group = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
-  const uint32_t rank = C::kCluster > 1 ? ptx::cluster_rank() : 0;
+  const bool clustered = p.cluster.size() > 1;
   if (threadIdx.x == 0) {
     for (const CUtensorMap* map : {&p.a, &p.b[0], &p.b[1], &p.out}) ptx::tma_prefetch_map(map);
-    s.ring.init(kConsumers * 4 * C::kCluster);
+    s.ring.init(kConsumers * 4 * p.cluster.rows);
     ptx::grid_launch_dependents();
   }
-  if constexpr (C::kCluster > 1)
+  if (clustered)
     ptx::cluster_sync();
   else
     __syncthreads();
+  const Place place(p.cluster);
   if (group == 0) {
     ptx::setmaxnreg_decrease<56>();
-    if (threadIdx.x == 0) produce<C>(p, s, rank);
+    if (threadIdx.x == 0) produce<C>(p, s, place);
+    __syncwarp();
+    if constexpr (C::kSplit) ptx::cluster_sync();  // the parts' sums are there
   } else {
     ptx::setmaxnreg_increase<224>();
     ptx::grid_dependency_wait();  // what we store to may still be read
-    consume<C>(p, s, rank, group - 1);
+    consume<C>(p, s, place, group - 1);
   }
-  if constexpr (C::kCluster > 1) ptx::cluster_sync();
+  if (clustered) ptx::cluster_sync();
+}
+
+// How many clusters of a size run at one time.
+template <class C>
+int clusters_at_a_time(const cuda::LaunchConfig& config, int sm_count) {
+  if (config.cluster == 1) return std::max(sm_count, 1);
+  static std::array<std::atomic<int>, 9> known{};  // by size
+  std::atomic<int>& room = known[static_cast<size_t>(config.cluster)];
+  if (room == 0) room = std::max(cuda::active_clusters(gemm<C>, config), 1);
+  return room;
 }
 
 template <class C>
@@ -205,20 +240,22 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
     return whole.columns(0, columns);
   };
   Params p{};
+  p.cluster = {.parts = tile.splits, .rows = tile.rows};
   p.a = cuda::make_tensor_map(matrix(g.a, g.element, g.M, g.K, g.a_stride), {kTileM, kDepth});
   const bool gated = C::kEpilogue == Epilogue::gated;
   for (int half = 0; half < 2; ++half)
     p.b[half] = cuda::make_tensor_map(matrix(gated && half == 1 ? g.b_up : g.b, g.element, g.N, g.K, g.K),
-                                      {C::kHalf, kDepth});
+                                      {C::kWidth / 2, kDepth});
   const DType out_dtype = C::kEpilogue == Epilogue::f32 ? DType::f32 : g.element;
   p.out = cuda::make_tensor_map(
       matrix(g.out, out_dtype, g.M, g.N, g.out_stride), {16, C::kChunk},
       C::kChunkBytes == 16 * 128 ? cuda::TmaSwizzle::span128 : cuda::TmaSwizzle::span64);
-  p.half_step = gated ? 0 : C::kHalf;
+  const auto ceil_div = [](int a, int b) { return (a + b - 1) / b; };
+  p.half_step = gated ? 0 : C::kWidth / 2;
   p.columns = g.N;
-  p.row_tiles = (g.M + kTileM * C::kCluster - 1) / (kTileM * C::kCluster);
-  p.column_tiles = (g.N + C::kOutWidth - 1) / C::kOutWidth;
-  p.blocks = (g.K + kDepth - 1) / kDepth;
+  p.row_tiles = ceil_div(g.M, kTileM * tile.rows);
+  p.column_tiles = ceil_div(g.N, C::kOutWidth);
+  p.blocks = ceil_div(g.K, kDepth);
   p.bias = g.bias;
   p.bias_up = g.bias_up;
   p.linear = kLog2e * gate_coefficients(g.activation).linear;
@@ -227,51 +264,32 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
   cuda::LaunchConfig config{.block = dim3(kThreads),
                             .smem = device::smem_bytes<Storage<C>>(),
                             .stream = context.stream().get(),
-                            .cluster = C::kCluster,
+                            .cluster = p.cluster.size(),
                             .pdl = true};
-  const int tiles = p.row_tiles * p.column_tiles;
-  int clusters = std::max(context.caps().sm_count / C::kCluster, 1);
-  p.splits = tile.splits;
-  if constexpr (C::kSplit) {
-    // The blocks of a split problem wait for each other: all must find room.
-    static const int room = cuda::active_clusters(gemm<C>, config);
-    clusters = std::min(clusters, room);
-    p.splits = std::max(std::min(tile.splits, clusters / tiles), 1);
-    p.exchange = static_cast<float4*>(context.stream().exchange());
-  }
-  config.grid = dim3(static_cast<unsigned>(std::min(clusters, tiles * p.splits) * C::kCluster));
+  const int units = p.row_tiles * p.column_tiles;
+  const int clusters =
+      C::kSplit ? units : std::min(units, clusters_at_a_time<C>(config, context.caps().sm_count));
+  config.grid = dim3(static_cast<unsigned>(clusters * p.cluster.size()));
   cuda::launch(gemm<C>, config, p);
-}
-
-// Odd widths are for pairs of row tiles; a single one is never bound by their better fit.
-template <class Element, int kWide, Epilogue kEpilogue, bool kSplit = false>
-void launch_width(const GemmSm90& g, GemmTile tile, Context& context) {
-  if (gemm_cluster({.M = g.M, .N = g.N, .K = g.K}) == 2)
-    launch<Config<Element, kWide, 2, kEpilogue, kSplit>>(g, tile, context);
-  else if constexpr (kWide % 64 == 0)
-    launch<Config<Element, kWide, 1, kEpilogue, kSplit>>(g, tile, context);
-  else
-    LLAMITA_CHECK(false, "gemm_sm90: no tile of ", kWide, " columns for one row tile");
 }
 
 template <class Element, Epilogue kEpilogue>
 void launch_tile(const GemmSm90& g, GemmTile tile, Context& context) {
   if (tile.splits > 1) {
     switch (tile.width) {
-      case 96: return launch_width<Element, 96, kEpilogue, true>(g, tile, context);
-      case 128: return launch_width<Element, 128, kEpilogue, true>(g, tile, context);
-      case 160: return launch_width<Element, 160, kEpilogue, true>(g, tile, context);
-      case 192: return launch_width<Element, 192, kEpilogue, true>(g, tile, context);
-      default: return launch_width<Element, 256, kEpilogue, true>(g, tile, context);
+      case 96: return launch<Config<Element, 96, kEpilogue, true>>(g, tile, context);
+      case 128: return launch<Config<Element, 128, kEpilogue, true>>(g, tile, context);
+      case 192: return launch<Config<Element, 192, kEpilogue, true>>(g, tile, context);
+      default: return launch<Config<Element, 256, kEpilogue, true>>(g, tile, context);
     }
   }
   switch (tile.width) {
-    case 96: return launch_width<Element, 96, kEpilogue>(g, tile, context);
-    case 128: return launch_width<Element, 128, kEpilogue>(g, tile, context);
-    case 160: return launch_width<Element, 160, kEpilogue>(g, tile, context);
-    case 192: return launch_width<Element, 192, kEpilogue>(g, tile, context);
-    case 224: return launch_width<Element, 224, kEpilogue>(g, tile, context);
-    default: return launch_width<Element, 256, kEpilogue>(g, tile, context);
+    case 96: return launch<Config<Element, 96, kEpilogue, false>>(g, tile, context);
+    case 128: return launch<Config<Element, 128, kEpilogue, false>>(g, tile, context);
+    case 160: return launch<Config<Element, 160, kEpilogue, false>>(g, tile, context);
+    case 192: return launch<Config<Element, 192, kEpilogue, false>>(g, tile, context);
+    case 224: return launch<Config<Element, 224, kEpilogue, false>>(g, tile, context);
+    default: return launch<Config<Element, 256, kEpilogue, false>>(g, tile, context);
   }
 }
 
@@ -279,9 +297,9 @@ template <class Element>
 void run(const GemmSm90& g, GemmTile tile, Context& context) {
   if (g.b_up != nullptr) {
     switch (tile.width) {
-      case 128: return launch_width<Element, 128, Epilogue::gated>(g, tile, context);
-      case 192: return launch_width<Element, 192, Epilogue::gated>(g, tile, context);
-      default: return launch_width<Element, 256, Epilogue::gated>(g, tile, context);
+      case 128: return launch<Config<Element, 128, Epilogue::gated, false>>(g, tile, context);
+      case 192: return launch<Config<Element, 192, Epilogue::gated, false>>(g, tile, context);
+      default: return launch<Config<Element, 256, Epilogue::gated, false>>(g, tile, context);
     }
   }
   if (g.kind == GemmSm90::Out::element) return launch_tile<Element, Epilogue::element>(g, tile, context);

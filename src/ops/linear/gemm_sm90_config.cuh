@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/swizzle.cuh"
 
 namespace llamita::gemm_sm90_detail {
@@ -20,48 +21,74 @@ constexpr int kSharedBytes = 232448 - 2048;  // of a block, less alignment and b
 
 enum class Epilogue : uint8_t { element, f32, gated };
 
-template <class ElementType, int kWide, int kBlocksPerCluster, Epilogue kEpilogueKind, bool kSplitK>
+template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK>
 struct Config {
   using Element = ElementType;
   static constexpr Epilogue kEpilogue = kEpilogueKind;
   static constexpr bool kSplit = kSplitK;
   static constexpr int kWidth = kWide;
-  static constexpr int kHalf = kWide / 2;
-  static constexpr int kCluster = kBlocksPerCluster;
-  static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kHalf : kWidth;
-  static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 ? 32 : 64;  // columns
+  static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
+  // Columns of a store, rows of 128 bytes; half of it where that leaves room for one stage more.
+  static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 ? 32 : 64;
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
   static constexpr int kChunks = kOutWidth / kChunk;
   static constexpr int kBytesA = kTileM * device::kSwizzleRowBytes;
-  static constexpr int kBytesHalf = kHalf * device::kSwizzleRowBytes;
-  static constexpr int kStages =
-      (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + 2 * kBytesHalf);
-  static_assert(kHalf % 8 == 0 && kOutWidth % kChunk == 0 && kStages >= 4);
+  static constexpr int kBytesB = kWidth * device::kSwizzleRowBytes;
+  static constexpr int kStages = (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
+  // Of a warp, in what the ring leaves: the fewer a tile's stores wait for each other, the shorter the end of
+  // a launch.
+  static constexpr int kRoom =
+      (kSharedBytes - kStages * (kBytesA + kBytesB)) / (4 * kConsumers * kChunkBytes);
+  static constexpr int kBuffers = kRoom < kChunks ? kRoom : kChunks;
+  static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4 && kRoom >= 2);
+};
+
+// The blocks of a cluster: parts of K x one or two neighbouring row tiles; those of a part share B.
+struct Cluster {
+  int parts, rows;
+
+  __host__ __device__ __forceinline__ int size() const { return parts * rows; }
 };
 
 struct Params {
   CUtensorMap a;     // (M, K), box (128, 64)
   CUtensorMap b[2];  // (N, K) of each half, box (width / 2, 64)
   CUtensorMap out;   // (M, N), box (16, chunk)
-  int half_step;     // rows of B from the first half to the second: 0 when gated
-  int columns;       // N
-  int row_tiles;     // in clusters
+  Cluster cluster;
+  int half_step;  // rows of B from the first half to the second: 0 when gated
+  int columns;    // N
+  int row_tiles;  // in clusters
   int column_tiles;
-  int blocks;        // of 64 along K
-  int splits;        // parts of K
-  float4* exchange;  // [block][warp of 8][accumulators / 4][lane], of split problems
+  int blocks;  // of 64 along K
   const float* bias;
   const float* bias_up;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool add;
 };
 
+// Sums that parts of K exchange take the place of the ring.
 template <class C>
 struct Storage {
-  uint8_t a[C::kStages][C::kBytesA];
-  uint8_t b[C::kStages][2][C::kBytesHalf];
-  uint8_t chunk[4 * kConsumers][2][C::kChunkBytes];
+  union {
+    struct {
+      uint8_t a[C::kStages][C::kBytesA];
+      uint8_t b[C::kStages][2][C::kBytesB / 2];
+    };
+    float4 sums[C::kSplit ? C::kWidth / 8 : 1][128 * kConsumers];
+  };
+  uint8_t chunk[4 * kConsumers][C::kBuffers][C::kChunkBytes];
   device::Ring<C::kStages> ring;
+};
+
+// A block's place in its cluster.
+struct Place {
+  int part, row;
+
+  __device__ __forceinline__ explicit Place(const Cluster& c) {
+    const int rank = c.size() > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
+    part = rank / c.rows;
+    row = rank - part * c.rows;
+  }
 };
 
 }  // namespace llamita::gemm_sm90_detail

@@ -81,13 +81,15 @@ __device__ __forceinline__ void fill_chunk(uint8_t* buffer, const ChunkOut<C>& o
   }
 }
 
-// A chunk of 16 rows at (row, column) of the output through one of the warp's two buffers; `turn` says which.
+// A chunk of 16 rows at (row, column) of the output through the warp's buffer `turn`, then the next one's
+// turn.
 template <class C>
-__device__ __forceinline__ void store_chunk(const Params& p, uint8_t (&buffers)[2][C::kChunkBytes],
+__device__ __forceinline__ void store_chunk(const Params& p, uint8_t (&buffers)[C::kBuffers][C::kChunkBytes],
                                             const ChunkOut<C>& out, int row, int column, int& turn,
                                             int lane) {
-  uint8_t* buffer = buffers[turn++ & 1];
-  if (lane == 0) ptx::tma_store_wait_read<1>();
+  uint8_t* buffer = buffers[turn];
+  turn = turn + 1 == C::kBuffers ? 0 : turn + 1;
+  if (lane == 0) ptx::tma_store_wait_read<C::kBuffers - 1>();
   __syncwarp();
   fill_chunk<C>(buffer, out, lane);
   ptx::fence_proxy_async_smem();

@@ -106,9 +106,9 @@ double cuda_simple_us(const LinearArgs& args, const Caps& caps) {
   return kCudaLaunchUs + 2 * cuda_memory_us(caps, T * static_cast<double>(args.weight->bytes()));
 }
 
-// More tokens repeat the reading of x, which comes from L2.
+// More tokens repeat the reading of x, which comes from L2: 2048 x 2048 takes 5.9 us at 4 tokens, 9.6 at 32.
 double gemv_us(const LinearArgs& args, const Caps& caps) {
-  return cuda_streaming_us(cost(args), caps) * (1 + 0.01 * static_cast<double>(args.x.dim(0)));
+  return (1 + cuda_streaming_us(cost(args), caps)) * (1 + 0.02 * static_cast<double>(args.x.dim(0)));
 }
 #endif
 

@@ -1,80 +1,121 @@
 // The skinny product with the epilogues of linear and mlp_in.
 #pragma once
 
-#include "ops/activation/device.cuh"
+#include <type_traits>
+
+#include "hw/cuda/device/ptx/math.cuh"
+#include "hw/cuda/device/ptx/reduce.cuh"
+#include "ops/linear/gemm_sm90.h"
 #include "ops/linear/skinny_sm90.cuh"
 
 namespace llamita::skinny_sm90_detail {
 
-// Eight lanes write eight neighbouring outputs of a token. Gated: pairs are gate and up of an output.
-template <bool kGated>
+__device__ __forceinline__ float element(const float4& v, int i) {
+  return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+// Gated: pairs are gate and up of an output.
+template <class Element, bool kGated>
 struct RowsEpilogue {
   static constexpr bool kPairs = kGated;
-  static constexpr int kBatch = kGated ? 2 : 4;
-  static constexpr int kTileRows = kGated ? kRows / 2 : kRows;
-
-  struct Extra {
-    float add, add_up;
-  };
 
   const float* bias;
   const float* bias_up;
   const void* residual;
   void* out;
   int64_t residual_stride, out_stride;
-  int tokens, rows;
-  DType out_dtype;
-  Activation activation;
+  int rows;
+  float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
+  bool f32_out;
+  bool vectors;   // four outputs may be read and written at a time
+  bool in_place;  // the residual is the output, and f32
 
-  __device__ __forceinline__ Extra load(int tile, int row, int token) const {
-    row += tile * kTileRows;
-    Extra extra{0, 0};
-    if (row >= rows || token >= tokens) return extra;
-    if (bias != nullptr) extra.add = bias[row];
-    if (kGated && bias_up != nullptr) extra.add_up = bias_up[row];
-    if (!kGated && residual != nullptr)
-      extra.add_up = device::load_float(residual, out_dtype, token * residual_stride + row);
-    return extra;
+  __device__ __forceinline__ float gate(float x) const {
+    return __fdividef(x, 1 + ptx::exp2_approx(-x * (linear + cubic * x * x)));
   }
 
-  __device__ __forceinline__ void put(int tile, int row, int token, float value, float up,
-                                      const Extra& extra) const {
-    row += tile * kTileRows;
-    if (row >= rows || token >= tokens) return;
-    value += extra.add;
-    if constexpr (kGated)
-      value = device::activate(activation, value) * (up + extra.add_up);
-    else
-      value += extra.add_up;  // the residual
-    device::store_float(out, out_dtype, token * out_stride + row, value);
+  __device__ __forceinline__ void put(int row, int token, float4 v, float4 up) const {
+    if (row >= rows) return;
+    if (!vectors || row + 4 > rows) {
+#pragma unroll 1
+      for (int i = 0; i < min(4, rows - row); ++i) put_one(row + i, token, element(v, i), element(up, i));
+      return;
+    }
+    if (bias != nullptr) add(v, bias + row);
+    if constexpr (kGated) {
+      if (bias_up != nullptr) add(up, bias_up + row);
+      v = {gate(v.x) * up.x, gate(v.y) * up.y, gate(v.z) * up.z, gate(v.w) * up.w};
+    }
+    const int64_t at = token * out_stride + row;
+    if (f32_out) {
+      float4* to = reinterpret_cast<float4*>(static_cast<float*>(out) + at);
+      if (in_place) return ptx::reduce_add_float4(to, v);
+      if (residual != nullptr) add(v, static_cast<const float*>(residual) + token * residual_stride + row);
+      *to = v;
+      return;
+    }
+    if (residual != nullptr) {
+      const uint2 bits = *reinterpret_cast<const uint2*>(static_cast<const Element*>(residual) +
+                                                         token * residual_stride + row);
+      const float2 low = device::unpack2<Element>(bits.x), high = device::unpack2<Element>(bits.y);
+      v.x += low.x, v.y += low.y, v.z += high.x, v.w += high.y;
+    }
+    *reinterpret_cast<uint2*>(static_cast<Element*>(out) + at) =
+        make_uint2(device::pack2<Element>(v.x, v.y), device::pack2<Element>(v.z, v.w));
+  }
+
+ private:
+  static __device__ __forceinline__ void add(float4& v, const float* from) {
+    const float4 more = *reinterpret_cast<const float4*>(from);
+    v.x += more.x, v.y += more.y, v.z += more.z, v.w += more.w;
+  }
+
+  __device__ __forceinline__ void put_one(int row, int token, float value, float up) const {
+    if (bias != nullptr) value += bias[row];
+    if constexpr (kGated) value = gate(value) * (bias_up != nullptr ? up + bias_up[row] : up);
+    const DType dtype = f32_out                                  ? DType::f32
+                        : std::is_same_v<Element, __nv_bfloat16> ? DType::bf16
+                                                                 : DType::f16;
+    if (residual != nullptr) value += device::load_float(residual, dtype, token * residual_stride + row);
+    device::store_float(out, dtype, token * out_stride + row, value);
   }
 };
 
-template <class Element, int kTokens, bool kGated>
+template <class Element, int kTokens, int kBlocks, bool kGated>
 void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
-  using Epilogue = RowsEpilogue<kGated>;
+  using Epilogue = RowsEpilogue<Element, kGated>;
+  const bool f32_out = g.out_dtype == DType::f32;
+  const auto in_vectors = [](const void* data, int64_t stride, int bytes) {
+    return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(4 * bytes) == 0 && stride % 4 == 0;
+  };
+  const int out_bytes = f32_out ? 4 : 2;
+  const GateCoefficients gate = gate_coefficients(g.activation);
   const Epilogue epilogue{.bias = g.bias,
                           .bias_up = g.bias_up,
                           .residual = g.residual,
                           .out = g.out,
                           .residual_stride = g.residual_stride,
                           .out_stride = g.out_stride,
-                          .tokens = g.M,
                           .rows = g.N,
-                          .out_dtype = g.out_dtype,
-                          .activation = g.activation};
-  launch<Config<Element, kTokens, Epilogue>>(
-      {g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride, plan.tiles},
-      Layout{.box_rows = Epilogue::kTileRows}, epilogue, plan, context);
+                          .linear = 1.44269504f * gate.linear,
+                          .cubic = 1.44269504f * gate.cubic,
+                          .f32_out = f32_out,
+                          .vectors = in_vectors(g.out, g.out_stride, out_bytes) && in_vectors(g.bias, 0, 4) &&
+                                     in_vectors(g.bias_up, 0, 4) &&
+                                     in_vectors(g.residual, g.residual_stride, out_bytes),
+                          .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride};
+  using Kernel = Config<Element, kTokens, kBlocks, Epilogue>;
+  launch<Kernel>({g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride},
+                 Layout{.box_rows = Kernel::kOutRows}, epilogue, plan, context);
 }
 
 template <class Element>
 void run(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
   with_tokens(plan, [&]<int kTokens>() {
-    if (g.w_up != nullptr)
-      launch_rows<Element, kTokens, true>(g, plan, context);
-    else
-      launch_rows<Element, kTokens, false>(g, plan, context);
+    if (g.w_up != nullptr) return launch_rows<Element, kTokens, 1, true>(g, plan, context);
+    if constexpr (kTokens >= 64)
+      if (plan.tile_rows == 2 * kRows) return launch_rows<Element, kTokens, 2, false>(g, plan, context);
+    launch_rows<Element, kTokens, 1, false>(g, plan, context);
   });
 }
 

@@ -8,6 +8,7 @@
 #include "ops/cuda.h"
 #include "ops/linear/dense_matrices.h"
 #include "ops/linear/gemm_sm80.cuh"
+#include "ops/linear/gemm_sm90.h"
 #include "ops/linear/variants.h"
 
 namespace llamita {
@@ -18,18 +19,49 @@ bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 =
 
 }  // namespace
 
-SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps) {
-  const int places = 2 * std::max(caps.sm_count, 1), stages = (K + 63) / 64;
-  SkinnyPlan plan{};
-  plan.tokens = tokens <= 16 ? 16 : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
-  plan.tiles = (rows + kSkinnyTileRows - 1) / kSkinnyTileRows;
-  plan.split = 1;
-  // Clusters leave a quarter of the places free.
-  for (const int split : {2, 3, 4, 6})
-    if (4 * split * plan.tiles <= 3 * places && 2 * split <= stages) plan.split = split;
-  // Several tiles a block: the same number in each.
-  const int waves = (plan.tiles + places - 1) / places;
-  plan.blocks = plan.split > 1 ? plan.tiles * plan.split : (plan.tiles + waves - 1) / waves;
+namespace {
+
+int rows_in_all(const SkinnySm90& g) { return g.w_up != nullptr ? 2 * g.N : g.N; }
+
+SkinnyPlan cut(int tokens, int rows, int tile_rows, int split) {
+  const int tiles = (rows + tile_rows - 1) / tile_rows;
+  return {.tokens = tokens <= 16   ? 16
+                    : tokens <= 32 ? 32
+                    : tokens <= 64 ? 64
+                                   : 128,
+          .tile_rows = tile_rows,
+          .split = split,
+          .blocks = tiles * split};
+}
+
+bool fits(const SkinnyPlan& plan, int K) { return plan.split == 1 || 2 * plan.split <= (K + 63) / 64; }
+
+int places(const Caps& caps) { return 2 * std::max(caps.sm_count, 1); }
+
+}  // namespace
+
+std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pairs, const Caps& caps) {
+  std::vector<SkinnyPlan> plans;
+  for (const int tile_rows : {64, 128})
+    for (const int split : {1, 2, 3, 4, 6, 8}) {
+      const SkinnyPlan plan = cut(tokens, rows, tile_rows, split);
+      if (tile_rows == 128 && (pairs || tokens <= 32)) continue;
+      if (fits(plan, K) && (split == 1 || plan.blocks <= places(caps))) plans.push_back(plan);
+    }
+  return plans;
+}
+
+// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for several tiles a
+// place and many tokens, whose loading those of 128 halve. As many parts as leave a quarter of the places
+// free.
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps) {
+  const bool several = rows > 64 * places(caps);
+  const int tile_rows = !pairs && tokens > 32 && several ? 128 : 64;
+  SkinnyPlan plan = cut(tokens, rows, tile_rows, 1);
+  for (const int split : {2, 3, 4, 6, 8}) {
+    const SkinnyPlan finer = cut(tokens, rows, tile_rows, split);
+    if (fits(finer, K) && 4 * finer.blocks <= 3 * places(caps)) plan = finer;
+  }
   return plan;
 }
 
@@ -37,22 +69,24 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
   return caps.device == DeviceKind::cuda && caps.arch == 90 && g.M <= kSkinnyMaxTokens &&
          (g.element == DType::bf16 || g.element == DType::f16) &&
          (g.out_dtype == DType::f32 || g.out_dtype == g.element) && g.K % 8 == 0 && g.x_stride % 8 == 0 &&
-         aligned(g.x) && aligned(g.w) && aligned(g.w_up);
+         aligned(g.x) && aligned(g.w) && aligned(g.w_up) &&
+         (g.w_up == nullptr || (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
 }
 
 // A start and an end that nothing hides and that grow with the sums, and a stream that the reading of x from
-// L2 slows: within 10 % of the times in docs/performance/kernels.md. Up to eight tokens belong to gemv: alone
-// this kernel is no slower, but in the engine's chain of kernels the two have not been compared.
+// L2 slows: within 6 % of most times in docs/performance/kernels.md.
 double skinny_sm90_us(const SkinnySm90& g, const Caps&) {
   const double weights = (g.w_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
-  return (2.2 + 0.03 * g.M + weights / 3.0e6 * (1 + g.M / 600.0)) * (g.M <= 8 ? 1.3 : 1);
+  return 2.2 + 0.02 * g.M + weights / 3.0e6 * (1 + g.M / 1100.0);
 }
 
 void skinny_sm90(const SkinnySm90& g, Context& context) {
+  skinny_sm90(g, skinny_sm90_plan(g.M, rows_in_all(g), g.K, g.w_up != nullptr, context.caps()), context);
+}
+
+void skinny_sm90(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
   LLAMITA_CHECK(skinny_sm90_supports(g, context.caps()), "skinny_sm90: ", g.M, " x ", g.N, " x ", g.K);
   if (g.M == 0 || g.N == 0) return;
-  const int rows = g.w_up != nullptr ? (g.N + 31) / 32 * 64 : g.N;
-  const SkinnyPlan plan = skinny_sm90_plan(g.M, rows, g.K, context.caps());
   if (g.element == DType::bf16)
     skinny_sm90_bf16(g, plan, context);
   else

@@ -1,25 +1,33 @@
 // The skinny Hopper product of decode: out(M, N) = x(M, K) w(N, K)^T for up to 128 tokens. Bound by the
-// stream of w. The roles are swapped: 64 rows of w fill the fixed side of wgmma and the tokens are its free
-// side, so that nothing is padded but the tokens to 16, 32, 64 or 128. linear, attn_in and mlp_in are this
-// kernel with their epilogues.
+// stream of w, and from 64 tokens on by L2, which gives every block its own x. The roles are swapped: rows of
+// w fill the fixed side of wgmma, 64 at a time, and the tokens are its free side, so that nothing is padded
+// but the tokens to 16, 32, 64 or 128. linear, attn_in and mlp_in are this kernel with their epilogues.
 //
-// Block: a producer warp and a warpgroup that multiplies, around a ring of stages. A tile is 64 rows; a stage
-// is 64 elements of K of a tile and of all tokens. Two blocks share a multiprocessor, and as those of one
-// kernel end, those of the next take their places and ask for their weights at once. (A deeper ring for w and
-// a shallower one for x is slower: x queues behind w on its way in.)
+// Block: a producer warp and a warpgroup that multiplies, around a ring of stages. A tile is 64 or 128 rows,
+// half of them the partners of the others where outputs are made of pairs; a stage is 64 elements of K of a
+// tile and of all tokens.
+// A block has one tile. Two blocks share a multiprocessor, and as those of one kernel end, those of the next
+// take their places and ask for their weights at once. (A deeper ring for w and a shallower one for x is
+// slower: x queues behind w on its way in. Blocks that share x through a cluster, or have a multiprocessor
+// alone, gain nothing.)
 //
 // Split K: where there are fewer tiles than places, a cluster shares a tile; block r of R multiplies stages
-// [S r / R, S (r + 1) / R) and the sums meet in shared memory. Clusters must not need all places, or they
-// wait for whole groups of multiprocessors to empty (256 blocks in clusters of 4 took twice as long as 192).
-// Adding up through L2 instead, by the block that arrives last, took 2 to 6 us. Reduction order: K ascending
-// inside a part, then the parts in ascending order. The parts depend on N, K and the card, not on M: a
-// token's result does not depend on the tokens beside it, within one tile of tokens.
+// [S r / R, S (r + 1) / R) and finishes every R-th group of eight tokens. The others push their sums of those
+// into the place of its ring, once it says that it needs the ring no more. Clusters must not need all places,
+// or they wait for whole groups of multiprocessors to empty (256 blocks in clusters of 4 took twice as long
+// as 192). Adding up through L2 instead, by the block that arrives last, took 2 to 6 us. Reduction order: K
+// ascending inside a part, then the parts in ascending order. The parts depend on N, K, the card and the tile
+// of tokens: a token's result does not depend on the tokens beside it, within one tile of tokens.
+//
+// The epilogue is one short loop over four outputs at a time, from sums that pass through shared memory in
+// any case: unrolled over a thread's sums its code was fetched for one use, 30 us a product.
 //
 // PDL: w does not wait for the predecessor, x does. The successor is let in when a block has asked for its
 // last weights: earlier it would only compete for memory.
 #pragma once
 
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/cluster_store.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/ptx/wgmma_mma_narrow.cuh"
@@ -33,8 +41,7 @@
 
 namespace llamita::skinny_sm90_detail {
 
-constexpr int kRows = kSkinnyTileRows;
-constexpr int kPairs = kRows / 2;
+constexpr int kRows = 64;  // of w in one wgmma
 constexpr int kDepth = 64;
 constexpr int kConsumers = 128;
 constexpr int kThreads = kConsumers + 32;
@@ -42,23 +49,31 @@ constexpr int kThreads = kConsumers + 32;
 constexpr int kSharedBytes = 110 * 1024;
 
 // Epilogue: what becomes of a tile's sums.
-//   kPairs              false: a tile is 64 rows; true: 32 pairs, firsts in rows 0 to 31, seconds in 32 to 63
-//   kBatch              groups of outputs whose Extras fit the registers
-//   Extra load(tile, row, token)                     what else an output is made of
-//   put(tile, row, token, value, second, extra)      row < 64, or < 32 with pairs; without them `second` is
-//   not used
-template <class ElementType, int kTokenCount, class EpilogueType>
+//   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
+//   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs
+//   only
+template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
 struct Config {
   using Element = ElementType;
   using Epilogue = EpilogueType;
   static constexpr int kTokens = kTokenCount;
-  static constexpr int kSums = kTokens / 2;    // of a thread
+  static constexpr int kBlocks = kBlockCount;  // of 64 rows in a tile
+  static constexpr int kSums = kTokens / 2;    // of a thread and block
+  static constexpr int kTileRows = kRows * kBlocks;
+  static constexpr int kOutRows = Epilogue::kPairs ? kTileRows / 2 : kTileRows;
   static constexpr int kGroups = kTokens / 8;  // of eight tokens
-  static constexpr int kBytesW = kRows * device::kSwizzleRowBytes;
+  static constexpr int kBytesW = kTileRows * device::kSwizzleRowBytes;
   static constexpr int kBytesX = kTokens * device::kSwizzleRowBytes;
-  static constexpr int kPairBytes = Epilogue::kPairs ? kRows / 2 * kTokens * 4 : 0;
-  static constexpr int kStages = (kSharedBytes - kPairBytes) / (kBytesW + kBytesX);
+  static constexpr int kStages = kSharedBytes / (kBytesW + kBytesX);
+  // Four floats more than the rows: then the threads of a warp that write sums meet 32 banks.
+  static constexpr int kSumsStride = kTileRows + 4;
   static_assert(kStages >= 3);
+  // Groups and blocks that other parts push: the most, (split - 1) ceil(groups / split), is at a split of 6
+  // or 8.
+  static constexpr int kMostPushed = kBlocks * (kGroups < 8 ? 7 : kGroups < 16 ? 10 : 15);
+  static_assert(kTokens * kSumsStride * 4 <= kStages * (kBytesW + kBytesX));
+  static_assert(kTokens / 2 * kSumsStride * 4 + kMostPushed * kConsumers * 16 <=
+                kStages * (kBytesW + kBytesX));
 };
 
 // How a tile's rows lie in w. Without pairs: one after the other. Pair i's first is row i / run_pairs *
@@ -72,9 +87,8 @@ struct Layout {
 };
 
 struct Cut {
-  int tiles;
   int stages;  // of K in a tile
-  int split;   // blocks of a cluster, which share a tile; 1: a block walks over tiles
+  int split;   // blocks of a cluster, which share a tile
 };
 
 template <class C>
@@ -83,10 +97,12 @@ struct Params {
   CUtensorMap x;     // (M, K), box (tokens, 64)
   Layout layout;
   Cut cut;
+  int tokens;  // M
   typename C::Epilogue epilogue;
 };
 
-// The sums of a shared tile take the place of the ring.
+// Sums take the place of the ring: those that other parts push, of each part, block of 64 rows and own group
+// of tokens as a thread holds them; and finished ones, a token's rows in a line.
 template <class C>
 struct Storage {
   union {
@@ -94,132 +110,105 @@ struct Storage {
       uint8_t w[C::kStages][C::kBytesW];
       uint8_t x[C::kStages][C::kBytesX];
     };
-    float4 sums[C::kGroups][kConsumers];
+    float sums[C::kTokens][C::kSumsStride];
+    struct {
+      float own_sums[C::kTokens / 2][C::kSumsStride];
+      float4 pushed[C::kMostPushed][kConsumers];
+    };
   };
-  float4 seconds[C::Epilogue::kPairs ? C::kGroups : 1][kConsumers / 2];
   device::Ring<C::kStages> ring;
+  uint64_t rings_free;  // the other parts' rings
+  uint64_t arrived;     // what they pushed
 };
 
-// A block's part of K, and its tiles: tile, tile + stride, ...
+// A block's tile and its part of K.
 struct Share {
-  int begin, end, tile, stride;
+  int tile, part, begin, count;
 
   __device__ __forceinline__ explicit Share(const Cut& cut) {
-    const int rank = cut.split > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
-    begin = cut.stages * rank / cut.split;
-    end = cut.stages * (rank + 1) / cut.split;
-    tile = blockIdx.x / cut.split;
-    stride = gridDim.x / cut.split;
-  }
-};
-
-// What the block loads, in order.
-struct Load {
-  int tile, at;  // `at`: stage along K
-
-  __device__ __forceinline__ void advance(const Share& share) {
-    if (++at == share.end) {
-      at = share.begin;
-      tile += share.stride;
-    }
+    part = cut.split > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
+    tile = static_cast<int>(blockIdx.x) / cut.split;
+    begin = cut.stages * part / cut.split;
+    count = cut.stages * (part + 1) / cut.split - begin;
   }
 };
 
 template <class C>
-__device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32_t stage, const Load& load) {
+__device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32_t stage, int tile, int at) {
   uint64_t* full = &s.ring.full[stage];
   if constexpr (!C::Epilogue::kPairs) {
-    ptx::tma_load_2d(s.w[stage], &p.w[0], load.at * kDepth, load.tile * kRows, full);
+    ptx::tma_load_2d(s.w[stage], &p.w[0], at * kDepth, tile * C::kTileRows, full);
   } else {
-    for (int box = 0; box < kPairs; box += p.layout.box_rows) {
-      const int pair = load.tile * kPairs + box;
+    for (int box = 0; box < C::kOutRows; box += p.layout.box_rows) {
+      const int pair = tile * C::kOutRows + box;
       const int row = pair / p.layout.run_pairs * p.layout.run_rows + pair % p.layout.run_pairs;
       uint8_t* to = s.w[stage] + box * device::kSwizzleRowBytes;
-      ptx::tma_load_2d(to, &p.w[0], load.at * kDepth, row, full);
-      ptx::tma_load_2d(to + kPairs * device::kSwizzleRowBytes, &p.w[1], load.at * kDepth,
+      ptx::tma_load_2d(to, &p.w[0], at * kDepth, row, full);
+      ptx::tma_load_2d(to + C::kOutRows * device::kSwizzleRowBytes, &p.w[1], at * kDepth,
                        row + p.layout.second_step, full);
     }
   }
 }
 
 template <class C>
-__device__ __forceinline__ void load_x(const Params<C>& p, Storage<C>& s, uint32_t stage, const Load& load) {
-  ptx::tma_load_2d(s.x[stage], &p.x, load.at * kDepth, 0, &s.ring.full[stage]);
+__device__ __forceinline__ void load_x(const Params<C>& p, Storage<C>& s, uint32_t stage, int at) {
+  ptx::tma_load_2d(s.x[stage], &p.x, at * kDepth, 0, &s.ring.full[stage]);
 }
 
 template <class C>
-__device__ __forceinline__ void produce(const Params<C>& p, Storage<C>& s) {
-  const Share share(p.cut);
-  const int tiles = (p.cut.tiles - share.tile + share.stride - 1) / share.stride;
-  const int count = tiles * (share.end - share.begin), filled = min(count, C::kStages);
+__device__ __forceinline__ void produce(const Params<C>& p, Storage<C>& s, const Share& share) {
+  const int filled = min(share.count, C::kStages);
   device::RingCursor<C::kStages> cursor;
-  Load load{share.tile, share.begin};
-  for (int i = 0; i < filled; ++i, cursor.advance(), load.advance(share)) {
+  for (int i = 0; i < filled; ++i, cursor.advance()) {
     s.ring.acquire(cursor, C::kBytesW + C::kBytesX);
-    load_w<C>(p, s, cursor.stage(), load);
+    load_w<C>(p, s, cursor.stage(), share.tile, share.begin + i);
   }
-  if (filled == count) ptx::grid_launch_dependents();
+  if (filled == share.count) ptx::grid_launch_dependents();
   ptx::grid_dependency_wait();
-  Load first{share.tile, share.begin};
-  for (int i = 0; i < filled; ++i, first.advance(share)) load_x<C>(p, s, i, first);
-  for (int i = filled; i < count; ++i, cursor.advance(), load.advance(share)) {
+  for (int i = 0; i < filled; ++i) load_x<C>(p, s, i, share.begin + i);
+  for (int i = filled; i < share.count; ++i, cursor.advance()) {
     s.ring.acquire(cursor, C::kBytesW + C::kBytesX);
-    load_w<C>(p, s, cursor.stage(), load);
-    load_x<C>(p, s, cursor.stage(), load);
+    load_w<C>(p, s, cursor.stage(), share.tile, share.begin + i);
+    load_x<C>(p, s, cursor.stage(), share.begin + i);
   }
-  if (filled < count) ptx::grid_launch_dependents();
+  if (filled < share.count) ptx::grid_launch_dependents();
 }
 
-// One tile's part of K.
 template <class C>
-__device__ __forceinline__ void multiply(Storage<C>& s, device::RingCursor<C::kStages>& at, int count,
-                                         float (&sum)[C::kSums]) {
+__device__ __forceinline__ void multiply(Storage<C>& s, const Share& share,
+                                         float (&sum)[C::kBlocks][C::kSums]) {
   const int lane = threadIdx.x % 32;
+  device::RingCursor<C::kStages> at;
   uint32_t former = 0;
-  for (int i = 0; i < count; ++i, at.advance()) {
+  for (int i = 0; i < share.count; ++i, at.advance()) {
     const uint32_t stage = at.stage();
     s.ring.wait_full(at);
     ptx::wgmma_fence();
-    device::wgmma_k64<typename C::Element, C::kTokens>(sum, device::wgmma_descriptor(s.w[stage]),
-                                                       device::wgmma_descriptor(s.x[stage]), i > 0);
+#pragma unroll
+    for (int block = 0; block < C::kBlocks; ++block)
+      device::wgmma_k64<typename C::Element, C::kTokens>(
+          sum[block], device::wgmma_descriptor(s.w[stage]) + block * device::kDescriptor64Rows,
+          device::wgmma_descriptor(s.x[stage]), i > 0);
     ptx::wgmma_commit();
     ptx::wgmma_wait<1>();
     if (i > 0 && lane == 0) s.ring.release(former);
     former = stage;
   }
   ptx::wgmma_wait<0>();
-  ptx::wgmma_pin(sum);
-  if (lane == 0) s.ring.release(former);
+#pragma unroll
+  for (int block = 0; block < C::kBlocks; ++block) ptx::wgmma_pin(sum[block]);
 }
 
-__device__ __forceinline__ float element(const float4& v, int i) {
-  return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-}
-
-// Outputs of groups first, first + step, ...: thread `slot` of the warpgroup has rows lane / 4 and + 8 of its
-// warp's 16 and two tokens of a group. Everything is loaded before anything is stored: a residual may be the
-// output, so the compiler must not move one load past one store.
-template <class C, int kCount>
-__device__ __forceinline__ void emit(const Params<C>& p, int tile, int slot, int first, int step,
-                                     const float4 (&v)[kCount], const float4 (&second)[kCount]) {
-  const int row = slot / 32 * 16 + slot % 32 / 4, token = slot % 4 * 2;
-  constexpr int kBatch = C::Epilogue::kBatch;
-#pragma unroll
-  for (int begin = 0; begin < kCount; begin += kBatch) {
-    typename C::Epilogue::Extra extra[kBatch][4];
-#pragma unroll
-    for (int j = 0; j < kBatch && begin + j < kCount; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        extra[j][e] =
-            p.epilogue.load(tile, row + e / 2 * 8, (first + (begin + j) * step) * 8 + token + e % 2);
-#pragma unroll
-    for (int j = 0; j < kBatch && begin + j < kCount; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        p.epilogue.put(tile, row + e / 2 * 8, (first + (begin + j) * step) * 8 + token + e % 2,
-                       element(v[begin + j], e), element(second[begin + j], e), extra[j][e]);
-  }
+// A thread has rows lane / 4 and + 8 of its warp's 16 of a block, and two tokens of each group of eight. To
+// eight lines of sums, of the group's tokens.
+template <class C>
+__device__ __forceinline__ void leave_group(float* lines, int block, float4 v) {
+  const int thread = threadIdx.x, lane = thread % 32;
+  float* to = lines + lane % 4 * 2 * C::kSumsStride + block * kRows + thread / 32 * 16 + lane / 4;
+  to[0] = v.x;
+  to[C::kSumsStride] = v.y;
+  to[8] = v.z;
+  to[C::kSumsStride + 8] = v.w;
 }
 
 template <class C>
@@ -227,125 +216,133 @@ __device__ __forceinline__ float4 group_of(const float (&sum)[C::kSums], int i) 
   return make_float4(sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]);
 }
 
-// A tile that is the block's alone. Seconds pass through shared memory to the threads that hold the firsts.
+// The outputs of groups part, part + split, ..., whose lines of sums stand one after the other: four rows of
+// a token at a time.
 template <class C>
-__device__ __forceinline__ void store_tile(const Params<C>& p, Storage<C>& s, int tile,
-                                           const float (&sum)[C::kSums]) {
-  const int thread = threadIdx.x;
-  float4 v[C::kGroups];
-#pragma unroll
-  for (int i = 0; i < C::kGroups; ++i) v[i] = group_of<C>(sum, i);
-  if constexpr (!C::Epilogue::kPairs) {
-    emit<C>(p, tile, thread, 0, 1, v, v);
-  } else {
-    ptx::named_barrier_sync(1, kConsumers);  // those of the tile before have been read
-    if (thread >= kConsumers / 2) {
-#pragma unroll
-      for (int i = 0; i < C::kGroups; ++i) s.seconds[i][thread - kConsumers / 2] = v[i];
-    }
-    ptx::named_barrier_sync(1, kConsumers);
-    if (thread < kConsumers / 2) {
-      float4 second[C::kGroups];
-#pragma unroll
-      for (int i = 0; i < C::kGroups; ++i) second[i] = s.seconds[i][thread];
-      emit<C>(p, tile, thread, 0, 1, v, second);
-    }
+__device__ __forceinline__ void finish(const Params<C>& p, const float (*lines)[C::kSumsStride],
+                                       const Share& share, int split) {
+  constexpr int kQuads = C::kOutRows / 4;
+  const int groups = (p.tokens + 7) / 8;
+  const int pieces = (groups - share.part + split - 1) / split * 8 * kQuads;
+#pragma unroll 2
+  for (int piece = static_cast<int>(threadIdx.x); piece < pieces; piece += kConsumers) {
+    const int line = piece / kQuads, row = piece % kQuads * 4;
+    const int token = (line / 8 * split + share.part) * 8 + line % 8;
+    if (token >= p.tokens) continue;
+    const float* own = &lines[line][row];
+    const float4 value = *reinterpret_cast<const float4*>(own);
+    const float4 second = C::Epilogue::kPairs ? *reinterpret_cast<const float4*>(own + C::kOutRows) : value;
+    p.epilogue.put(share.tile * C::kOutRows + row, token, value, second);
   }
 }
 
-// The parts' sums of one thread's place, in the order of ranks; all loads under way at a time.
-template <int kSplit, int kCount>
-__device__ __forceinline__ void gather(float4 (&v)[kCount], const float4* const (&own)[kCount]) {
-  float4 part[kCount][kSplit];
-#pragma unroll
-  for (int j = 0; j < kCount; ++j)
-#pragma unroll
-    for (int r = 0; r < kSplit; ++r)
-      part[j][r] = ptx::load_cluster_float4(ptx::cluster_address(ptx::smem_address(own[j]), r));
-#pragma unroll
-  for (int j = 0; j < kCount; ++j) {
-    v[j] = part[j][0];
-#pragma unroll
-    for (int r = 1; r < kSplit; ++r)
-      v[j].x += part[j][r].x, v[j].y += part[j][r].y, v[j].z += part[j][r].z, v[j].w += part[j][r].w;
-  }
+template <int kSplit, class C>
+constexpr int own_groups() {
+  return (C::kGroups + kSplit - 1) / kSplit;
 }
 
-// A tile that the cluster shares: every block leaves its sums in its shared memory and adds up the groups of
-// tokens that fall to it. With pairs, half of the threads take the firsts and seconds of one half of those
-// groups.
+// The place in `pushed` of a part's sums, among those of the parts that are not `owner`.
 template <class C, int kSplit>
-__device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, int tile,
-                                          const float (&sum)[C::kSums]) {
-  // Where the split does not divide them some threads have a group beyond the last: they read the last and
-  // store nothing, as it has no tokens.
-  constexpr int kOwn = (C::kGroups + kSplit - 1) / kSplit;
-  const auto sums_of = [&](int group) { return s.sums[min(group, C::kGroups - 1)]; };
-  const int thread = threadIdx.x, rank = static_cast<int>(ptx::cluster_rank());
-  ptx::named_barrier_sync(1, kConsumers);  // no warp multiplies from the ring any more
+__device__ __forceinline__ int pushed_at(int from, int owner, int block, int j) {
+  return ((from < owner ? from : from - 1) * C::kBlocks + block) * own_groups<kSplit, C>() + j;
+}
+
+// Bytes that the other parts push to this one.
+template <class C>
+__device__ __forceinline__ uint32_t pushed_bytes(const Cut& cut, int part) {
+  const int groups = (C::kGroups - part + cut.split - 1) / cut.split;
+  return static_cast<uint32_t>(max(groups, 0) * (cut.split - 1) * C::kBlocks * kConsumers * 16);
+}
+
+template <class C, int kSplit>
+__device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, const Share& share,
+                                          const float (&sum)[C::kBlocks][C::kSums]) {
+  constexpr int kOwn = own_groups<kSplit, C>();
+  const int thread = threadIdx.x, part = share.part;
+  ptx::mbarrier_wait(&s.rings_free, 0);
+  float4 own[C::kBlocks][kOwn];
 #pragma unroll
-  for (int i = 0; i < C::kGroups; ++i) s.sums[i][thread] = group_of<C>(sum, i);
-  ptx::cluster_sync();
-  if (rank >= C::kGroups) return;
-  if constexpr (!C::Epilogue::kPairs) {
-    float4 v[kOwn];
-    const float4* own[kOwn];
+  for (int block = 0; block < C::kBlocks; ++block)
 #pragma unroll
-    for (int j = 0; j < kOwn; ++j) own[j] = sums_of(rank + j * kSplit) + thread;
-    gather<kSplit>(v, own);
-    emit<C>(p, tile, thread, rank, kSplit, v, v);
-  } else {
-    constexpr int kTaken = (kOwn + 1) / 2;
-    const int side = thread / (kConsumers / 2), slot = thread % (kConsumers / 2);
-    if (side >= kOwn) return;
-    float4 v[kTaken], second[kTaken];
-    const float4 *own[kTaken], *own_second[kTaken];
-    const int first = rank + side * kSplit, step = 2 * kSplit;
-#pragma unroll
-    for (int j = 0; j < kTaken; ++j) {
-      own[j] = sums_of(first + j * step) + slot;
-      own_second[j] = own[j] + kConsumers / 2;
+    for (int i = 0; i < C::kGroups; ++i) {
+      const int owner = i % kSplit, j = i / kSplit;
+      const float4 v = group_of<C>(sum[block], i);
+      if (owner == part)
+        own[block][j] = v;
+      else
+        ptx::store_async_float4(&s.pushed[pushed_at<C, kSplit>(part, owner, block, j)][thread], v, &s.arrived,
+                                owner);
     }
-    gather<kSplit>(v, own);
-    gather<kSplit>(second, own_second);
-    emit<C>(p, tile, slot, first, step, v, second);
-  }
+  if (part >= C::kGroups) return;
+  ptx::mbarrier_wait(&s.arrived, 0);
+#pragma unroll
+  for (int block = 0; block < C::kBlocks; ++block)
+#pragma unroll
+    for (int j = 0; j < kOwn; ++j) {
+      if (part + j * kSplit >= C::kGroups) continue;
+      float4 total{0, 0, 0, 0};
+#pragma unroll
+      for (int from = 0; from < kSplit; ++from) {
+        const float4 v =
+            from == part ? own[block][j] : s.pushed[pushed_at<C, kSplit>(from, part, block, j)][thread];
+        total.x += v.x, total.y += v.y, total.z += v.z, total.w += v.w;
+      }
+      leave_group<C>(s.own_sums[8 * j], block, total);
+    }
+  ptx::named_barrier_sync(1, kConsumers);
+  finish<C>(p, s.own_sums, share, kSplit);
 }
 
 template <class C>
-__device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s) {
+__device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const Share& share) {
   ptx::grid_dependency_wait();
-  const Share share(p.cut);
-  device::RingCursor<C::kStages> at;
-  for (int tile = share.tile; tile < p.cut.tiles; tile += share.stride) {
-    float sum[C::kSums];
-    multiply<C>(s, at, share.end - share.begin, sum);
-    switch (p.cut.split) {
-      case 1: store_tile<C>(p, s, tile, sum); break;
-      case 2: add_parts<C, 2>(p, s, tile, sum); break;
-      case 3: add_parts<C, 3>(p, s, tile, sum); break;
-      case 4: add_parts<C, 4>(p, s, tile, sum); break;
-      default: add_parts<C, 6>(p, s, tile, sum); break;
-    }
+  float sum[C::kBlocks][C::kSums];
+  multiply<C>(s, share, sum);
+  ptx::named_barrier_sync(1, kConsumers);  // no warp multiplies from the ring any more
+  if (p.cut.split == 1) {
+#pragma unroll
+    for (int block = 0; block < C::kBlocks; ++block)
+#pragma unroll
+      for (int i = 0; i < C::kGroups; ++i) leave_group<C>(s.sums[8 * i], block, group_of<C>(sum[block], i));
+    ptx::named_barrier_sync(1, kConsumers);
+    return finish<C>(p, s.sums, share, 1);
+  }
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank < p.cut.split && rank != share.part)
+    ptx::mbarrier_arrive_cluster(&s.rings_free, static_cast<uint32_t>(rank));
+  switch (p.cut.split) {
+    case 2: return add_parts<C, 2>(p, s, share, sum);
+    case 3: return add_parts<C, 3>(p, s, share, sum);
+    case 4: return add_parts<C, 4>(p, s, share, sum);
+    case 6: return add_parts<C, 6>(p, s, share, sum);
+    default: return add_parts<C, 8>(p, s, share, sum);
   }
 }
 
 template <class C>
 __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Params<C> p) {
   auto& s = device::shared_storage<Storage<C>>();
+  const Share share(p.cut);
   if (threadIdx.x == kConsumers) {
     for (const CUtensorMap& map : p.w) ptx::tma_prefetch_map(&map);
     ptx::tma_prefetch_map(&p.x);
   }
-  if (threadIdx.x == 0) s.ring.init(kConsumers / 32);
-  __syncthreads();
-  if (threadIdx.x < kConsumers) {
-    consume<C>(p, s);
-  } else {
-    if (threadIdx.x == kConsumers) produce<C>(p, s);
-    if (p.cut.split > 1) ptx::cluster_sync();  // the sums are there
+  if (threadIdx.x == 0) {
+    if (p.cut.split > 1) {
+      ptx::mbarrier_init(&s.rings_free, p.cut.split - 1);
+      ptx::mbarrier_init(&s.arrived, 1);
+    }
+    s.ring.init(kConsumers / 32);
+    if (p.cut.split > 1) ptx::mbarrier_arrive_expect_tx(&s.arrived, pushed_bytes<C>(p.cut, share.part));
   }
-  if (p.cut.split > 1) ptx::cluster_sync();  // nobody reads from this block any more
+  if (p.cut.split > 1)
+    ptx::cluster_sync();  // the others' barriers are there
+  else
+    __syncthreads();
+  if (threadIdx.x < kConsumers)
+    consume<C>(p, s, share);
+  else if (threadIdx.x == kConsumers)
+    produce<C>(p, s, share);
 }
 
 // x (M, K); firsts and seconds of pairs, or all rows, come from w and w_second (N, K).
@@ -356,7 +353,6 @@ struct Operands {
   DType element;
   int M, N, K;
   int64_t x_stride;
-  int tiles;
 };
 
 template <class C>
@@ -374,9 +370,8 @@ void launch(const Operands& o, const Layout& layout, const typename C::Epilogue&
   p.x = map(o.x, o.M, o.x_stride, C::kTokens);
   p.layout = layout;
   p.epilogue = epilogue;
-  p.cut.tiles = o.tiles;
-  p.cut.stages = (o.K + kDepth - 1) / kDepth;
-  p.cut.split = plan.split;
+  p.tokens = o.M;
+  p.cut = {.stages = (o.K + kDepth - 1) / kDepth, .split = plan.split};
   cuda::launch(skinny<C>,
                {.grid = dim3(static_cast<unsigned>(plan.blocks)),
                 .block = dim3(kThreads),

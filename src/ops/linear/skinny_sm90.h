@@ -2,6 +2,8 @@
 // gated feed-forward block, and up to 128 tokens.
 #pragma once
 
+#include <vector>
+
 #include "ops/activation/activation.h"
 #include "ops/context.h"
 
@@ -30,17 +32,21 @@ inline constexpr int kSkinnyMaxTokens = 128;
 // The copy engine wants 16-byte borders and strides of x and w.
 bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps);
 double skinny_sm90_us(const SkinnySm90& g, const Caps& caps);
-inline constexpr int kSkinnyTileRows = 64;
 
-// How a product of `rows` rows of weights in all is cut.
+// How a product is cut.
 struct SkinnyPlan {
-  int tokens;  // of a tile: 16, 32, 64 or 128
-  int tiles;
-  int split;   // blocks that share a tile's K: 1, 2, 3, 4 or 6
-  int blocks;  // of the grid
+  int tokens;     // of a tile: 16, 32, 64 or 128
+  int tile_rows;  // of w: 64, or 128 from 33 tokens on where there are no pairs
+  int split;      // blocks that share a tile's K: 1, 2, 3, 4, 6 or 8
+  int blocks;     // of the grid
 };
-SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps);
+// `rows`: of w in all, of both matrices when outputs are made of pairs.
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps);
+// Every cut that may be worth a trial.
+std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pairs, const Caps& caps);
 void skinny_sm90(const SkinnySm90& g, Context& context);
+// Cut as the caller wants it (benchmarks, tests).
+void skinny_sm90(const SkinnySm90& g, const SkinnyPlan& plan, Context& context);
 
 // The two halves of skinny_sm90(), one a file so that they compile side by side.
 void skinny_sm90_bf16(const SkinnySm90& g, const SkinnyPlan& plan, Context& context);

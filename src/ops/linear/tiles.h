@@ -15,24 +15,22 @@ struct GemmShape {
   int sm_count = 0;
 };
 
-// 128 rows x `width` columns of products, the K range divided among `splits` blocks.
+// 128 rows x `width` columns of products. A cluster has one or two neighbouring row tiles, which share the
+// loads of B, and divides their K among `splits` blocks each.
 struct GemmTile {
   int width = 0;
   int splits = 1;
-};
+  int rows = 1;
 
-// Row tiles go in pairs that share the loads of B, unless one of a pair would be empty.
-int gemm_cluster(const GemmShape& shape);
+  bool operator==(const GemmTile&) const = default;
+};
 
 // The tile's columns of output: half the products when gated.
 int gemm_out_width(const GemmShape& shape, GemmTile tile);
 
-// Every choice that fits: a split problem runs in one wave, for its blocks wait for each other.
+// A choice fits when no row tile is empty; K is divided only where all blocks run at one time.
 bool gemm_tile_fits(const GemmShape& shape, GemmTile tile);
 std::span<const GemmTile> gemm_tiles();
-
-// Bytes of the sums that the blocks of a split problem exchange.
-int64_t gemm_exchange_bytes(const GemmShape& shape, GemmTile tile);
 
 // Microseconds that the model expects.
 double gemm_tile_us(const GemmShape& shape, GemmTile tile);

@@ -3,11 +3,23 @@
 
 #include <cstdint>
 
+#include "hw/cuda/device/ptx/smem.cuh"
+
 namespace llamita::ptx {
 
 // To an address that cluster_address made; a cluster barrier makes it visible there.
 __device__ __forceinline__ void store_cluster_u64(uint32_t address, uint64_t value) {
   asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+}
+
+// To the same place in block `rank` of the cluster, and 16 bytes to the count of the barrier at the same
+// place there, on which a waiting thread sees the value. Both are addresses of this block's.
+__device__ __forceinline__ void store_async_float4(float4* to, float4 v, uint64_t* barrier, uint32_t rank) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+          cluster_address(smem_address(to), rank)),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(cluster_address(smem_address(barrier), rank))
+      : "memory");
 }
 
 }  // namespace llamita::ptx

@@ -1,0 +1,113 @@
+// The skinny Hopper product in every cut it can take, on ragged shapes, against the CPU's reference. A result
+// is the same bits in every run, whatever order blocks finish in.
+#include "ops/activation/activation.h"
+#include "ops/cuda_test_support.h"
+#include "ops/linear/linear.h"
+#include "ops/linear/skinny_sm90.h"
+
+namespace llamita {
+namespace {
+
+using test::CudaMachine;
+using test::DeviceMatrix;
+using test::Machine;
+using CudaSkinny = test::GpuTest;
+
+constexpr float kScale = 0.1f;
+
+enum class Kind { element, f32, in_place, gated };
+
+struct Case {
+  int64_t M, N, K;
+  DType element;
+  Kind kind;
+  bool bias;
+};
+
+std::vector<float> product(const DeviceMatrix& x, const quant::Weight& weight, const Tensor& bias, int64_t M,
+                           Machine& cpu) {
+  DeviceMatrix& rows = const_cast<DeviceMatrix&>(x);
+  std::vector<float> out(static_cast<size_t>(M * weight.rows()));
+  test::run_reference(linear_op(),
+                      {rows.host_tensor(), &weight, bias, {}, Tensor::of(out.data(), {M, weight.rows()})},
+                      cpu.context());
+  return out;
+}
+
+void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
+  const bool gated = c.kind == Kind::gated;
+  const DType out_type = c.kind == Kind::element || gated ? c.element : DType::f32;
+  quant::Weight weight, up;
+  weight.cols = up.cols = c.K;
+  weight.parts.push_back(test::random_part(c.element, c.N, c.K, 11));
+  up.parts.push_back(test::random_part(c.element, c.N, c.K, 12));
+  const quant::Weight there = test::to_device(weight), up_there = test::to_device(up);
+  DeviceMatrix x(c.M, c.K, c.element), bias(1, c.N, DType::f32, 0), bias_up(1, c.N, DType::f32, 0),
+      out(c.M, c.N, out_type);
+  x.fill_normal(1, kScale);
+  bias.fill_normal(2);
+  bias_up.fill_normal(4);
+  out.fill_normal(3);
+  const std::vector<float> before = out.host();
+  std::vector<float> expected = product(x, weight, c.bias ? bias.host_vector() : Tensor{}, c.M, cpu);
+  if (gated) {
+    const std::vector<float> ups = product(x, up, c.bias ? bias_up.host_vector() : Tensor{}, c.M, cpu);
+    for (size_t i = 0; i < expected.size(); ++i)
+      expected[i] = expected[i] / (1 + std::exp(-expected[i])) * ups[i];
+  }
+  if (c.kind == Kind::in_place)
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
+
+  SkinnySm90 g{};
+  g.x = x.tensor().data();
+  g.w = there.parts[0].storage.data();
+  g.w_up = gated ? up_there.parts[0].storage.data() : nullptr;
+  g.element = c.element;
+  g.M = static_cast<int>(c.M), g.N = static_cast<int>(c.N), g.K = static_cast<int>(c.K);
+  g.x_stride = x.tensor().stride(0);
+  g.bias = c.bias ? bias.vector().ptr<float>() : nullptr;
+  g.bias_up = c.bias && gated ? bias_up.vector().ptr<float>() : nullptr;
+  g.out = out.tensor().data();
+  g.out_dtype = out_type;
+  g.out_stride = out.tensor().stride(0);
+  if (c.kind == Kind::in_place) g.residual = g.out, g.residual_stride = g.out_stride;
+  const int rows = gated ? 2 * g.N : g.N;
+  for (const SkinnyPlan& plan : skinny_sm90_plans(g.M, rows, g.K, gated, gpu.context().caps())) {
+    const std::string what = cat(c.M, " x ", c.N, " x ", c.K, " in ", plan.tile_rows, " / ", plan.split, " ",
+                                 name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
+    std::vector<float> first;
+    for (int run = 0; run < 2; ++run) {
+      if (c.kind == Kind::in_place)
+        out.fill(before);
+      else
+        out.poison();
+      skinny_sm90(g, plan, gpu.context());
+      const std::vector<float> got = out.read();
+      if (run == 0) {
+        first = got;
+        test::expect_close(got, expected, out_type == DType::f32 ? 1e-9 : test::nmse_bound(out_type), what);
+      }
+      EXPECT_EQ(got, first) << what << ", run " << run;
+    }
+  }
+}
+
+TEST_F(CudaSkinny, EveryCutOnRaggedShapes) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  Machine cpu(1, cpu::Isa::generic);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    CudaMachine gpu(type);
+    check({64, 520, 1096, type, Kind::element, true}, gpu, cpu);
+    check({61, 264, 2056, type, Kind::in_place, false}, gpu, cpu);
+    check({128, 136, 1032, type, Kind::f32, true}, gpu, cpu);
+    check({77, 1000, 520, type, Kind::element, false}, gpu, cpu);
+    check({12, 72, 3080, type, Kind::in_place, true}, gpu, cpu);
+    check({30, 37, 1032, type, Kind::f32, true}, gpu, cpu);
+    check({64, 200, 1096, type, Kind::gated, true}, gpu, cpu);
+    check({128, 1000, 520, type, Kind::gated, false}, gpu, cpu);
+    check({5, 71, 584, type, Kind::gated, true}, gpu, cpu);
+  }
+}
+
+}  // namespace
+}  // namespace llamita

@@ -345,6 +345,15 @@ TEST_F(ApiServerTest, OptionsThatMakeNoSenseAreRefused) {
   ServerConfig config;
   config.address = "foo";
   EXPECT_ERROR(check_config(config), "is no IP address");
+  config = {};
+  for (const size_t bytes : {config.http.image_body_bytes - 1, config.http.image_body_bytes}) {
+    config.http.bodies_bytes = bytes;
+    if (bytes == config.http.image_body_bytes) {
+      check_config(config);
+    } else {
+      EXPECT_ERROR(check_config(config), "--max-bodies-bytes");
+    }
+  }
 }
 
 TEST_F(ApiServerTest, ForeignPagesAreKeptOut) {
@@ -579,6 +588,101 @@ TEST_F(ApiServerTest, WaitingForATurnHasATimeout) {
     EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
     api_.reset();
   }
+}
+
+// Proxies take a connection for dead that is silent for long: a stream that waits says so in comments. Before that
+// its status is open, and a reply that comes whole says nothing before it is there.
+TEST_F(ApiServerTest, StreamsThatWaitArePinged) {
+  ServerConfig config;
+  config.ping_interval = 20ms;
+  FakeEngine::Options options;
+  options.paused = true;
+  start(config, options);
+  const auto stream = ask("POST", "/v1/chat/completions", kStream);
+  const auto whole = ask("POST", "/v1/chat/completions", kChat);
+  const auto pinged = [&] {
+    api_->ping_silent();
+    return stream->body.size() >= 2 * std::string(": ping\n\n").size();
+  };
+  EXPECT_EQ(stream->head.status, 0);
+  ASSERT_TRUE(run_until(pinged));
+  EXPECT_EQ(stream->head.status, 200);
+  EXPECT_EQ(header(*stream, "Content-Type"), "text/event-stream; charset=utf-8");
+  EXPECT_EQ(stream->body.find("data:"), std::string::npos) << stream->body;
+  EXPECT_EQ(whole->head.status, 0);
+  engine_->pause(false);
+  ASSERT_TRUE(run_until([&] { return stream->complete && whole->complete; }));
+  EXPECT_EQ(whole->body.find("ping"), std::string::npos);
+  // The events are those of a stream that did not wait.
+  const std::string events = stream->body.substr(stream->body.find("data:"));
+  EXPECT_EQ(events.find(": ping"), std::string::npos) << "a stream that speaks is pinged";
+  EXPECT_NE(events.find("\"role\":\"assistant\""), std::string::npos);
+  EXPECT_NE(events.find("three"), std::string::npos);
+  EXPECT_NE(events.find("data: [DONE]"), std::string::npos);
+}
+
+TEST_F(ApiServerTest, PingsHaveAnInterval) {
+  for (const auto interval : {0ms, 60'000ms}) {  // 0: never
+    ServerConfig config;
+    config.ping_interval = interval;
+    FakeEngine::Options options;
+    options.paused = true;
+    start(config, options);
+    const auto stream = ask("POST", "/v1/chat/completions", kStream);
+    ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 1; }));
+    const auto end = std::chrono::steady_clock::now() + 100ms;
+    EXPECT_TRUE(run_until([&] {
+      api_->ping_silent();
+      return std::chrono::steady_clock::now() > end;
+    }));
+    EXPECT_EQ(stream->head.status, 0);
+    engine_->pause(false);
+    ASSERT_TRUE(run_until([&] { return stream->complete; }));
+    EXPECT_EQ(stream->body.find("ping"), std::string::npos);
+    api_.reset();
+  }
+}
+
+// Once a ping is sent it is too late for a status; the error comes as an event.
+TEST_F(ApiServerTest, AStreamThatWasPingedAndIsNotServedIsToldSo) {
+  ServerConfig config;
+  config.ping_interval = 20ms;
+  config.queue_timeout = 200ms;
+  FakeEngine::Options options;
+  options.running = 1;
+  options.step = 10ms;
+  start(config, options);
+  const auto endless = ask("POST", "/v1/chat/completions",
+                           R"({"messages":[{"role":"user","content":"a"}],"max_tokens":100000})");
+  ASSERT_TRUE(run_until([&] { return engine_->stats().running == 1; }));
+  const auto stream = ask("POST", "/v1/chat/completions", kStream);
+  EXPECT_TRUE(run_until([&] {
+    api_->ping_silent();
+    return stream->complete;
+  }));
+  EXPECT_EQ(stream->head.status, 200);
+  EXPECT_EQ(stream->body.rfind(": ping\n\n", 0), 0u) << stream->body;
+  EXPECT_NE(stream->body.find("\"queue_timeout\""), std::string::npos) << stream->body;
+  EXPECT_NE(stream->body.find("data: [DONE]"), std::string::npos);
+  endless->gone();
+}
+
+TEST_F(ApiServerTest, ALostDeviceIsKnownAtOnce) {
+  FakeEngine::Options options;
+  options.paused = true;
+  start({}, options);
+  const auto waiting = ask("POST", "/v1/chat/completions", kChat);
+  ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 1; }));
+  EXPECT_FALSE(api_->device_lost());
+  engine_->lose_device();
+  ASSERT_TRUE(run_until([&] { return waiting->complete; }));
+  EXPECT_EQ(waiting->head.status, 500);
+  EXPECT_TRUE(api_->device_lost());
+  EXPECT_EQ(ask("GET", "/health")->head.status, 503);
+  EXPECT_EQ(ask("GET", "/health")->body, R"({"status":"device_lost"})");
+  const auto refused = ask("POST", "/v1/chat/completions", kChat);
+  EXPECT_EQ(refused->head.status, 503);
+  EXPECT_NE(refused->body.find("\"device_lost\""), std::string::npos);
 }
 
 // The second prompt waits for a turn that does not come; the first one's endless reply would go nowhere.

@@ -129,8 +129,9 @@ void Connection::on_read(boost::system::error_code error, size_t size) {
   reading_ = false;
   if (phase_ == Phase::closed) return;
   if (error) {
-    if (phase_ == Phase::replying && reply_complete_) return;  // all is said; let it be written
-    return close();
+    if (phase_ != Phase::replying || !reply_complete_) return close();
+    input_ended_ = true;  // all is said; let it be written
+    return;
   }
   if (phase_ == Phase::lingering) return read_more();
   input_.append(buffer_.get(), size);
@@ -257,6 +258,7 @@ void Connection::finish_reply() {
 
 void Connection::reply_written() {
   reply_complete_ = false;
+  if (input_ended_) return close();  // not found out by reading: Asio tells the end of a stream once
   if (!keep_alive_) return linger();
   move_to(Phase::idle);
   set_deadline(shared_->limits.idle_timeout);

@@ -78,6 +78,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string input_;                      // bytes that arrived and are not parsed yet
   std::unique_ptr<char[]> buffer_;
   bool reading_ = false;
+  bool input_ended_ = false;  // the client sends nothing more
 
   std::deque<std::string> output_;
   size_t output_bytes_ = 0, first_offset_ = 0;

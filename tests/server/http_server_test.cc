@@ -250,6 +250,40 @@ TEST_F(HttpServerTest, StrangersAreRefusedBeforeTheirBodies) {
   EXPECT_EQ(status_of(cat("Authorization: Bearer ", config.api_keys[0], "\r\n")), "HTTP/1.1 408");
 }
 
+// Who has said all while the reply is written gets the rest of it, and then the end of the connection, not its idle
+// time. The I/O thread is kept until that has happened, between the reply's head and its body.
+TEST(HttpServer, AHalfClosedConnectionEndsWithItsReply) {
+  HttpServer http("127.0.0.1", 0, {});
+  std::atomic<bool> asked = false, closed = false;
+  const auto wait_for = [](const std::atomic<bool>& flag) {
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    while (!flag && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  };
+  std::shared_ptr<HttpReply> later;
+  http.handle([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    later = std::move(reply);
+    asked = true;
+  });
+  std::thread thread([&] { http.run(); });
+  {
+    Client client(http.port());
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for(asked);
+    http.post([&] {
+      later->send({200, {}, "all of it"});
+      later.reset();
+      wait_for(closed);
+      std::this_thread::sleep_for(20ms);  // until the end of the stream is here
+    });
+    client.read_until("\r\n\r\n");
+    client.close_sending_side();
+    closed = true;
+    EXPECT_NE(client.read_all().find("all of it"), std::string::npos);
+  }
+  http.stop();
+  thread.join();
+}
+
 TEST(HttpServer, AHandlerThatThrowsEndsItsConnectionOnly) {
   HttpServer http("127.0.0.1", 0, {});
   http.handle([](HttpRequest request, std::shared_ptr<HttpReply> reply) {

@@ -54,7 +54,7 @@ sched::Limits Simulation::random_limits() {
 
 Tally Simulation::run() {
   while (to_submit_ > 0 || !scheduler_.idle()) {
-    require(++tally_.steps < 20000, "no end in sight");
+    require(++tally_.steps < 200'000, "no end in sight, with ", live_.size(), " sequences");
     submit_some();
     if (one_in(2 * fault_rate_)) submit_forcing();
     if (one_in(fault_rate_)) cancel_one();

@@ -1,6 +1,6 @@
 """What the chat page's settings do, in headless Chromium: the system prompt and how replies are sampled arrive in the requests
-that the server gets, have their effect, are kept within their bounds and over a reload; and the speed that a reply shows is
-the server's: page_check_settings.py CHROMIUM FAKE_SERVE. Standard library only."""
+that the server gets, have their effect, are kept within their bounds and over a reload; the speed that a reply shows is
+the server's; and a server that is slow and says so in comments is waited for: page_check_settings.py CHROMIUM FAKE_SERVE. Standard library only."""
 import json
 import re
 import sys
@@ -111,6 +111,16 @@ def check_speed(browser):
     expect(f"{len(WORDS)} tokens" in said and "first after" in said, f"tokens and the time to the first: {said}")
 
 
+def check_pings(browser):
+    """Comments between the events of a stream are no events."""
+    browser.click("#new")
+    browser.wait("document.querySelector('.greeting')")
+    send(browser, "slowly")
+    browser.wait(f"({TOOLS}).includes('Regenerate')")
+    expect(browser.run(BODY) == "one two three", f"a reply with pings in it: {browser.run(BODY)}")
+    expect(browser.run("document.querySelector('.assistant .error')") is None, "a ping is an error")
+
+
 def main():
     chromium, fake_serve = sys.argv[1:3]
     with tempfile.TemporaryDirectory() as folder, opened(chromium) as browser:
@@ -121,6 +131,11 @@ def main():
             check_they_are_kept(browser, log, url)
             check_bounds(browser, log)
             check_speed(browser)
+            check_events(browser, url)
+        browser.events.clear()
+        with fake_served(fake_serve, 400_000, "one two three") as (_, url):  # a ping comes after 100 ms
+            go(browser, url)
+            check_pings(browser)
             check_events(browser, url)
     print("page_check_settings: passed")
 

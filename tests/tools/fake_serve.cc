@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
   config.port = static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0);
   config.version = "test";
   config.http.write_timeout = std::chrono::seconds(2);
+  config.ping_interval = std::chrono::milliseconds(100);  // so that slow steps have pings between them
   if (argc > 4) config.api_keys = {argv[4]};
   llamita::test::FakeEngine::Options options;
   if (argc > 2) options.step = std::chrono::microseconds(std::atoi(argv[2]));

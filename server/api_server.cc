@@ -213,7 +213,7 @@ void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply
 }
 
 void ApiServer::health(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  const char* status = !engine_         ? "loading"
+  const char* status = !engine_        ? "loading"
                        : device_lost() ? "device_lost"
                        : draining_     ? "draining"
                        : stalled_      ? "stalled"
@@ -326,9 +326,8 @@ void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_pt
     if (status != 0) metrics_.replied(route, status);
     generations_.erase(key);
   };
-  auto generation =
-      std::make_shared<Generation>(host_, endpoint, request, access_.salt(request),
-                                   access_.cors_headers(request), reply, done);
+  auto generation = std::make_shared<Generation>(host_, endpoint, request, access_.salt(request),
+                                                 access_.cors_headers(request), reply, done);
   // Weak, because the reply is the generation's and would keep it for ever.
   reply->when_gone([weak = std::weak_ptr(generation)] {
     if (const auto generation = weak.lock()) generation->abandon();
@@ -366,30 +365,34 @@ void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply
 }
 
 void ApiServer::tokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = std::move(request.body),
-                                        share = std::move(request.body_share)]() mutable {
-    const TokenizeRequest asked = parse_tokenize(std::exchange(body, {}), host->parse);
-    share.reset();
-    check_model(asked.model);
-    Json::Array tokens;
-    for (const int32_t id : engine->tokenize(asked.text, asked.add_special)) tokens.push_back(integer(id));
-    const auto count = static_cast<int64_t>(tokens.size());
-    return json_response(200, Json(Json::Object{{"tokens", Json(std::move(tokens))},
-                                                {"count", integer(count)},
-                                                {"max_model_len", integer(engine->info().context)}}));
-  });
+  on_worker(request, std::move(reply),
+            [this, engine = engine_, host = host_, body = std::move(request.body),
+             share = std::move(request.body_share)]() mutable {
+              const TokenizeRequest asked = parse_tokenize(std::exchange(body, {}), host->parse);
+              share.reset();
+              check_model(asked.model);
+              Json::Array tokens;
+              for (const int32_t id : engine->tokenize(asked.text, asked.add_special))
+                tokens.push_back(integer(id));
+              const auto count = static_cast<int64_t>(tokens.size());
+              return json_response(200,
+                                   Json(Json::Object{{"tokens", Json(std::move(tokens))},
+                                                     {"count", integer(count)},
+                                                     {"max_model_len", integer(engine->info().context)}}));
+            });
 }
 
 void ApiServer::detokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = std::move(request.body),
-                                        share = std::move(request.body_share)]() mutable {
-    const DetokenizeRequest asked = parse_detokenize(std::exchange(body, {}), host->parse);
-    share.reset();
-    check_model(asked.model);
-    require_short(*engine, asked.tokens, host->parse.limits.token_text_bytes);
-    const std::string said = engine->detokenize(asked.tokens);
-    return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
-  });
+  on_worker(request, std::move(reply),
+            [this, engine = engine_, host = host_, body = std::move(request.body),
+             share = std::move(request.body_share)]() mutable {
+              const DetokenizeRequest asked = parse_detokenize(std::exchange(body, {}), host->parse);
+              share.reset();
+              check_model(asked.model);
+              require_short(*engine, asked.tokens, host->parse.limits.token_text_bytes);
+              const std::string said = engine->detokenize(asked.tokens);
+              return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
+            });
 }
 
 void ApiServer::page(HttpRequest& request, std::shared_ptr<HttpReply> reply) {

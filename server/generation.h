@@ -49,8 +49,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void prepare_and_submit();
   // On the I/O thread: the client is gone, or (with a message) the server must end.
   void abandon(const std::string& message = {});
-  // On the I/O thread, now and then: a stream that is queued or computed and of which nothing was written since
-  // `silent_since` gets an SSE comment, so that proxies do not take it for dead.
+  // On the I/O thread, now and then: a stream that is queued or computed and of which nothing was written
+  // since `silent_since` gets an SSE comment, so that proxies do not take it for dead.
   void ping(Clock::time_point silent_since);
 
  private:
@@ -108,8 +108,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   size_t left_ = 0;  // prompts that are not done
   std::optional<ApiError> error_;
   bool open_ = false;
-  bool begun_ = false;                                        // the head of a stream is sent, …
-  bool greeted_ = false;                                      // … and what its format begins with
+  bool begun_ = false;    // the head of a stream is sent, …
+  bool greeted_ = false;  // … and what its format begins with
   Clock::time_point last_written_ = arrived_;
   std::vector<std::optional<Clock::time_point>> last_token_;  // of each choice of each prompt
 };

@@ -146,9 +146,9 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
        out);
   const std::string cancelled = cat(prefix_, ":cancelled_requests_total");
   header(cancelled, "counter", "Requests whose client left, by how far they were.", out);
-  for (const auto& [phase, times] : {std::pair("queued", stats.cancelled_queued),
-                                     std::pair("prefill", stats.cancelled_prefill),
-                                     std::pair("decode", stats.cancelled_decode)}) {
+  for (const auto& [phase, times] :
+       {std::pair("queued", stats.cancelled_queued), std::pair("prefill", stats.cancelled_prefill),
+        std::pair("decode", stats.cancelled_decode)}) {
     out += cat(cancelled, "{", labels(), ",phase=\"", phase, "\"} ", times, "\n");
   }
   line("engine_steps_total", "counter", "Steps of the engine.", count(stats.steps), out);

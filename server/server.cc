@@ -76,8 +76,8 @@ void Server::on_signal() {
 }
 
 void Server::tick() {
-  api_->count_http({http_.connections(), static_cast<int64_t>(http_.bodies_held()),
-                    http_.slow_readers_dropped()});
+  api_->count_http(
+      {http_.connections(), static_cast<int64_t>(http_.bodies_held()), http_.slow_readers_dropped()});
   api_->ping_silent();
   if (api_->device_lost()) return end_lost();
   if (api_->stalled() && config_.exit_on_stall) return end(Ended::stalled);

@@ -25,11 +25,11 @@ class Server {
   void attach(std::shared_ptr<AsyncEngine> engine);
 
   enum class Ended {
-    drained,  // after a signal: what was under way is finished, or was cut at the drain timeout
-    aborted,  // by a second signal
+    drained,      // after a signal: what was under way is finished, or was cut at the drain timeout
+    aborted,      // by a second signal
     device_lost,  // the engine can compute nothing more; what was under way was told so
-    stalled,  // the watchdog, with ServerConfig::exit_on_stall
-    stopped,  // by stop()
+    stalled,      // the watchdog, with ServerConfig::exit_on_stall
+    stopped,      // by stop()
   };
   // Serves on the calling thread. SIGTERM and SIGINT drain.
   Ended run();

@@ -65,8 +65,8 @@ struct EngineStats {
   int64_t preemptions = 0;
   // Requests that were cancelled before a step had part of them, before their first token, and after it.
   int64_t cancelled_queued = 0, cancelled_prefill = 0, cancelled_decode = 0;
-  double step_seconds = 0;                            // of the last step
-  bool busy = false;                                  // there is work
+  double step_seconds = 0;   // of the last step
+  bool busy = false;         // there is work
   bool device_lost = false;  // nothing more is computed: requests end with FinishReason::error
   std::chrono::steady_clock::time_point progress_at;  // when a step last ended or work last arrived
 };

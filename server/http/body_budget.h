@@ -1,6 +1,6 @@
-// BodyBudget: what the bodies of all connections together may hold. Each is bounded by itself too, but hundreds of
-// connections times the largest body is more than machines have. A body counts with the bytes that have arrived, from
-// its first one until it is parsed or let go, on whatever thread that is.
+// BodyBudget: what the bodies of all connections together may hold. Each is bounded by itself too, but
+// hundreds of connections times the largest body is more than machines have. A body counts with the bytes
+// that have arrived, from its first one until it is parsed or let go, on whatever thread that is.
 #pragma once
 
 #include <atomic>
@@ -33,8 +33,8 @@ class BodyShare {
   BodyShare(const BodyShare&) = delete;
   BodyShare& operator=(const BodyShare&) = delete;
 
-  // False, and nothing changes, when the budget does not have that much. All shares grow on the I/O thread, so
-  // nobody takes the room between the question and the answer.
+  // False, and nothing changes, when the budget does not have that much. All shares grow on the I/O thread,
+  // so nobody takes the room between the question and the answer.
   bool grow_to(size_t bytes) {
     if (bytes <= bytes_) return true;
     if (!budget_->fits(bytes - bytes_)) return false;

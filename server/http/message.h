@@ -19,7 +19,8 @@ struct HttpRequest {
   std::string body;
   bool keep_alive = true;
   bool http_1_1 = false;  // or later
-  // What the body holds of HttpLimits::bodies_bytes; whoever keeps the body keeps this with it, and no longer.
+  // What the body holds of HttpLimits::bodies_bytes; whoever keeps the body keeps this with it, and no
+  // longer.
   std::shared_ptr<const void> body_share = {};
 
   // The target without its query.

@@ -126,9 +126,7 @@ HttpRequest RequestParser::head() const {
 
 size_t RequestParser::body_bytes() const { return impl_->parser.get().body().size(); }
 
-uint64_t RequestParser::body_to_come() const {
-  return impl_->parser.content_length_remaining().value_or(0);
-}
+uint64_t RequestParser::body_to_come() const { return impl_->parser.content_length_remaining().value_or(0); }
 
 HttpRequest RequestParser::take() {
   auto message = impl_->parser.release();

@@ -20,7 +20,8 @@ Fault parse_fault(std::string_view text) {
   const size_t colon = text.find(':');
   const std::string_view kind = text.substr(0, colon);
   Fault fault{kind == "lost", 0};
-  const std::string_view digits = colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
+  const std::string_view digits =
+      colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
   const char* end = digits.data() + digits.size();
   const auto parsed = std::from_chars(digits.data(), end, fault.step);
   const bool number = parsed.ec == std::errc() && parsed.ptr == end && fault.step > 0;

@@ -1,6 +1,7 @@
 """What the chat page's settings do, in headless Chromium: the system prompt and how replies are sampled arrive in the requests
-that the server gets, have their effect, are kept within their bounds and over a reload; the speed that a reply shows is
-the server's; and a server that is slow and says so in comments is waited for: page_check_settings.py CHROMIUM FAKE_SERVE. Standard library only."""
+that the server gets, have their effect, and are kept within their bounds and over a reload; the speed that a reply shows is
+the server's; and a server that is slow and says so in comments is waited for: page_check_settings.py CHROMIUM FAKE_SERVE.
+Standard library only."""
 import json
 import re
 import sys
@@ -29,7 +30,7 @@ def enter(browser, field, text):
         browser.call("Input.insertText", text=text)
     else:
         browser.press("Backspace")
-        browser.run(f"document.execCommand('delete')")
+        browser.run("document.execCommand('delete')")
     browser.run(f"document.getElementById({json.dumps(field)}).blur()")
 
 

@@ -322,9 +322,16 @@ TEST(Engine, LimitsOfSamplingHoldAtTheirEdges) {
       {"logprobs", 20, [](SamplingParams& params, int n) { params.logprobs = n; }},
       {"n must be", 128, [](SamplingParams& params, int n) { params.n = n; }},
       {"stop has", 64, [](SamplingParams& params, int n) { params.stop.resize(size_t(n), "x"); }},
-      {"stop string", 1024, [](SamplingParams& params, int n) { params.stop = {std::string(size_t(n), 'x')}; }},
-      {"logit_bias", 4096, [](SamplingParams& params, int n) { params.logit_bias.resize(size_t(n), {3, 1.0f}); }},
-      {"logit_bias", 100, [](SamplingParams& params, int n) { params.logit_bias = {{3, float(n)}}; }},
+      {"stop string", 1024,
+       [](SamplingParams& params, int n) { params.stop = {std::string(size_t(n), 'x')}; }},
+      {"logit_bias", 4096,
+       [](SamplingParams& params, int n) {
+         params.logit_bias.resize(size_t(n), {3, 1.0f});
+       }},
+      {"logit_bias", 100,
+       [](SamplingParams& params, int n) {
+         params.logit_bias = {{3, float(n)}};
+       }},
       {"temperature", 100, [](SamplingParams& params, int n) { params.temperature = float(n); }},
       {"presence_penalty", 2, [](SamplingParams& params, int n) { params.presence_penalty = float(n); }},
   };

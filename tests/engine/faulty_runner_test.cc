@@ -1,4 +1,5 @@
-// Faults on order (LLAMITA_FAULT): the step that is named fails, and what comes after it is as it was, or not at all.
+// Faults on order (LLAMITA_FAULT): the step that is named fails, and what comes after it is as it was, or not
+// at all.
 #include "engine/faulty_runner.h"
 
 #include <gtest/gtest.h>
@@ -49,7 +50,8 @@ TEST(FaultyRunner, TheStepThatIsNamedFails) {
 }
 
 TEST(FaultyRunner, WhatIsNoFaultIsRefused) {
-  for (const char* fault : {"", "fail", "fail:", "fail:0", "fail:-1", "lost:x", "lost:1x", "broken:3", ":3"}) {
+  for (const char* fault :
+       {"", "fail", "fail:", "fail:0", "fail:-1", "lost:x", "lost:1x", "broken:3", ":3"}) {
     EXPECT_THROW(with_fault(std::make_unique<FakeRunner>(), fault), Error) << fault;
   }
 }

@@ -256,18 +256,22 @@ TEST(ChatBody, TheDefaultLimitsHoldAtTheirEdges) {
       {"grammar", 64 << 10,
        [](int n) { return cat(R"("grammar":")", std::string(static_cast<size_t>(n), 'x'), "\""); }},
       {"tools", 128,
-       [&](int n) { return cat(R"("tools":[)", repeated(R"({"type":"function","function":{"name":"f"}})", n), "]"); }},
+       [&](int n) {
+         return cat(R"("tools":[)", repeated(R"({"type":"function","function":{"name":"f"}})", n), "]");
+       }},
       {"logit_bias", 4096, biases},
       {"priority", 1000, [](int n) { return cat(R"("priority":)", n); }},
       {"", 64, nested},
   };
   for (const Limit& limit : limits) {
     for (const int n : {limit.most - 1, limit.most, limit.most + 1}) {
-      EXPECT_EQ(chat_fault(limit.members(n)), n <= limit.most ? "ok" : limit.field) << limit.field << " " << n;
+      EXPECT_EQ(chat_fault(limit.members(n)), n <= limit.most ? "ok" : limit.field)
+          << limit.field << " " << n;
     }
   }
   for (const int n : {19, 20, 21}) {
-    EXPECT_EQ(fault(parse_completion, cat(R"({"prompt":"a","logprobs":)", n, "}")), n <= 20 ? "ok" : "logprobs");
+    EXPECT_EQ(fault(parse_completion, cat(R"({"prompt":"a","logprobs":)", n, "}")),
+              n <= 20 ? "ok" : "logprobs");
   }
   for (const int n : {63, 64, 65}) {
     const std::string prompts = repeated("\"a\"", n);

@@ -250,8 +250,8 @@ TEST_F(HttpServerTest, StrangersAreRefusedBeforeTheirBodies) {
   EXPECT_EQ(status_of(cat("Authorization: Bearer ", config.api_keys[0], "\r\n")), "HTTP/1.1 408");
 }
 
-// Who has said all while the reply is written gets the rest of it, and then the end of the connection, not its idle
-// time. The I/O thread is kept until that has happened, between the reply's head and its body.
+// Who has said all while the reply is written gets the rest of it, and then the end of the connection, not
+// its idle time. The I/O thread is kept until that has happened, between the reply's head and its body.
 TEST(HttpServer, AHalfClosedConnectionEndsWithItsReply) {
   HttpServer http("127.0.0.1", 0, {});
   std::atomic<bool> asked = false, closed = false;
@@ -539,11 +539,12 @@ TEST_F(HttpServerTest, BodiesAreBoundedInSum) {
     return start + std::string(bytes - start.size() - end.size(), 'a') + end;
   };
   const auto whole = [](const std::string& text) {
-    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: ", text.size(), "\r\n\r\n", text);
+    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: ", text.size(), "\r\n\r\n",
+               text);
   };
   const auto in_chunks = [](const std::string& text) {
-    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(text),
-               chunk(""));
+    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+               chunk(text), chunk(""));
   };
   {
     Client holder(server_->port());

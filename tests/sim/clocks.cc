@@ -10,7 +10,8 @@
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
-// Both begin at the same moment, so that code which takes one for the other fails by what the wall clock is set, too.
+// Both begin at the same moment, so that code which takes one for the other fails by what the wall clock is
+// set, too.
 constexpr int64_t kBegin = 1'000'000 * kSecond;
 
 std::atomic<bool> simulated = false;

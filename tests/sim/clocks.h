@@ -1,6 +1,7 @@
-// The process's clocks as a simulation wants them: from the first SimulatedClocks on, std::chrono's clocks show what it
-// says, until it is gone. clocks.cc takes the place of the C library's clock_gettime(), so whoever asks for the time is
-// told so, by whatever way. One at a time, and no thread may sleep or wait with a timeout meanwhile.
+// The process's clocks as a simulation wants them: from the first SimulatedClocks on, std::chrono's clocks
+// show what it says, until it is gone. clocks.cc takes the place of the C library's clock_gettime(), so
+// whoever asks for the time is told so, by whatever way. One at a time, and no thread may sleep or wait with
+// a timeout meanwhile.
 #pragma once
 
 #include <chrono>

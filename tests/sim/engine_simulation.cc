@@ -14,7 +14,8 @@ using std::chrono::milliseconds;
 
 constexpr int kPositions = 512;
 constexpr int kLongSeeds = 4;  // one in so many runs for about 2,000 steps
-constexpr int kCompared = 4;    // one in so many replies is compared with the one alone, which costs as much again
+constexpr int kCompared =
+    4;  // one in so many replies is compared with the one alone, which costs as much again
 constexpr const char* kFailure = "a step that fails";
 
 EngineConfig config_of(int pages, int batch_tokens, int batch_sequences) {
@@ -24,7 +25,8 @@ EngineConfig config_of(int pages, int batch_tokens, int batch_sequences) {
   config.pin = "off";
   config.batch_tokens = batch_tokens;
   config.batch_sequences = batch_sequences;
-  config.kv_bytes = int64_t{pages} * kPageTokens * 2 * 2 * 2 * 4;  // FakeModel: 2 layers, K and V, 2 numbers in f32
+  config.kv_bytes =
+      int64_t{pages} * kPageTokens * 2 * 2 * 2 * 4;  // FakeModel: 2 layers, K and V, 2 numbers in f32
   return config;
 }
 
@@ -219,7 +221,8 @@ void EngineSimulation::hear(RequestId id, const Update& update) {
   tally_.tokens += static_cast<int64_t>(update.tokens.size());
   if (update.delta.finished) live.ended[choice] = true;
   const bool all = std::all_of(live.ended.begin(), live.ended.end(), [](bool ended) { return ended; });
-  require(all == (update.done != nullptr), "request ", id, all ? " ended and nobody said so" : " is done too early");
+  require(all == (update.done != nullptr), "request ", id,
+          all ? " ended and nobody said so" : " is done too early");
   if (update.done == nullptr) return;
   const Live ended = std::move(live);
   live_.erase(found);
@@ -227,25 +230,28 @@ void EngineSimulation::hear(RequestId id, const Update& update) {
 }
 
 void EngineSimulation::check_done(RequestId id, const Live& live, const Completion& done) {
-  require(done.choices.size() == live.tokens.size(), "request ", id, " has ", done.choices.size(), " choices");
+  require(done.choices.size() == live.tokens.size(), "request ", id, " has ", done.choices.size(),
+          " choices");
   size_t emitted = 0;
   for (size_t i = 0; i < done.choices.size(); ++i) {
     emitted += live.tokens[i].size();
     require(done.choices[i].tokens == live.tokens[i], "a choice ends with other tokens than were given");
   }
-  require(done.completion_tokens == static_cast<int>(emitted), "usage says ", done.completion_tokens, " tokens, ",
-          emitted, " were given");
+  require(done.completion_tokens == static_cast<int>(emitted), "usage says ", done.completion_tokens,
+          " tokens, ", emitted, " were given");
   const auto prompt = static_cast<int>(live.request->prompt.size());
-  require(done.prompt_tokens == prompt, "usage says a prompt of ", done.prompt_tokens, " tokens, it has ", prompt);
-  require(done.cached_tokens >= 0 && done.cached_tokens < prompt, done.cached_tokens, " tokens of a prompt of ", prompt,
-          " were cached");
+  require(done.prompt_tokens == prompt, "usage says a prompt of ", done.prompt_tokens, " tokens, it has ",
+          prompt);
+  require(done.cached_tokens >= 0 && done.cached_tokens < prompt, done.cached_tokens,
+          " tokens of a prompt of ", prompt, " were cached");
   check_times(live, done);
   check_replies(live, done);
 }
 
 // By the monotonic clock, wherever the wall clock stands.
 void EngineSimulation::check_times(const Live& live, const Completion& done) const {
-  require(done.queue_seconds >= 0 && done.prefill_seconds >= 0 && done.decode_seconds >= 0, "a time below zero");
+  require(done.queue_seconds >= 0 && done.prefill_seconds >= 0 && done.decode_seconds >= 0,
+          "a time below zero");
   const double all = std::chrono::duration<double>(Clock::now() - live.options.submitted).count();
   require(done.queue_seconds + done.prefill_seconds + done.decode_seconds <= all + 1e-9,
           "the parts of a request took longer than all of it");
@@ -255,7 +261,8 @@ void EngineSimulation::check_replies(const Live& live, const Completion& done) {
   const auto now = Clock::now();
   const Engine::StartOptions& options = live.options;
   const bool compare = one_in(kCompared);
-  const auto solo = compare ? solo_replies(*live.request, engine_.context()) : std::vector<std::vector<int32_t>>();
+  const auto solo =
+      compare ? solo_replies(*live.request, engine_.context()) : std::vector<std::vector<int32_t>>();
   tally_.compared += compare ? 1 : 0;
   bool cut = false;
   for (size_t i = 0; i < done.choices.size(); ++i) {
@@ -298,7 +305,8 @@ void EngineSimulation::check_replies(const Live& live, const Completion& done) {
 
 void EngineSimulation::check_step(Clock::time_point began) {
   for (const auto& [id, live] : live_) {
-    require(!live.options.deadline || *live.options.deadline > began, "request ", id, " outlives its deadline");
+    require(!live.options.deadline || *live.options.deadline > began, "request ", id,
+            " outlives its deadline");
   }
   const std::string wrong = engine_.scheduler().check_integrity();
   require(wrong.empty(), wrong);
@@ -306,9 +314,10 @@ void EngineSimulation::check_step(Clock::time_point began) {
   require(stats.generated_tokens == tally_.tokens, "the engine counts ", stats.generated_tokens, " tokens, ",
           tally_.tokens, " were given");
   size_t open = 0;
-  for (const auto& [id, live] : live_) open += static_cast<size_t>(std::count(live.ended.begin(), live.ended.end(), false));
-  require(static_cast<size_t>(stats.running + stats.waiting) == open, stats.running, " running and ", stats.waiting,
-          " waiting of ", open);
+  for (const auto& [id, live] : live_)
+    open += static_cast<size_t>(std::count(live.ended.begin(), live.ended.end(), false));
+  require(static_cast<size_t>(stats.running + stats.waiting) == open, stats.running, " running and ",
+          stats.waiting, " waiting of ", open);
 }
 
 void EngineSimulation::check_end() {

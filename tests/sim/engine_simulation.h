@@ -1,9 +1,10 @@
-// The real Engine, scheduler and books under random load and simulated clocks, over a model whose replies depend on
-// every bit of the cache, with every decision drawn from one seed: arrivals, lengths, choices, stop tokens, priorities,
-// salts, requests that push all others out, cancels and deadlines in every phase, failing steps and slow ones, one and
-// two steps under way, a wall clock that is set forward and back, a machine that sleeps for hours, and an end that is
-// natural, by a signal, or by a device that is lost. Each request must end once, at its time and not before, having been
-// counted for the tokens it was given, and these must be those of the request alone.
+// The real Engine, scheduler and books under random load and simulated clocks, over a model whose replies
+// depend on every bit of the cache, with every decision drawn from one seed: arrivals, lengths, choices, stop
+// tokens, priorities, salts, requests that push all others out, cancels and deadlines in every phase, failing
+// steps and slow ones, one and two steps under way, a wall clock that is set forward and back, a machine that
+// sleeps for hours, and an end that is natural, by a signal, or by a device that is lost. Each request must
+// end once, at its time and not before, having been counted for the tokens it was given, and these must be
+// those of the request alone.
 #pragma once
 
 #include <cstdint>

@@ -12,12 +12,13 @@ namespace {
 TEST(EngineSimulation, EveryRequestEndsOnceAndIsCountedWhateverHappens) {
   EngineTally all;
   for_seeds([&](uint64_t seed) { all += EngineSimulation(seed).run(); });
-  std::cout << all.steps << " steps, " << all.submitted << " requests, " << all.tokens << " tokens, " << all.finished
-            << " finished, " << all.cancelled << " cancelled, " << all.overdue << " overdue (" << all.overdue_unbegun
-            << " choices unbegun), " << all.failed << " failed, " << all.preemptions << " preemptions, " << all.forced
-            << " requests that push others out, " << all.wall_jumps << " settings of the wall clock, " << all.sleeps
-            << " sleeps, " << all.compared << " compared with a request alone, " << all.stopped << " ended by a signal, "
-            << all.lost << " by a lost device\n";
+  std::cout << all.steps << " steps, " << all.submitted << " requests, " << all.tokens << " tokens, "
+            << all.finished << " finished, " << all.cancelled << " cancelled, " << all.overdue << " overdue ("
+            << all.overdue_unbegun << " choices unbegun), " << all.failed << " failed, " << all.preemptions
+            << " preemptions, " << all.forced << " requests that push others out, " << all.wall_jumps
+            << " settings of the wall clock, " << all.sleeps << " sleeps, " << all.compared
+            << " compared with a request alone, " << all.stopped << " ended by a signal, " << all.lost
+            << " by a lost device\n";
   if (!all_seeds()) return;
   // The load must really have contained what it is there to test.
   for (const int64_t count : {all.finished, all.cancelled, all.overdue, all.overdue_unbegun, all.failed,

@@ -1,5 +1,5 @@
-// A simulation over code that has a bug (seeded_bugs.cmake): exits 0 when one of the seeds finds it, be it as a broken
-// promise or by one of the code's own checks. LLAMITA_SIMULATION: which one.
+// A simulation over code that has a bug (seeded_bugs.cmake): exits 0 when one of the seeds finds it, be it as
+// a broken promise or by one of the code's own checks. LLAMITA_SIMULATION: which one.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>

@@ -286,8 +286,8 @@ void Simulation::check_rank(const sched::Batch& batch) {
   require(limits_.keep_prefixes && quiet_steps_ < 300, "the sequence of the highest rank does not move");
 }
 
-// Nothing keeps the one that pushes others out from moving once no step under way reads their blocks, and those whose
-// blocks it took begin again from what the prefix cache still has of them.
+// Nothing keeps the one that pushes others out from moving once no step under way reads their blocks, and
+// those whose blocks it took begin again from what the prefix cache still has of them.
 void Simulation::check_forced(const sched::Batch& batch) {
   if (forcing_ == 0 || live_.count(forcing_) == 0 || !flights_.empty()) return;
   const auto moves = std::any_of(batch.chunks.begin(), batch.chunks.end(),

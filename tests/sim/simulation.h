@@ -1,7 +1,8 @@
 // The real scheduler and key/value books under random load, against a fake cache (fake_cache.h), with every
-// decision drawn from one seed: arrivals, lengths, priorities, salts, prompts that begin alike, sequences that push
-// all others out, cancels and deadlines in every phase, failing steps, replies that are rolled back, tiny pools, and
-// results that come one step late. After every step the books must be right; every reply must be the one of a sequence alone.
+// decision drawn from one seed: arrivals, lengths, priorities, salts, prompts that begin alike, sequences
+// that push all others out, cancels and deadlines in every phase, failing steps, replies that are rolled
+// back, tiny pools, and results that come one step late. After every step the books must be right; every
+// reply must be the one of a sequence alone.
 #pragma once
 
 #include <cstdint>

@@ -23,9 +23,10 @@ TEST(Simulation, RepliesEqualSoloRepliesWhateverHappens) {
             << all.cut_in_step << " in a step), " << all.overdue << " overdue, " << all.preemptions
             << " preempted, " << all.prefix_hits << " prefix hits, " << all.waited_to_share
             << " waits to share, " << all.late_tokens << " late tokens, " << all.rollbacks << " rolled back, "
-            << all.failed_steps << " failures, " << all.forced << " sequences that push others out (" << all.forced_out
-            << " steps with somebody pushed out); " << long_seeds << " seeds of 1,000 steps and more, "
-            << (long_seeds > 0 ? steps_of_long / long_seeds : 0) << " in the mean\n";
+            << all.failed_steps << " failures, " << all.forced << " sequences that push others out ("
+            << all.forced_out << " steps with somebody pushed out); " << long_seeds
+            << " seeds of 1,000 steps and more, " << (long_seeds > 0 ? steps_of_long / long_seeds : 0)
+            << " in the mean\n";
   if (!all_seeds()) return;
   // The load must really have contained what it is there to test.
   EXPECT_GT(all.waited_to_share, 50);

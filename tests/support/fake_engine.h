@@ -230,7 +230,8 @@ class FakeEngine : public AsyncEngine {
     std::unique_lock lock(mutex_);
     for (;;) {
       wake_.wait(lock, [this] {
-        return stopping_ || losing_ || !cancelling_.empty() || (!paused_ && running_.size() + waiting_.size() > 0);
+        return stopping_ || losing_ || !cancelling_.empty() ||
+               (!paused_ && running_.size() + waiting_.size() > 0);
       });
       std::vector<Entry> cut = take_cancelled(), late = take_unserved();
       if (stopping_) {

@@ -1,6 +1,7 @@
 // The server with the FakeEngine behind it, for checks from outside that need no model:
 //   fake_serve PORT [step in microseconds] [what every reply says] [the API key that it asks for]
-// PORT 0 takes a free one; the port is printed. FAKE_SERVE_LOG=FILE: what the engine is asked for, a line of JSON each.
+// PORT 0 takes a free one; the port is printed. FAKE_SERVE_LOG=FILE: what the engine is asked for, a line of
+// JSON each.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>

@@ -217,11 +217,6 @@ struct RingPlace {
   }
 };
 
-// All blocks look at the same letters. Without a pause, or with looks of many threads at one word, the
-// weights of all would queue behind them at the part of L2 that holds it: each thread looks at letters of its
-// own.
-inline constexpr unsigned kPauseNs = 100;
-
 // Takes items 0 .. count - 1, each two letters at from(i), as they arrive: take(i, first value, second
 // value). By all consumers; kAhead loads of a thread are under way at one time.
 template <int kAhead, class From, class Take>
@@ -233,13 +228,12 @@ __device__ __forceinline__ void receive(From from, int count, uint32_t tag, Take
       all = true;
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        const int at = base + i * kConsumers;
-        letters[i] = ptx::read_two_letters(from(at < count ? at : base));
+        const int at = min(base + i * kConsumers, count - 1);
+        letters[i] = ptx::read_two_letters(from(at));
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
         all = all && ptx::has_tag(letters[i].x, tag) && ptx::has_tag(letters[i].y, tag);
-      if (!all) __nanosleep(kPauseNs);
     } while (!all);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)

@@ -39,10 +39,9 @@ __device__ __forceinline__ void receive_squares(const Step& p, Storage& s, const
       all = true;
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
-        letters[i] = ptx::read_letter(from + (base + 32 * i < gridDim.x ? base + 32 * i : base));
+        letters[i] = ptx::read_letter(from + min(base + 32 * i, static_cast<int>(gridDim.x) - 1));
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) all = all && ptx::has_tag(letters[i], tag);
-      if (!all) __nanosleep(kPauseNs);
     } while (!all);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)
@@ -72,7 +71,6 @@ __device__ __forceinline__ void receive_splits(const Step& p, Storage& s, uint32
       for (int split = 0; split < kMostSplits; ++split)
         all = all && ptx::has_tag(pairs[split].x, tag) && ptx::has_tag(pairs[split].y, tag) &&
               ptx::has_tag(weights[split], tag);
-      if (!all) __nanosleep(kPauseNs);
     } while (!all);
     const auto weight_at = [&](int split) { return __uint_as_float(static_cast<uint32_t>(weights[split])); };
     float highest = -INFINITY, total = 0, sum[4] = {};

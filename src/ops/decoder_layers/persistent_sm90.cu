@@ -260,10 +260,13 @@ bool decoder_layers_persistent_sm90_supports(const DecoderLayersArgs& args, cons
   });
 }
 
-double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Caps& caps) {
+// As measured at 192 keys on one H100: 17.7 us a layer beside the bytes (docs/performance/gpu.md). With more
+// keys than two turns of a block's warps the attention inside was slower than paged_decode's.
+double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Caps&) {
   const Cost cost = decoder_layers_op().cost(args);
-  return cuda_memory_us(caps, cost.bytes_read + cost.bytes_written) +
-         2.0 * static_cast<double>(args.layers.size());
+  const auto layers = static_cast<double>(args.layers.size());
+  const double more_keys = std::max(0, args.plan->max_kv_len - 2 * 16 * parts::kConsumerWarps);
+  return (cost.bytes_read + cost.bytes_written) / 3.05e6 + layers * (17.7 + 0.03 * more_keys);
 }
 
 void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& context) {

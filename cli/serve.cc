@@ -25,7 +25,7 @@ namespace {
 using server::Server;
 using server::ServerConfig;
 
-constexpr int kExitAborted = 130, kExitStalled = 71;
+constexpr int kExitAborted = 130, kExitStalled = 71, kExitDeviceLost = 70;
 constexpr int64_t kMostBytes = int64_t{1} << 40, kMostCount = 1'000'000;
 
 class Serve : public Subcommand {
@@ -72,10 +72,11 @@ class Serve : public Subcommand {
                     target = static_cast<Number>(parse_int(text, flag, low, high));
                   });
   }
-  void seconds(OptionSet& options, const std::string& flag, const std::string& help, Milliseconds& target) {
+  void seconds(OptionSet& options, const std::string& flag, const std::string& help, Milliseconds& target,
+               float least = 0.01f) {
     options.value(flag, "S", cat(help, " (default ", target.count() / 1000, ")"),
-                  [&target, flag](const std::string& text) {
-                    target = Milliseconds(static_cast<int64_t>(parse_float(text, flag, 0.01f, 1e7f) * 1000));
+                  [&target, flag, least](const std::string& text) {
+                    target = Milliseconds(static_cast<int64_t>(parse_float(text, flag, least, 1e7f) * 1000));
                   });
   }
 
@@ -159,6 +160,8 @@ void Serve::declare_limits(OptionSet& options) {
                   http.body_bytes = static_cast<size_t>(parse_int(text, "--max-body-bytes", 1, kMostBytes));
                   http.image_body_bytes = http.body_bytes;
                 });
+  number(options, "--max-bodies-bytes", "of all bodies that arrive or wait to be parsed; more are told 503",
+         http.bodies_bytes, 1, kMostBytes);
   number(options, "--max-json-depth", "of nested arrays and objects in a body", api.body_depth, 4, 64);
   number(options, "--max-n", "choices of one request", api.choices, 1, 128);
   number(options, "--max-logprobs", "most probable tokens shown beside each", api.logprobs, 0, 20);
@@ -190,6 +193,8 @@ void Serve::declare_limits(OptionSet& options) {
   seconds(options, "--queue-timeout", "seconds until a request that waits for its turn is told 503",
           config_.queue_timeout);
   seconds(options, "--request-timeout", "seconds until a reply ends where it is", config_.request_timeout);
+  seconds(options, "--ping-interval", "seconds until a silent stream gets a comment; 0: never",
+          config_.ping_interval, 0);
   seconds(options, "--drain-timeout", "seconds that SIGTERM leaves to what is under way",
           config_.drain_timeout);
   seconds(options, "--stall-warning", "seconds without progress until the log says so",
@@ -276,9 +281,10 @@ int Serve::run() {
     }
   });
   const Server::Ended ended = server.run();
-  if (ended == Server::Ended::aborted || ended == Server::Ended::stalled) {
-    std::_Exit(ended == Server::Ended::aborted ? kExitAborted : kExitStalled);  // waits for no thread
-  }
+  // These wait for no thread, and not for a device that does not answer.
+  if (ended == Server::Ended::aborted) std::_Exit(kExitAborted);
+  if (ended == Server::Ended::stalled) std::_Exit(kExitStalled);
+  if (ended == Server::Ended::device_lost) std::_Exit(kExitDeviceLost);
   if (!loaded) std::_Exit(0);  // nothing was under way; the loading cannot be called off and may take minutes
   loading.join();
   if (failure) std::rethrow_exception(failure);

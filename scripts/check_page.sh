@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The chat page in headless Chromium: scripts/check_page.sh [BUILD_FOLDER] [FOLDER for screenshots]. First with replies that
-# are known (what is shown; what is kept over reloads, clicks elsewhere and tabs; what a phone, a keyboard, a missing key and
-# a server that goes make of it), then with pictures and the tiny LLaVA, which must see what is on them.
+# are known (what is shown; what the settings do; what is kept over reloads, clicks elsewhere and tabs; what a phone, a keyboard,
+# a missing key and a server that goes make of it), then with pictures and the tiny LLaVA, which must see what is on them.
 # Root installs Debian's package chromium where there is none; anybody else is told to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ if [[ -z $chromium ]]; then
 fi
 build=${1:-build}
 if [[ -n ${2:-} ]]; then mkdir -p "$2"; fi
-for check in page_check page_check_kept page_check_reach; do
+for check in page_check page_check_settings page_check_kept page_check_reach; do
   timeout 300 python3 "tests/e2e/$check.py" "$chromium" "$build/tests/fake_serve" ${2:+"$2"}
 done
 timeout 300 python3 tests/e2e/pictures_check.py "$chromium" "$build/llamita" ${2:+"$2"}

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <utility>
 
 #include "base/cat.h"
 #include "base/log.h"
@@ -212,7 +213,11 @@ void ApiServer::send(const HttpRequest& request, const std::shared_ptr<HttpReply
 }
 
 void ApiServer::health(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  const char* status = !engine_ ? "loading" : draining_ ? "draining" : stalled_ ? "stalled" : "ok";
+  const char* status = !engine_        ? "loading"
+                       : device_lost() ? "device_lost"
+                       : draining_     ? "draining"
+                       : stalled_      ? "stalled"
+                                       : "ok";
   const bool good = std::string_view(status) == "ok";
   HttpResponse response = json_response(good ? 200 : 503, Json(Json::Object{{"status", text(status)}}));
   if (!good) response.headers.emplace_back("Retry-After", "1");
@@ -312,6 +317,7 @@ void ApiServer::embeddings(HttpRequest& request, std::shared_ptr<HttpReply> repl
 
 void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply) {
   if (draining_) throw ApiError(503, "the server is shutting down", {}, "draining");
+  if (device_lost()) throw ApiError(503, "the server's device has failed", {}, "device_lost");
   // Before the body is read, let alone tokenised: a full queue says so at once.
   if (!engine_->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
   const uint64_t key = next_key_++;
@@ -320,9 +326,8 @@ void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_pt
     if (status != 0) metrics_.replied(route, status);
     generations_.erase(key);
   };
-  auto generation =
-      std::make_shared<Generation>(host_, endpoint, std::move(request.body), access_.salt(request),
-                                   access_.cors_headers(request), reply, done);
+  auto generation = std::make_shared<Generation>(host_, endpoint, request, access_.salt(request),
+                                                 access_.cors_headers(request), reply, done);
   // Weak, because the reply is the generation's and would keep it for ever.
   reply->when_gone([weak = std::weak_ptr(generation)] {
     if (const auto generation = weak.lock()) generation->abandon();
@@ -336,7 +341,7 @@ void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_pt
 void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply,
                           std::function<HttpResponse()> work) {
   const uint64_t key = next_key_++;
-  const bool queued = token_worker_->run([this, key, work] {
+  const bool queued = token_worker_->run([this, key, work = std::move(work)] {
     HttpResponse response;
     try {
       response = work();
@@ -356,31 +361,38 @@ void ApiServer::on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply
     });
   });
   if (!queued) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
-  request.body.clear();
   replies_.emplace(key, std::pair(std::move(reply), std::move(request)));
 }
 
 void ApiServer::tokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = request.body] {
-    const TokenizeRequest asked = parse_tokenize(body, host->parse);
-    check_model(asked.model);
-    Json::Array tokens;
-    for (const int32_t id : engine->tokenize(asked.text, asked.add_special)) tokens.push_back(integer(id));
-    const auto count = static_cast<int64_t>(tokens.size());
-    return json_response(200, Json(Json::Object{{"tokens", Json(std::move(tokens))},
-                                                {"count", integer(count)},
-                                                {"max_model_len", integer(engine->info().context)}}));
-  });
+  on_worker(request, std::move(reply),
+            [this, engine = engine_, host = host_, body = std::move(request.body),
+             share = std::move(request.body_share)]() mutable {
+              const TokenizeRequest asked = parse_tokenize(std::exchange(body, {}), host->parse);
+              share.reset();
+              check_model(asked.model);
+              Json::Array tokens;
+              for (const int32_t id : engine->tokenize(asked.text, asked.add_special))
+                tokens.push_back(integer(id));
+              const auto count = static_cast<int64_t>(tokens.size());
+              return json_response(200,
+                                   Json(Json::Object{{"tokens", Json(std::move(tokens))},
+                                                     {"count", integer(count)},
+                                                     {"max_model_len", integer(engine->info().context)}}));
+            });
 }
 
 void ApiServer::detokenize(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
-  on_worker(request, std::move(reply), [this, engine = engine_, host = host_, body = request.body] {
-    const DetokenizeRequest asked = parse_detokenize(body, host->parse);
-    check_model(asked.model);
-    require_short(*engine, asked.tokens, host->parse.limits.token_text_bytes);
-    const std::string said = engine->detokenize(asked.tokens);
-    return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
-  });
+  on_worker(request, std::move(reply),
+            [this, engine = engine_, host = host_, body = std::move(request.body),
+             share = std::move(request.body_share)]() mutable {
+              const DetokenizeRequest asked = parse_detokenize(std::exchange(body, {}), host->parse);
+              share.reset();
+              check_model(asked.model);
+              require_short(*engine, asked.tokens, host->parse.limits.token_text_bytes);
+              const std::string said = engine->detokenize(asked.tokens);
+              return json_response(200, Json(Json::Object{{"prompt", Json(said)}, {"content", Json(said)}}));
+            });
 }
 
 void ApiServer::page(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
@@ -409,6 +421,14 @@ void ApiServer::cut_short() {
   std::vector<std::shared_ptr<Generation>> open;
   for (const auto& [key, generation] : generations_) open.push_back(generation);
   for (const auto& generation : open) generation->abandon("the server is shutting down");
+}
+
+void ApiServer::ping_silent() {
+  if (config_.ping_interval.count() == 0) return;
+  const auto silent_since = Generation::Clock::now() - config_.ping_interval;
+  std::vector<std::shared_ptr<Generation>> open;  // a write may end one
+  for (const auto& [key, generation] : generations_) open.push_back(generation);
+  for (const auto& generation : open) generation->ping(silent_since);
 }
 
 bool ApiServer::stalled() {

@@ -56,6 +56,10 @@ class ApiServer {
   // Looks whether the engine makes progress, and says in the log when it has made none for
   // ServerConfig::stall_warning. True when it has not for ServerConfig::stall_timeout.
   bool stalled();
+  // The engine can compute nothing more.
+  bool device_lost() const { return engine_ && engine_->stats().device_lost; }
+  // Streams that were silent for ServerConfig::ping_interval get a comment.
+  void ping_silent();
   void count_http(const HttpCounts& counts) { http_ = counts; }
 
  private:
@@ -79,6 +83,7 @@ class ApiServer {
 
   void generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply);
   // Runs `work` on token_worker_ and sends what it returns or the ApiError it throws.
+  // Takes the body, as `work` should have done before.
   void on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply, std::function<HttpResponse()> work);
   void send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply, HttpResponse response);
   void check_model(const std::optional<std::string>& name) const;

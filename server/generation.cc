@@ -52,12 +52,13 @@ const char* id_prefix(Endpoint endpoint) {
 
 }  // namespace
 
-Generation::Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, std::string body,
+Generation::Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, HttpRequest& request,
                        std::string salt, Headers headers, std::shared_ptr<HttpReply> reply,
                        std::function<void(int)> done)
     : host_(std::move(host)),
       endpoint_(endpoint),
-      body_(std::move(body)),
+      body_(std::move(request.body)),
+      body_share_(std::move(request.body_share)),
       salt_(std::move(salt)),
       headers_(std::move(headers)),
       reply_(std::move(reply)),
@@ -125,6 +126,7 @@ void Generation::require_room() const {
 void Generation::submit_all() {
   require_room();  // before any work is done that would be for nothing
   request_ = parse(endpoint_, std::exchange(body_, {}), host_->parse);
+  body_share_.reset();
   host_->check_model(request_.model);
   for (const std::string& warning : request_.warnings) log_warning(warning);
   std::vector<std::shared_ptr<const PreparedRequest>> prepared;
@@ -194,15 +196,26 @@ void Generation::opened() {
   take_steps();
 }
 
-// With the first news and not before: a stream that never gets its turn is refused with a status.
-void Generation::begin_stream(std::string& out) {
+// With the first news, or the first ping, and not before: a stream that never gets its turn is refused with a
+// status.
+void Generation::begin_head() {
   if (begun_) return;
   headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
   headers_.emplace_back("Cache-Control", "no-cache");
   headers_.emplace_back("X-Accel-Buffering", "no");
   reply_->begin({200, headers_, {}});
   begun_ = true;
-  out += format_->begin();
+}
+
+void Generation::begin_stream(std::string& out) {
+  begin_head();
+  if (!std::exchange(greeted_, true)) out += format_->begin();
+}
+
+void Generation::ping(Clock::time_point silent_since) {
+  if (!open_ || !reply_ || !request_.stream || last_written_ > silent_since) return;
+  begin_head();
+  write(": ping\n\n");
 }
 
 void Generation::take_steps() {
@@ -269,6 +282,7 @@ ApiError Generation::ended_error(const std::string& message) const {
 // Writing may drop a slow reader, and with it this request's reply.
 void Generation::write(const std::string& out) {
   if (out.empty() || !reply_) return;
+  last_written_ = Clock::now();
   const auto reply = reply_;
   reply->write(out);
 }

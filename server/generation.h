@@ -40,7 +40,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   using Clock = std::chrono::steady_clock;
   // `done` is called once on the I/O thread, when nothing more will be written. `headers` are added to the
   // reply's.
-  Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, std::string body,
+  // Takes the request's body.
+  Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, HttpRequest& request,
              std::string salt, Headers headers, std::shared_ptr<HttpReply> reply,
              std::function<void(int status)> done);
 
@@ -48,6 +49,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void prepare_and_submit();
   // On the I/O thread: the client is gone, or (with a message) the server must end.
   void abandon(const std::string& message = {});
+  // On the I/O thread, now and then: a stream that is queued or computed and of which nothing was written
+  // since `silent_since` gets an SSE comment, so that proxies do not take it for dead.
+  void ping(Clock::time_point silent_since);
 
  private:
   struct Step {  // what is needed of one Update, copied
@@ -67,6 +71,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void lag_behind();
   void take_steps();
   void take_step(Step& step, std::string& out);
+  void begin_head();
   void begin_stream(std::string& out);
   void record(const Step& step);
   void write(const std::string& out);
@@ -81,6 +86,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const Endpoint endpoint_;
   const Clock::time_point arrived_ = Clock::now();
   std::string body_;
+  std::shared_ptr<const void> body_share_;  // goes with it
   const std::string salt_;
 
   // Of the worker until opened(), then of the I/O thread.
@@ -102,7 +108,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   size_t left_ = 0;  // prompts that are not done
   std::optional<ApiError> error_;
   bool open_ = false;
-  bool begun_ = false;                                        // the head of a stream is sent
+  bool begun_ = false;    // the head of a stream is sent, …
+  bool greeted_ = false;  // … and what its format begins with
+  Clock::time_point last_written_ = arrived_;
   std::vector<std::optional<Clock::time_point>> last_token_;  // of each choice of each prompt
 };
 

@@ -144,6 +144,13 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
        count(stats.prefix_query_tokens), out);
   line("prefix_cache_hits_total", "counter", "Prompt tokens found there.", count(stats.prefix_hit_tokens),
        out);
+  const std::string cancelled = cat(prefix_, ":cancelled_requests_total");
+  header(cancelled, "counter", "Requests whose client left, by how far they were.", out);
+  for (const auto& [phase, times] :
+       {std::pair("queued", stats.cancelled_queued), std::pair("prefill", stats.cancelled_prefill),
+        std::pair("decode", stats.cancelled_decode)}) {
+    out += cat(cancelled, "{", labels(), ",phase=\"", phase, "\"} ", times, "\n");
+  }
   line("engine_steps_total", "counter", "Steps of the engine.", count(stats.steps), out);
   // Of the steps only their number and sum are kept, so all fall into the last bucket.
   const std::string steps = cat(prefix_, ":iteration_tokens_total");
@@ -159,6 +166,8 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
 void Metrics::render_process(const HttpCounts& http, std::string& out) const {
   header("llamita_http_connections", "gauge", "Open connections.", out);
   out += cat("llamita_http_connections ", http.connections, "\n");
+  header("llamita_http_body_bytes", "gauge", "Bytes of bodies that arrive or wait to be parsed.", out);
+  out += cat("llamita_http_body_bytes ", http.body_bytes, "\n");
   header("llamita_slow_readers_dropped_total", "counter", "Connections closed for reading too slowly.", out);
   out += cat("llamita_slow_readers_dropped_total ", http.slow_readers_dropped, "\n");
   header("llamita_http_replies_total", "counter", "Replies by route and status.", out);

@@ -29,6 +29,7 @@ class Histogram {
 
 struct HttpCounts {
   int connections = 0;
+  int64_t body_bytes = 0;  // held, of all requests
   int64_t slow_readers_dropped = 0;
 };
 

@@ -7,6 +7,7 @@ namespace llamita::server {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{50};
+constexpr std::chrono::seconds kGoodbye{1};  // for the last words to be written
 
 const ServerConfig& checked(const ServerConfig& config) {
   check_config(config);
@@ -50,6 +51,7 @@ void Server::log_end() const {
     case Ended::aborted:
       return log_warning("ended at once, with ", api_->generations(), " requests under way");
     case Ended::stalled: return log_line(LogLevel::error, "ended, because the engine makes no progress");
+    case Ended::device_lost: return log_line(LogLevel::error, "ended, because the device is lost");
     case Ended::stopped: return;
   }
 }
@@ -74,7 +76,10 @@ void Server::on_signal() {
 }
 
 void Server::tick() {
-  api_->count_http({http_.connections(), http_.slow_readers_dropped()});
+  api_->count_http(
+      {http_.connections(), static_cast<int64_t>(http_.bodies_held()), http_.slow_readers_dropped()});
+  api_->ping_silent();
+  if (api_->device_lost()) return end_lost();
   if (api_->stalled() && config_.exit_on_stall) return end(Ended::stalled);
   if (!drain_by_) return;
   if (api_->generations() == 0 && http_.replies_under_way() == 0) return end(Ended::drained);
@@ -83,10 +88,18 @@ void Server::tick() {
   if (!cut_short_) {
     log_warning("the drain timeout is over: ", api_->generations(), " requests are cut short");
     cut_short_ = true;
-    drain_by_ = now + std::chrono::seconds(1);  // for the goodbye to be written
+    drain_by_ = now + kGoodbye;
     return api_->cut_short();
   }
   end(Ended::drained);
+}
+
+// No request can be served any more: the sooner a new process takes over, the better.
+void Server::end_lost() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!lost_by_) lost_by_ = now + kGoodbye;
+  const bool told = api_->generations() == 0 && http_.replies_under_way() == 0;
+  if (told || now >= *lost_by_) end(Ended::device_lost);
 }
 
 void Server::end(Ended ended) {

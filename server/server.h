@@ -25,10 +25,11 @@ class Server {
   void attach(std::shared_ptr<AsyncEngine> engine);
 
   enum class Ended {
-    drained,  // after a signal: what was under way is finished, or was cut at the drain timeout
-    aborted,  // by a second signal
-    stalled,  // the watchdog, with ServerConfig::exit_on_stall
-    stopped,  // by stop()
+    drained,      // after a signal: what was under way is finished, or was cut at the drain timeout
+    aborted,      // by a second signal
+    device_lost,  // the engine can compute nothing more; what was under way was told so
+    stalled,      // the watchdog, with ServerConfig::exit_on_stall
+    stopped,      // by stop()
   };
   // Serves on the calling thread. SIGTERM and SIGINT drain.
   Ended run();
@@ -40,6 +41,7 @@ class Server {
  private:
   void on_signal();
   void tick();
+  void end_lost();
   void end(Ended ended);
   void log_end() const;
 
@@ -47,7 +49,7 @@ class Server {
   HttpServer http_;
   std::unique_ptr<ApiServer> api_;  // before http_ is gone, because it holds replies
   Ended ended_ = Ended::stopped;
-  std::optional<std::chrono::steady_clock::time_point> drain_by_;
+  std::optional<std::chrono::steady_clock::time_point> drain_by_, lost_by_;
   bool cut_short_ = false;
 };
 

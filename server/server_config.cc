@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
+
 #include "base/cat.h"
 #include "formats/printable.h"
 #include "llamita/error.h"
@@ -68,6 +70,11 @@ void check_metrics_prefix(const std::string& prefix) {
 void check_config(const ServerConfig& config) {
   check_address(config.address);
   check_metrics_prefix(config.metrics_prefix);
+  const size_t largest_body = std::max(config.http.body_bytes, config.http.image_body_bytes);
+  if (config.http.bodies_bytes < largest_body) {
+    throw Error(cat("--max-bodies-bytes: ", config.http.bodies_bytes, " leave no room for one body of ",
+                    largest_body, " (--max-body-bytes)"));
+  }
   for (const std::string& origin : config.cors_origins) check_origin(origin);
   for (const std::string& key : config.api_keys) {
     if (key.empty()) throw Error("an API key is empty");

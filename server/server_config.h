@@ -34,6 +34,7 @@ struct ServerConfig {
   size_t update_queue = 4096;                          // steps that a request's reply may lag behind
   std::chrono::milliseconds queue_timeout{60'000};     // then a request that no step had part of is told 503
   std::chrono::milliseconds request_timeout{600'000};  // then a reply ends where it is
+  std::chrono::milliseconds ping_interval{15'000};     // a stream silent for so long gets a comment; 0: never
   std::chrono::milliseconds drain_timeout{30'000};     // after SIGTERM
   std::chrono::milliseconds stall_warning{10'000};     // a step longer than this is written to the log
   std::chrono::milliseconds stall_timeout{60'000};     // … and than this makes /health say 503

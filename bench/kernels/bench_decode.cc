@@ -1,8 +1,9 @@
 // bench_decode [SHAPE ...] [--tokens T] [--keys N] [--variants a,b] [--chain a,b]: the chain of kernels of a
 // decode step as one graph, all layers of a shape with weights of their own, through the op tables: the whole
-// chain, then each of its products alone, repeated over the layers. The rate of a product in such a chain is
-// what it takes out of a step, start and end included. A variant (LLAMITA_KERNEL's word for linear, attn_in
-// and mlp_in at once, beside what the environment forces; "" is the tables' choice) is first held against the
+// chain, then each of its products alone, repeated over the layers; and first, where there is one, the
+// variant of decoder_layers that does all layers in one kernel. The rate of a product in such a chain is what
+// it takes out of a step, start and end included. A variant (LLAMITA_KERNEL's word for linear, attn_in and
+// mlp_in at once, beside what the environment forces; "" is the tables' choice) is first held against the
 // others: after one layer the residual stream must agree to bf16.
 #include <cmath>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include "llamita/error.h"
 #include "ops/attention/attention.h"
 #include "ops/attn_in/attn_in.h"
+#include "ops/decoder_layers/decoder_layers.h"
 #include "ops/linear/linear.h"
 #include "ops/mlp_in/mlp_in.h"
 
@@ -135,6 +137,31 @@ class Model {
     for (const Part part : kParts)
       if (in_chain(part)) run(part, layer, context);
   }
+  // All layers as one op; only while `layers` of the result lives.
+  DecoderLayersArgs all_layers(std::vector<DecoderLayer>& layers) const {
+    for (const Layer& l : layers_) {
+      DecoderLayer layer;
+      layer.attn_norm = layer.mlp_norm = gain_;
+      layer.qkv = &l.qkv;
+      layer.out = &l.out;
+      layer.gate_up = &l.in;
+      layer.down = &l.down;
+      layer.k_cache = l.k;
+      layer.v_cache = l.v;
+      layers.push_back(layer);
+    }
+    DecoderLayersArgs args;
+    args.x = x_;
+    args.cos_sin = cos_sin_;
+    args.kv_slot = slots_;
+    args.q_start = q_start_;
+    args.kv_len = kv_len_;
+    args.block_table = table_;
+    args.plan = &plan_;
+    args.heads = shape_.heads;
+    args.layers = layers;
+    return args;
+  }
   void run_head(Context& context) const { linear({normed_, &head_, {}, {}, logits_}, context); }
   // The stream as it was: sums that pile up over many replays would leave the range of numbers.
   void reset() const { cuda::copy_async(x_.data(), start_.data(), start_.bytes(), stream_); }
@@ -173,11 +200,18 @@ class Model {
   Storage allocate(size_t bytes) { return cuda::allocate_storage(bytes, 0); }
   quant::Weight weight(const std::vector<int64_t>& rows, int64_t cols) {
     quant::Weight made{.cols = cols, .parts = {}};
+    int64_t all = 0;
+    for (const int64_t n : rows) all += n;
+    const Storage whole =
+        allocate(static_cast<size_t>(all * cols * 2));  // one piece, as the loader places them
+    const float spread = 1 / std::sqrt(static_cast<float>(cols));
+    cuda::fill_made_up(whole.data(), DType::bf16, all * cols, {.seed = ++seed_, .spread = spread}, stream_);
+    auto* at = static_cast<std::byte*>(whole.data());
     for (const int64_t n : rows) {
-      Storage storage = allocate(static_cast<size_t>(n * cols * 2));
-      const float spread = 1 / std::sqrt(static_cast<float>(cols));
-      cuda::fill_made_up(storage.data(), DType::bf16, n * cols, {.seed = ++seed_, .spread = spread}, stream_);
-      made.parts.push_back({"w", DType::bf16, n, storage});
+      const auto bytes = static_cast<size_t>(n * cols * 2);
+      made.parts.push_back(
+          {"w", DType::bf16, n, Storage::borrow(at, bytes, std::make_shared<Storage>(whole))});
+      at += bytes;
     }
     return made;
   }
@@ -250,6 +284,7 @@ class DecodeBench {
   bool run(const Shape& shape) {
     const Model model(shape, options_, stream_);
     bool right = true;
+    if (options_.chain.empty()) time_whole(model);
     std::vector<float> first;
     for (const std::string& variant : options_.variants) {
       const std::string forced = forced_ + "linear=" + variant + ",attn_in=" + variant + ",mlp_in=" + variant;
@@ -294,6 +329,20 @@ class DecodeBench {
   void row(const char* what, double us, double bytes) const {
     std::printf("  %-10s %8.2f us  %7.1f MB  %5.0f GB/s  %3.0f %% of the roof\n", what, us, bytes * 1e-6,
                 bytes / us * 1e-3, 100 * bytes / us * 1e6 / roof_);
+  }
+
+  void time_whole(const Model& model) const {
+    Arena arena(cuda::allocate_storage(size_t{64} << 20, 0), kDevice);
+    Context context(stream_, arena, caps_);
+    std::vector<DecoderLayer> layers;
+    const DecoderLayersArgs args = model.all_layers(layers);
+    if (!decoder_layers_fused(args, context)) return;
+    const int count = model.shape().layers;
+    const double us = microseconds(model, 1, [&](int) { decoder_layers(args, context); });
+    const double head = microseconds(model, 4, [&](int) { model.run_head(context); });
+    std::printf("%s, all layers as one kernel: layers and head %.1f us, %.0f steps/s\n", model.shape().name,
+                us + head, 1e6 / (us + head));
+    row("layer", us / count, model.layer_bytes());
   }
 
   void time(const Model& model, const std::string& variant, Context& context) const {

@@ -63,13 +63,17 @@ struct EngineStats {
   int64_t prompt_tokens = 0, generated_tokens = 0;  // computed or chosen so far
   int64_t prefix_hit_tokens = 0, prefix_query_tokens = 0;
   int64_t preemptions = 0;
-  double step_seconds = 0;                            // of the last step
-  bool busy = false;                                  // there is work
+  // Requests that were cancelled before a step had part of them, before their first token, and after it.
+  int64_t cancelled_queued = 0, cancelled_prefill = 0, cancelled_decode = 0;
+  double step_seconds = 0;   // of the last step
+  bool busy = false;         // there is work
+  bool device_lost = false;  // nothing more is computed: requests end with FinishReason::error
   std::chrono::steady_clock::time_point progress_at;  // when a step last ended or work last arrived
 };
 
 // When a step fails, the requests it had part of end with FinishReason::error, and the engine goes on with
-// the others.
+// the others. When it fails because the device is lost (DeviceLostError), all do, and so does whatever comes
+// after: has_room() is false from then on, EngineStats::device_lost true, and only a new process helps.
 class AsyncEngine {
  public:
   using OnUpdate = std::function<void(const Update&)>;

@@ -21,4 +21,11 @@ class Error : public std::exception {
   std::string message_;
 };
 
+// The device computes nothing more for this process: an illegal access, a card that failed. Only a new
+// process gets it back.
+class DeviceLostError : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace llamita

@@ -129,8 +129,9 @@ void Connection::on_read(boost::system::error_code error, size_t size) {
   reading_ = false;
   if (phase_ == Phase::closed) return;
   if (error) {
-    if (phase_ == Phase::replying && reply_complete_) return;  // all is said; let it be written
-    return close();
+    if (phase_ != Phase::replying || !reply_complete_) return close();
+    input_ended_ = true;  // all is said; let it be written
+    return;
   }
   if (phase_ == Phase::lingering) return read_more();
   input_.append(buffer_.get(), size);
@@ -146,6 +147,10 @@ void Connection::parse() {
     set_deadline(shared_->limits.header_timeout);
   }
   input_.erase(0, parser_->push(input_));
+  if (parser_->state() != RequestParser::State::failed && !hold_body()) {
+    return refuse(503, cat("the requests under way have bodies of more than ", shared_->bodies->most(),
+                           " bytes together; try again later"));
+  }
   switch (parser_->state()) {
     case RequestParser::State::failed: return refuse(parser_->status(), parser_->message());
     case RequestParser::State::done: return dispatch();
@@ -164,8 +169,18 @@ void Connection::parse() {
   read_more();
 }
 
+// False when the body does not fit beside those of others: what is there, or what the header says will come.
+bool Connection::hold_body() {
+  const size_t bytes = parser_->body_bytes();
+  if (bytes > 0 && body_share_ == nullptr) body_share_ = std::make_shared<BodyShare>(shared_->bodies);
+  if (bytes > 0 && !body_share_->grow_to(bytes)) return false;
+  const bool begins = phase_ == Phase::header && parser_->state() == RequestParser::State::body;
+  return !begins || shared_->bodies->fits(static_cast<size_t>(parser_->body_to_come()));
+}
+
 void Connection::dispatch() {
   HttpRequest request = parser_->take();
+  request.body_share = std::move(body_share_);
   parser_.reset();
   move_to(Phase::replying);
   reply_complete_ = false;
@@ -243,6 +258,7 @@ void Connection::finish_reply() {
 
 void Connection::reply_written() {
   reply_complete_ = false;
+  if (input_ended_) return close();  // not found out by reading: Asio tells the end of a stream once
   if (!keep_alive_) return linger();
   move_to(Phase::idle);
   set_deadline(shared_->limits.idle_timeout);
@@ -268,6 +284,8 @@ void Connection::refuse(const HttpResponse& response) {
 
 void Connection::linger() {
   move_to(Phase::lingering);
+  parser_.reset();
+  body_share_.reset();
   boost::system::error_code ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   set_deadline(kLinger);
@@ -282,6 +300,7 @@ void Connection::close() {
   timer_.cancel();
   output_.clear();
   output_bytes_ = 0;
+  body_share_.reset();
   if (const auto gone = std::exchange(gone_, nullptr)) gone();
 }
 

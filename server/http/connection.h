@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "server/http/body_budget.h"
 #include "server/http/http_server.h"
 #include "server/http/request_parser.h"
 
@@ -16,7 +17,11 @@ namespace llamita::server {
 
 // What connections share with their server.
 struct ConnectionShared {
+  explicit ConnectionShared(const HttpLimits& limits_in)
+      : limits(limits_in), bodies(std::make_shared<BodyBudget>(limits_in.bodies_bytes)) {}
+
   HttpLimits limits;
+  std::shared_ptr<BodyBudget> bodies;
   HttpServer::Handler handler;
   HttpServer::Refuse refuse;
   HttpServer::Screen screen;
@@ -44,6 +49,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void read_more();
   void on_read(boost::system::error_code error, size_t size);
   void parse();
+  bool hold_body();
   void dispatch();
   void set_deadline(std::chrono::milliseconds timeout);
   void watch_deadline();
@@ -68,9 +74,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Phase phase_ = Phase::idle;
   std::unique_ptr<RequestParser> parser_;  // of the request under way
+  std::shared_ptr<BodyShare> body_share_;  // of its body
   std::string input_;                      // bytes that arrived and are not parsed yet
   std::unique_ptr<char[]> buffer_;
   bool reading_ = false;
+  bool input_ended_ = false;  // the client sends nothing more
 
   std::deque<std::string> output_;
   size_t output_bytes_ = 0, first_offset_ = 0;

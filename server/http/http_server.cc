@@ -29,7 +29,7 @@ struct HttpServer::Impl {
   Tcp::acceptor acceptor{context};
   asio::steady_timer accept_pause{context};
   asio::signal_set signals{context};
-  std::shared_ptr<ConnectionShared> shared = std::make_shared<ConnectionShared>();
+  std::shared_ptr<ConnectionShared> shared;
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work{context.get_executor()};
 
   void listen(const std::string& address, uint16_t port) {
@@ -93,7 +93,7 @@ struct HttpServer::Impl {
 
 HttpServer::HttpServer(const std::string& address, uint16_t port, const HttpLimits& limits)
     : impl_(std::make_unique<Impl>()) {
-  impl_->shared->limits = limits;
+  impl_->shared = std::make_shared<ConnectionShared>(limits);
   impl_->listen(address, port);
 }
 
@@ -138,6 +138,7 @@ void HttpServer::on_signal(std::function<void(int)> task) {
 }
 
 void HttpServer::limit_body(size_t bytes) { impl_->shared->limits.body_bytes = bytes; }
+size_t HttpServer::bodies_held() const { return impl_->shared->bodies->held(); }
 int HttpServer::connections() const { return impl_->shared->connections; }
 int HttpServer::replies_under_way() const { return impl_->shared->replies_under_way; }
 int64_t HttpServer::slow_readers_dropped() const { return impl_->shared->slow_readers_dropped; }

@@ -72,6 +72,7 @@ class HttpServer {
   // HttpLimits::body_bytes of requests that begin from now on, also on connections that are open already.
   void limit_body(size_t bytes);
   int connections() const;
+  size_t bodies_held() const;  // bytes that count against HttpLimits::bodies_bytes
   // Requests whose reply is not written to its end.
   int replies_under_way() const;
   int64_t slow_readers_dropped() const;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ctime>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,9 @@ struct HttpRequest {
   std::string body;
   bool keep_alive = true;
   bool http_1_1 = false;  // or later
+  // What the body holds of HttpLimits::bodies_bytes; whoever keeps the body keeps this with it, and no
+  // longer.
+  std::shared_ptr<const void> body_share = {};
 
   // The target without its query.
   std::string_view path() const { return std::string_view(target).substr(0, target.find('?')); }

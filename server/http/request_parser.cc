@@ -124,6 +124,10 @@ HttpRequest RequestParser::head() const {
   return request;
 }
 
+size_t RequestParser::body_bytes() const { return impl_->parser.get().body().size(); }
+
+uint64_t RequestParser::body_to_come() const { return impl_->parser.content_length_remaining().value_or(0); }
+
 HttpRequest RequestParser::take() {
   auto message = impl_->parser.release();
   HttpRequest request;

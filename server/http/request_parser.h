@@ -2,6 +2,7 @@
 // class bounds it and knows no sockets, so that tests and fuzzing feed it bytes.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,7 +32,9 @@ class RequestParser {
   State state() const { return state_; }
   // The client waits for "100 Continue" before it sends the body. True in state `body`, once.
   bool wants_continue();
-  HttpRequest head() const;  // once the header is complete: the request without its body
+  HttpRequest head() const;       // once the header is complete: the request without its body
+  size_t body_bytes() const;      // that have arrived
+  uint64_t body_to_come() const;  // of a Content-Length, once the header is complete; 0 of a chunked body
   HttpRequest take();
 
   int status() const { return status_; }

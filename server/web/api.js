@@ -63,6 +63,7 @@ export async function* stream(body, signal) {
     const events = waiting.split("\n\n");
     waiting = events.pop();
     for (const event of events) {
+      if (event.startsWith(":")) continue;  // a comment: the server is still at it
       const data = event.replace(/^data: /, "");
       if (data === "[DONE]") return;
       const json = JSON.parse(data);

@@ -188,6 +188,7 @@ void Engine::end_unstarted(Running& running, FinishReason reason, const std::str
 void Engine::end(RequestId id, FinishReason reason, const std::string& why, const std::string& code) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
+  if (reason == FinishReason::cancelled) count_cancelled(*found->second);
   const std::vector<sched::SequenceId> open = found->second->open;
   for (const sched::SequenceId sequence : open) {
     Choosing& choosing = choosing_.at(sequence);
@@ -289,6 +290,12 @@ void Engine::note_begun(const sched::Batch& batch) {
 void Engine::count_unstarted(const Running& request, int change) {
   unstarted_ += change;
   unstarted_tokens_ += change * int64_t{request.completion.prompt_tokens};
+}
+
+void Engine::count_cancelled(const Running& request) {
+  ++(request.first_token ? counters_.cancelled_decode
+     : request.begun     ? counters_.cancelled_prefill
+                         : counters_.cancelled_queued);
 }
 
 std::vector<SamplingRow> Engine::sampling_rows(const sched::Batch& batch) const {
@@ -404,6 +411,12 @@ void Engine::fail_step(const std::string& why) {
   }
   flights_.clear();
   for (const RequestId id : failed) end(id, FinishReason::error, why);
+}
+
+void Engine::fail_all(const std::string& why) {
+  scheduler_.abandon();
+  flights_.clear();
+  while (!requests_.empty()) end(requests_.begin()->first, FinishReason::error, why);
 }
 
 void Engine::abandon() {

@@ -82,6 +82,8 @@ class Engine {
   // The steps under way count for nothing: what they had part of ends with FinishReason::error, all else goes
   // on.
   void fail_step(const std::string& why);
+  // All requests end so, whether a step had part of them or not.
+  void fail_all(const std::string& why);
   // Everything that runs is forgotten without a word.
   void abandon();
 
@@ -127,6 +129,7 @@ class Engine {
   Flight describe(sched::Batch batch) const;
   void note_begun(const sched::Batch& batch);
   void count_unstarted(const Running& request, int change);
+  void count_cancelled(const Running& request);
   std::vector<SamplingRow> sampling_rows(const sched::Batch& batch) const;
   StepImages images_of(const sched::Batch& batch) const;
   void count(const Flight& flight);

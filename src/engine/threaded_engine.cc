@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/cat.h"
 #include "base/log.h"
 #include "llamita/error.h"
 
@@ -79,7 +80,7 @@ std::shared_ptr<const PreparedRequest> ThreadedEngine::prepare(const Request& re
 // An empty queue takes any prompts: each fits the context, and whatever else the limits say they can be
 // served.
 bool ThreadedEngine::room_for(int requests, int64_t tokens) const {
-  if (draining_ || inbox_.stop) return false;
+  if (draining_ || inbox_.stop || !lost_.empty()) return false;
   const int waiting = queued_requests_ + served_->engine.unstarted();
   if (waiting == 0) return true;
   const int64_t waiting_tokens = queued_tokens_ + served_->engine.unstarted_tokens();
@@ -190,19 +191,35 @@ void ThreadedEngine::take_in(Inbox& inbox) {
   for (const RequestId id : inbox.cancels) served_->engine.end(id, FinishReason::cancelled);
 }
 
+// lost_ is written by this thread alone, so it reads it without the lock.
 void ThreadedEngine::step() {
+  if (!lost_.empty()) return served_->engine.fail_all(lost_);  // what was on its way here
   try {
     served_->engine.step();
+  } catch (const DeviceLostError& error) {
+    lose_device(error.what());
   } catch (const std::exception& error) {
     log_warning("a step failed: ", error.what());
     served_->engine.fail_step(error.what());
   }
 }
 
+void ThreadedEngine::lose_device(const std::string& why) {
+  log_line(LogLevel::error, cat("the device is lost, all requests fail: ", why));
+  {
+    // Before any request hears of it, so that nobody who does is let in again.
+    const std::lock_guard lock(mutex_);
+    lost_ = why;
+    stats_.device_lost = true;
+  }
+  served_->engine.fail_all(why);
+}
+
 void ThreadedEngine::report(bool stepped) {
   EngineStats now = served_->engine.stats();
   const std::lock_guard lock(mutex_);
   now.progress_at = stepped ? Engine::Clock::now() : stats_.progress_at;
+  now.device_lost = !lost_.empty();
   stats_ = now;
   stats_.busy = !served_->engine.idle() || !inbox_.submissions.empty();
 }

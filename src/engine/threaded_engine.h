@@ -2,7 +2,7 @@
 // inbox that it empties between two steps, so no lock is held while a step computes or on_update runs.
 //
 // When a step throws, the requests it had part of end with FinishReason::error and the engine goes on with
-// the others and stays usable.
+// the others and stays usable; after a DeviceLostError nothing more is stepped.
 #pragma once
 
 #include <condition_variable>
@@ -52,6 +52,7 @@ class ThreadedEngine : public AsyncEngine {
   Inbox wait_for_work();
   void take_in(Inbox& inbox);
   void step();
+  void lose_device(const std::string& why);
   void report(bool stepped);
 
   std::unique_ptr<ServedModel> served_;
@@ -66,6 +67,7 @@ class ThreadedEngine : public AsyncEngine {
   int queued_requests_ = 0;    // in the inbox, or taken from it and not started yet
   int64_t queued_tokens_ = 0;  // of their prompts
   bool draining_ = false;
+  std::string lost_;  // why the device computes nothing more; "": it does
   RequestId next_id_ = 1;
 
   std::thread thread_;  // last: it uses the rest

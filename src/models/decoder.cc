@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/cat.h"
+#include "ops/decoder_layers/decoder_layers.h"
 #include "ops/embedding/embedding.h"
 
 namespace llamita {
@@ -16,14 +17,50 @@ Tensor Decoder::forward(const ForwardBatch& batch, const KvCache& kv, Context& c
   embedding({.token_ids = batch.token_ids, .table = &embedding_, .input_rows = batch.input_rows, .out = x},
             context);
   const Tensor cos_sin = rope_.cos_sin(batch.positions, context);  // (T, R)
+  run_layers(x, cos_sin, batch, kv, context);
+  head_.write(x, batch.logit_rows, logits, context);
+  if (batch.hidden_out != nullptr) head_.normalise(x, batch.hidden_out->back(), context);
+  return logits;
+}
+
+void Decoder::run_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch, const KvCache& kv,
+                         Context& context) const {
+  const bool is_plain = config_.norm_kind == NormKind::rms && config_.activation == Activation::silu &&
+                        !config_.out_bias && !config_.mlp_bias;
+  if (is_plain && cos_sin.defined() && batch.hidden_out == nullptr && x.dim(0) == batch.kv_len.dim(0)) {
+    std::vector<DecoderLayer> all(layers_.size());
+    for (size_t i = 0; i < all.size(); ++i) {
+      const auto& [attention, mlp] = layers_[i];
+      all[i] = {.attn_norm = attention.norm.values,
+                .mlp_norm = mlp.norm.values,
+                .qkv = &attention.qkv,
+                .qkv_bias = attention.qkv_bias.values,
+                .q_norm = attention.q_norm.values,
+                .k_norm = attention.k_norm.values,
+                .out = &attention.out,
+                .gate_up = &mlp.in,
+                .down = &mlp.down,
+                .k_cache = kv.layers[i].k,
+                .v_cache = kv.layers[i].v,
+                .window = attention.window};
+    }
+    const DecoderLayersArgs args{.x = x,
+                                 .cos_sin = cos_sin,
+                                 .kv_slot = batch.kv_slot,
+                                 .q_start = batch.q_start,
+                                 .kv_len = batch.kv_len,
+                                 .block_table = batch.block_table,
+                                 .plan = batch.plan,
+                                 .norm_eps = config_.norm_eps,
+                                 .heads = config_.heads,
+                                 .layers = all};
+    if (decoder_layers_fused(args, context)) return decoder_layers(args, context);
+  }
   for (size_t i = 0; i < layers_.size(); ++i) {
     keep_hidden(x, batch, static_cast<int>(i), context);
     layers_[i].attention.add_to(x, cos_sin, batch, kv.layers[i], context);
     layers_[i].mlp.add_to(x, context);
   }
-  head_.write(x, batch.logit_rows, logits, context);
-  if (batch.hidden_out != nullptr) head_.normalise(x, batch.hidden_out->back(), context);
-  return logits;
 }
 
 Decoder::Decoder(ModelConfig config, WeightLoader& weights)

@@ -133,10 +133,12 @@ def check_events(browser, url):
 
 
 @contextlib.contextmanager
-def fake_served(program, step_us, reply, key=None, port=0):
-    """The page in front of a server whose replies are known; yields the process and the page's address."""
+def fake_served(program, step_us, reply, key=None, port=0, log=None):
+    """The page in front of a server whose replies are known; yields the process and the page's address. `log`: the file
+    that gets a line of JSON for each request."""
+    environment = {**os.environ, **({"FAKE_SERVE_LOG": log} if log else {})}
     server = subprocess.Popen([program, str(port), str(step_us), reply, *([key] if key else [])],
-                              stdout=subprocess.PIPE, text=True)
+                              stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield server, f"http://127.0.0.1:{server.stdout.readline().split()[1]}/"
     finally:

@@ -128,6 +128,41 @@ class ServeTest(unittest.TestCase):
                     time.sleep(0.005)
                 self.assertEqual(server.end(), 130)
 
+    def test_a_lost_device_ends_the_process(self):
+        with support.changed_model(config={"max_position_embeddings": 8192}) as model, \
+                served("--max-batch-sequences", 1, model=model, environment={"LLAMITA_FAULT": "lost:2000"}) as server:
+            client, seen = server.wait_ready().stream({**LONG, "max_tokens": 8000})
+            waiting = []
+            whole = threading.Thread(target=lambda: waiting.append(server.ask("POST", "/v1/completions", {"prompt": "a"})))
+            whole.start()
+            with client:
+                while piece := client.recv(65536):
+                    seen += piece
+            told = time.monotonic()
+            self.assertEqual(server.process.wait(support.PATIENCE), 70)
+            self.assertLess(time.monotonic() - told, 2)
+            whole.join()
+            self.assertIn(b'"error"', seen)
+            self.assertIn(b"the device is lost", seen)
+            self.assertIn(b"data: [DONE]", seen)
+            self.assertEqual(waiting[0][0], 500, waiting)
+
+    def test_a_failed_step_ends_its_requests_alone(self):
+        with served(environment={"LLAMITA_FAULT": "fail:40"}) as server:
+            client, seen = server.wait_ready().stream(LONG)
+            with client:
+                while b"[DONE]" not in seen:
+                    seen += client.recv(65536)
+            self.assertIn(b"step 40 fails", seen)
+            self.assertEqual(server.ask("GET", "/health"), (200, '{"status":"ok"}'))
+            self.assertEqual(server.ask("POST", "/v1/completions", {"prompt": "a", "max_tokens": 3})[0], 200)
+            self.assertEqual(server.end(), 0)
+
+    def test_a_fault_that_is_none_is_refused(self):
+        run = support.llamita("generate", support.TINY, "x", "--raw", environment={"LLAMITA_FAULT": "soon"})
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(b"expected fail:N or lost:N", run.stderr)
+
     def test_leaving_frees_everything(self):
         with served() as server:
             server.wait_ready()

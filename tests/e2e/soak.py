@@ -2,11 +2,14 @@
 """A crowd at `llamita serve`: soak.py URL PID [--streams 200] [--seconds 120] [--seed 1] [--skip-memory]
                                soak.py --self-test
 
-Many clients at once stream replies; of every hundred requests 30 are given up (10 before anything came, 10 in the middle,
-5 with a reset, 5 by closing the sending side), 5 are read too slowly, and 2 are no requests at all. The first quarter of
-the time warms up. Afterwards, once nothing is under way: memory and descriptors are what they were after the warm-up, all
-KV blocks are free, no stream was left idle or overtaken, malformed requests got their 4xx, and 50 replies, asked for again
-one by one, are the same to the letter. Standard library only; the server must be on this machine.
+Many clients at once ask for replies, streamed and whole; of every hundred requests 30 are given up (8 in the queue, 7 in
+prefill, 8 in decode, 7 when the reply is just finished; half of them by closing, a quarter with a reset, a quarter by
+closing the sending side), 5 are read too slowly, and 2 are no requests at all. There are more clients than seats, so a
+request that is given up soon after it was sent is given up in the queue; one that ranks before all others and has a long
+prompt is in prefill then. What phase a cancel really met the server counts; each must have met some. The first quarter of the
+time warms up. Afterwards, once nothing is under way: memory and descriptors are what they were after the warm-up, all KV
+blocks are free, no stream was left idle or overtaken, malformed requests got their 4xx, and 50 replies, asked for again one
+by one, are the same to the letter. Standard library only; the server must be on this machine.
 
 --self-test gives the verdict measurements that break one bound each: every one must be found.
 """
@@ -17,6 +20,7 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import struct
 import sys
@@ -27,6 +31,10 @@ MOST_IDLE = 5.0      # seconds between two events of a stream, and that later re
 MOST_GROWTH = 1.0    # MiB of resident memory, after the warm-up
 SLOW_FOR = 12.0      # seconds until a slow reader has had enough
 REPLAYED = 50
+KINDS = (("queued", 8), ("prefill", 7), ("decode", 8), ("finished", 7), ("slow", 5), ("malformed", 2))  # in a hundred
+GIVEN_UP = ("queued", "prefill", "decode", "finished")
+LEAST_GIVEN_UP = 0.25  # of all requests, where 0.30 are wanted and chance decides
+MANNERS = ("close", "close", "reset", "half")
 PATIENCE = 120.0     # seconds for anything else
 SHARED = "You are a careful assistant who answers briefly and never guesses. "
 TOPICS = ["llamas", "rivers", "the moon", "bread", "prime numbers", "old maps", "rain", "bridges", "clocks", "salt"]
@@ -40,11 +48,12 @@ MALFORMED = [
 
 
 class Record:
-    """One stream: when it was asked for, when each event came, how it ended."""
+    """One request: when it was asked for, when each event came, how it ended. `manner`: of leaving, if it is given up."""
 
-    def __init__(self, kind, body):
-        self.kind, self.body = kind, body
+    def __init__(self, kind, body, manner):
+        self.kind, self.body, self.manner, self.streams = kind, body, manner, body.get("stream", False)
         self.asked, self.events, self.text, self.status, self.whole = time.monotonic(), [], "", 0, False
+        self.raw, self.finished = b"", False  # the last event before the usage came, or the head of a whole reply
 
 
 class Crowd:
@@ -53,7 +62,7 @@ class Crowd:
 
     def kind(self):
         draw = self.random.random() * 100
-        for kind, part in (("queued", 10), ("middle", 10), ("reset", 5), ("half", 5), ("slow", 5), ("malformed", 2)):
+        for kind, part in KINDS:
             if draw < part:
                 return kind
             draw -= part
@@ -66,6 +75,13 @@ class Crowd:
                 "temperature": pick.choice([0, 0.8, 1.2]), "stream_options": {"include_usage": True}}
         if kind == "slow":  # many bytes a token
             body |= {"n": 4, "logprobs": True, "top_logprobs": 20, "max_tokens": 100, "ignore_eos": True}
+        if kind == "prefill":  # a prompt of several steps that no other one shares, and no waiting for its turn
+            question = "Add up " + " ".join(str(pick.randrange(10000, 99999)) for _ in range(100))
+            body |= {"priority": -1}
+        if kind in GIVEN_UP and pick.random() < 0.4:
+            del body["stream"], body["stream_options"]
+            if kind == "decode":  # there is nothing to see of it
+                body |= {"priority": -1, "max_tokens": 200, "ignore_eos": True}
         return body | {"messages": [{"role": "user", "content": question}]}
 
     async def connect(self, kind):
@@ -84,7 +100,7 @@ class Crowd:
                 if kind == "malformed":
                     await self.send_malformed(client)
                     continue
-                record = Record(kind, self.body(kind))
+                record = Record(kind, self.body(kind), self.random.choice(MANNERS))
                 self.records.append(record)
                 await self.send(client, record.body)
                 await self.follow(client, record)
@@ -102,19 +118,37 @@ class Crowd:
         self.malformed.append((request, int(reply[9:12]) if reply.startswith(b"HTTP/1.1 ") else 0))
 
     async def follow(self, client, record):
-        """Reads the stream as its kind reads it."""
-        if record.kind == "queued":
-            await asyncio.sleep(self.random.random() * 0.3)
+        """Reads the reply as its kind reads it, and leaves."""
+        if record.kind in ("whole", "slow"):
+            async for piece in self.pieces(client, record):
+                if take(record, piece) or (record.kind == "slow" and time.monotonic() > record.asked + SLOW_FOR):
+                    return
             return
-        leave_after = self.random.randrange(1, 8) if record.kind in ("middle", "reset", "half") else 0
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.read_until_leaving(client, record), self.patience(record))
+        await self.leave(client, record)
+
+    def patience(self, record):
+        """Seconds after which it is given up, whatever came."""
+        if record.kind == "queued":
+            return self.random.random() * 0.3
+        if record.kind == "prefill":
+            return 0.05 + self.random.random()
+        return 1 + self.random.random() * 2 if record.kind == "decode" and not record.streams else PATIENCE
+
+    async def read_until_leaving(self, client, record):
+        leave_after = self.random.randrange(1, 8) if record.kind == "decode" else 1
         async for piece in self.pieces(client, record):
-            if take(record, piece) or (record.kind == "slow" and time.monotonic() > record.asked + SLOW_FOR):
+            ended = take(record, piece)
+            if record.finished if record.kind == "finished" else len(record.events) >= leave_after:
                 return
-            if leave_after and len(record.events) >= leave_after:
-                break
-        if record.kind == "reset":
+            if ended:
+                return
+
+    async def leave(self, client, record):
+        if record.manner == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif record.kind == "half":
+        elif record.manner == "half":
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
             async for _ in self.pieces(client, record):  # until the server hangs up
@@ -136,10 +170,12 @@ class Crowd:
 
 
 def take(record, piece):
-    """Adds bytes to a record; True at the end of the stream."""
-    record.raw = getattr(record, "raw", b"") + piece
+    """Adds bytes to a record; True at the end of the reply, and when it is an error."""
+    record.raw += piece
     if not record.status and len(record.raw) > 12:
         record.status = int(record.raw[9:12])
+    if not record.streams:
+        record.finished = record.whole = record.status == 200  # its head is sent with its end
     while (begin := record.raw.find(b"data: ")) >= 0 and (end := record.raw.find(b"\n\n", begin)) >= 0:
         event, record.raw = record.raw[begin + 6:end], record.raw[end + 2:]
         if event == b"[DONE]":
@@ -150,6 +186,7 @@ def take(record, piece):
         if "error" in value:
             record.status = 500
         for choice in value.get("choices", []):
+            record.finished = record.finished or choice["finish_reason"] is not None
             if choice["index"] == 0:
                 record.text += choice["delta"].get("content") or ""
     return record.status >= 400
@@ -181,12 +218,25 @@ def resources(pid):
 
 def overtaken(records):
     """The longest time by which a request was asked for before one that was served earlier."""
-    begun = sorted((r for r in records if r.events and r.kind != "slow"), key=lambda record: record.events[0])
+    begun = sorted((r for r in records if r.events and r.kind != "slow" and "priority" not in r.body),
+                   key=lambda record: record.events[0])
     longest, latest_asked = 0.0, 0.0
     for record in begun:
         longest = max(longest, latest_asked - record.asked)
         latest_asked = max(latest_asked, record.asked)
     return longest
+
+
+def counter(port, name):
+    """What /metrics says of a counter, under whatever prefix and with whatever labels beside `name`'s."""
+    name, _, label = name.partition("{")
+    found = re.search(rf"^[^#\s]*{name}(?:\{{[^}}]*{re.escape(label.rstrip('}'))}[^}}]*\}})? (\S+)$", get(port, "/metrics"), re.M)
+    return int(float(found[1]))
+
+
+def cancels(port):
+    """By phase, as the engine counted them."""
+    return {phase: counter(port, f'cancelled_requests_total{{phase="{phase}"}}') for phase in ("queued", "prefill", "decode")}
 
 
 def replay(port, record):
@@ -208,25 +258,32 @@ def measure(port, pid, streams, seconds, seed):
     crowd = asyncio.run(run_crowd(port, streams, seconds / 4, seed + 1))
     when_idle(port)
     memory, descriptors = resources(pid)
+    before = cancels(port)
     crowd = asyncio.run(run_crowd(port, streams, seconds * 3 / 4, seed))
     live = when_idle(port)
     memory_after, descriptors_after = resources(pid)
+    by_phase = {phase: count - before[phase] for phase, count in cancels(port).items()}
     whole = [record for record in crowd.records if record.kind == "whole"]
     finished = [record for record in whole if record.whole]
+    given_up = [record for record in crowd.records if record.kind in GIVEN_UP]
+    # These left when their reply was just finished: nothing was left to cancel, and the client saw it.
+    by_phase["finished"] = sum(record.kind == "finished" and record.finished for record in given_up)
     gaps = [later - earlier for record in finished for earlier, later in zip(record.events, record.events[1:])]
     again = random.Random(seed).sample(finished, min(REPLAYED, len(finished)))
-    dropped = [line for line in get(port, "/metrics").splitlines() if line.startswith("llamita_slow_readers_dropped_total")]
     return {
-        "requests": len(crowd.records), "kinds": {kind: sum(record.kind == kind for record in crowd.records) for kind in
-                                                  ("whole", "queued", "middle", "reset", "half", "slow")},
+        "requests": len(crowd.records) + len(crowd.malformed),
+        "kinds": {kind: sum(record.kind == kind for record in crowd.records) for kind in ("whole", *GIVEN_UP, "slow")},
+        "given up": len(given_up), "given up in phase": by_phase,
+        "given up streams and whole replies": [sum(record.streams == streams for record in given_up) for streams in (True, False)],
+        "given up by": {manner: sum(record.manner == manner for record in given_up) for manner in ("close", "reset", "half")},
         "malformed": len(crowd.malformed), "malformed statuses": sorted({status for _, status in crowd.malformed}),
         "finished": len(finished), "unfinished": [record.status for record in whole if not record.whole],
         "longest gap": max(gaps, default=0), "longest overtaking": overtaken(crowd.records),
         "replayed": len(again), "replies that differ": sum(not replay(port, record) for record in again),
-        "slow readers dropped": int(float(dropped[0].split()[-1])) if dropped else 0,
+        "slow readers dropped": counter(port, "llamita_slow_readers_dropped_total"),
         "left": {name: live[name] for name in ("running", "waiting", "blocks_used")}, "preemptions": live["preemptions"],
         "memory growth": memory_after - memory, "descriptors": (descriptors, descriptors_after),
-        "health": json.loads(get(port, "/health"))["status"],
+        "body bytes": counter(port, "llamita_http_body_bytes"), "health": json.loads(get(port, "/health"))["status"],
     }
 
 
@@ -246,6 +303,11 @@ def verdict(seen, skip_memory=False):
     must(all(400 <= status < 500 for status in seen["malformed statuses"]) and seen["malformed"],
          f"malformed requests were answered {seen['malformed statuses']}")
     must(all(seen["kinds"].values()), f"a kind of client never came: {seen['kinds']}")
+    must(all(seen["given up in phase"].values()), f"nobody left in one of the phases: {seen['given up in phase']}")
+    must(all(seen["given up by"].values()), f"a manner of leaving never came: {seen['given up by']}")
+    must(all(seen["given up streams and whole replies"]), "only streams, or only whole replies, were given up")
+    must(seen["given up"] >= LEAST_GIVEN_UP * seen["requests"], f"only {seen['given up']} of {seen['requests']} were given up")
+    must(seen["body bytes"] == 0, f"{seen['body bytes']} bytes of bodies are still held")
     must(not any(seen["left"].values()), f"something is left: {seen['left']}")
     must(seen["slow readers dropped"] > 0, "no slow reader was dropped")
     must(skip_memory or seen["memory growth"] <= MOST_GROWTH, f"resident memory grew by {seen['memory growth']:.2f} MiB")
@@ -255,7 +317,9 @@ def verdict(seen, skip_memory=False):
 
 
 def self_test():
-    good = {"finished": 400, "replayed": REPLAYED, "unfinished": [], "replies that differ": 0, "longest gap": 1.0,
+    good = {"requests": 700, "given up": 210, "given up in phase": {"queued": 60, "prefill": 9, "decode": 50, "finished": 40},
+            "given up by": {"close": 100, "reset": 50, "half": 60}, "given up streams and whole replies": [120, 90],
+            "body bytes": 0, "finished": 400, "replayed": REPLAYED, "unfinished": [], "replies that differ": 0, "longest gap": 1.0,
             "longest overtaking": 0.5, "malformed": 3, "malformed statuses": [400, 405], "kinds": {"whole": 1, "slow": 1},
             "left": {"running": 0, "blocks_used": 0}, "slow readers dropped": 2, "memory growth": 0.1,
             "descriptors": (12, 12), "health": "ok"}
@@ -263,7 +327,10 @@ def self_test():
     for name, value in (("finished", 10), ("unfinished", [200]), ("replies that differ", 1), ("longest gap", 5.1),
                         ("longest overtaking", 6), ("malformed statuses", [400, 500]), ("malformed", 0),
                         ("kinds", {"whole": 1, "slow": 0}), ("left", {"blocks_used": 1}), ("slow readers dropped", 0),
-                        ("memory growth", 1.1), ("descriptors", (12, 13)), ("health", "stalled")):
+                        *(("given up in phase", {"queued": 1, "prefill": 1, "decode": 1, "finished": 1} | {phase: 0})
+                          for phase in GIVEN_UP),
+                        ("given up by", {"close": 1, "reset": 0, "half": 1}), ("given up", 174), ("body bytes", 1),
+                        ("given up streams and whole replies", [5, 0]), ("memory growth", 1.1), ("descriptors", (12, 13)), ("health", "stalled")):
         assert len(verdict(good | {name: value})) == 1, name
     print("soak: self-test passed")
 

@@ -451,6 +451,64 @@ TEST_F(AsyncEngineTest, AFailingStepEndsItsRequestsAndLeavesTheEngineUsable) {
   testing::internal::GetCapturedStderr();
 }
 
+// What runs, what waits and what is on its way: all of it fails, once, and nobody is let in again.
+TEST_F(AsyncEngineTest, ALostDeviceEndsEveryRequestAndLetsNoneIn) {
+  EngineConfig config = small_config();
+  config.batch_sequences = 2;
+  const auto served = engine(config);
+  std::atomic<int> steps{0};
+  on_step_ = [&](const ForwardBatch&) {
+    if (++steps >= 4) throw DeviceLostError("an illegal access");
+  };
+  gate_.close();
+  Listener a, b, waiting;
+  submit(*served, request_of(5, 1, 50), a);
+  gate_.wait_for(1);
+  submit(*served, request_of(5, 2, 50), b);
+  submit(*served, request_of(5, 3, 7), waiting);
+  EXPECT_FALSE(served->stats().device_lost);
+  testing::internal::CaptureStderr();
+  gate_.open();
+  for (Listener* listener : {&a, &b, &waiting}) {
+    const Completion done = listener->wait();
+    EXPECT_EQ(done.choices[0].finish, FinishReason::error);
+    EXPECT_EQ(done.choices[0].error, "an illegal access");
+  }
+  EXPECT_TRUE(served->stats().device_lost);
+  EXPECT_FALSE(served->has_room());
+  const auto late = served->prepare(request_of(5, 4, 5));
+  EXPECT_FALSE(served->submit(late, {}, {}).has_value());
+  EXPECT_EQ(when_idle(*served).blocks_used, 0);
+  EXPECT_TRUE(served->stats().device_lost);
+  EXPECT_EQ(steps, 4) << "a lost device was asked again";
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("an illegal access"), std::string::npos);
+}
+
+TEST_F(AsyncEngineTest, CancelledRequestsAreCountedByTheirPhase) {
+  EngineConfig config = small_config();  // 32 tokens a step
+  config.batch_sequences = 1;
+  const auto served = engine(config);
+  gate_.close();
+  Listener prefill, queued, decode;
+  const RequestId first = submit(*served, request_of(100, 1, 5), prefill);
+  gate_.wait_for(1);
+  const RequestId second = submit(*served, request_of(5, 2, 5), queued);
+  served->cancel(first);
+  served->cancel(second);
+  gate_.let(1);
+  prefill.wait();
+  queued.wait();
+  const RequestId third = submit(*served, request_of(5, 3, -1), decode);
+  gate_.open();
+  decode.wait_for_updates(2);
+  served->cancel(third);
+  decode.wait();
+  const EngineStats stats = when_idle(*served);
+  EXPECT_EQ(stats.cancelled_prefill, 1);
+  EXPECT_EQ(stats.cancelled_queued, 1);
+  EXPECT_EQ(stats.cancelled_decode, 1);
+}
+
 TEST_F(AsyncEngineTest, TheDestructorCancelsAndNothingIsHeardAfterwards) {
   auto served = engine();
   Listener running, queued;

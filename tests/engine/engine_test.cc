@@ -312,6 +312,51 @@ TEST(Engine, BadRequestsFailAloneAndSayWhy) {
   }
 }
 
+// What the engine takes, whoever asks; a server may ask for less.
+TEST(Engine, LimitsOfSamplingHoldAtTheirEdges) {
+  const FakeModel model(5000, 100);
+  const FakeTokenizer tokenizer = FakeTokenizer::letters();
+  Engine engine(model, tokenizer, small_config());
+  using Change = std::function<void(SamplingParams&, int)>;
+  const std::vector<std::tuple<const char*, int, Change>> limits = {
+      {"logprobs", 20, [](SamplingParams& params, int n) { params.logprobs = n; }},
+      {"n must be", 128, [](SamplingParams& params, int n) { params.n = n; }},
+      {"stop has", 64, [](SamplingParams& params, int n) { params.stop.resize(size_t(n), "x"); }},
+      {"stop string", 1024,
+       [](SamplingParams& params, int n) { params.stop = {std::string(size_t(n), 'x')}; }},
+      {"logit_bias", 4096,
+       [](SamplingParams& params, int n) {
+         params.logit_bias.resize(size_t(n), {3, 1.0f});
+       }},
+      {"logit_bias", 100,
+       [](SamplingParams& params, int n) {
+         params.logit_bias = {{3, float(n)}};
+       }},
+      {"temperature", 100, [](SamplingParams& params, int n) { params.temperature = float(n); }},
+      {"presence_penalty", 2, [](SamplingParams& params, int n) { params.presence_penalty = float(n); }},
+  };
+  for (const auto& [field, most, change] : limits) {
+    for (const int n : {most - 1, most, most + 1}) {
+      TokenRequest request = request_of(10, 2, 12);
+      change(request.sampling, n);
+      if (n <= most) {
+        EXPECT_NO_THROW(engine.check(request)) << field << " " << n;
+      } else {
+        EXPECT_ERROR(engine.check(request), field);
+      }
+    }
+  }
+  for (const int length : {98, 99, 100}) {  // of a context of 100
+    TokenRequest request = request_of(10, 2, 1);
+    request.prompt = prompt_of(length, 1);
+    if (length < 100) {
+      EXPECT_NO_THROW(engine.check(request)) << length;
+    } else {
+      EXPECT_ERROR(engine.check(request), "prompt has 100 tokens");
+    }
+  }
+}
+
 TEST(Engine, BrokenLogitsEndTheReplyWithAnError) {
   FakeModel model;
   model.nan_position = 12;

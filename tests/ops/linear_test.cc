@@ -1,8 +1,10 @@
 #include "ops/linear/linear.h"
 
 #include <bit>
+#include <cstddef>
 
 #include "ops/op_test_support.h"
+#include "quant/blocks.h"
 #include "quant/interleave.h"
 #include "quant/unpack.h"
 
@@ -269,6 +271,59 @@ TEST_P(LinearBits, IntegerVariantsGiveTheBitsOfTheirReference) {
             ASSERT_EQ(std::bit_cast<uint32_t>(c.out.row(t)[n]), std::bit_cast<uint32_t>(expected.row(t)[n]))
                 << name(format) << " K " << K << " T " << T << " N " << N << " at " << t << ", " << n;
           }
+        }
+      }
+    }
+  }
+}
+
+// A weight of the largest or the smallest stored integers, whose sums reach as far as they can.
+quant::Weight extreme_weight(DType format, int64_t N, int64_t K, int byte) {
+  quant::Weight weight = test::random_weight(format, N, K, 12);
+  struct {
+    DType format;
+    size_t first, count, block;  // bytes of the integers
+  } constexpr kLayouts[] = {
+      {DType::q2_k, offsetof(quant::BlockQ2_K, pairs), 64, sizeof(quant::BlockQ2_K)},
+      {DType::q3_k, offsetof(quant::BlockQ3_K, high_bits), 96, sizeof(quant::BlockQ3_K)},
+      {DType::q4_k, offsetof(quant::BlockQ4_K, nibbles), 128, sizeof(quant::BlockQ4_K)},
+      {DType::q5_k, offsetof(quant::BlockQ5_K, high_bits), 160, sizeof(quant::BlockQ5_K)},
+      {DType::q6_k, offsetof(quant::BlockQ6_K, nibbles), 192, sizeof(quant::BlockQ6_K)},
+  };
+  for (const auto& layout : kLayouts) {
+    if (layout.format != format) continue;
+    auto* bytes = static_cast<char*>(weight.parts[0].storage.data());
+    for (size_t at = 0; at < weight.parts[0].storage.bytes(); at += layout.block) {
+      std::memset(bytes + at + layout.first, byte, layout.count);
+    }
+  }
+  return weight;
+}
+
+// The kernels choose instructions by how far the sums of a sub-block's products can reach: activations that
+// are rounded to exactly `level` lie on both sides of every border, with weights that reach as far.
+TEST_P(LinearBits, SumsOfAnyReachGiveTheBitsOfTheReference) {
+  const cpu::Isa isa = GetParam();
+  if (isa > cpu::best_isa()) GTEST_SKIP() << "this machine lacks " << cpu::name(isa);
+  Machine machine(0, isa);
+  constexpr int64_t kT = 13, kN = 49, kK = 512;
+  for (const DType format : {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k}) {
+    for (const int byte : {0x00, 0xff}) {
+      Case c(extreme_weight(format, kN, kK, byte), kT, false, false);
+      for (const int level : {1, 32, 33, 34, 63, 64, 65, 66, 67, 68, 69, 126, 127}) {
+        for (const int run : {256, 16, 1}) {  // elements of one sign
+          for (int64_t t = 0; t < kT; ++t) {
+            for (int64_t k = 0; k < kK; ++k) {
+              const int sign = k / run % 2 == 0 ? 1 : -1;
+              c.x.row(t)[k] = k % 256 == 0 ? -127.0f : static_cast<float>(sign * level);
+            }
+          }
+          linear_variant("int8_reference").run(c.args, machine.context());
+          const Matrix expected = c.out;
+          linear_variant(cat("cpu_int8_", cpu::name(isa))).run(c.args, machine.context());
+          ASSERT_EQ(
+              std::memcmp(c.out.data.data(), expected.data.data(), expected.data.size() * sizeof(float)), 0)
+              << name(format) << " of bytes " << byte << ", level " << level << ", runs of " << run;
         }
       }
     }

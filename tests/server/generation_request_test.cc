@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "base/cat.h"
 #include "server/api/api_error.h"
 
@@ -218,6 +220,70 @@ TEST(ChatBody, LimitsHoldAtTheirEdges) {
   EXPECT_EQ(chat_fault(R"("metadata":{"a":{"b":{"c":1}}})", with), "ok");
   EXPECT_EQ(chat_fault(R"("metadata":{"a":{"b":{"c":[]}}})", with), "ok");
   EXPECT_NE(chat_fault(R"("metadata":{"a":{"b":{"c":[[]]}}})", with), "ok");
+}
+
+// The limits that `llamita serve` has by default, each at L - 1, L and L + 1.
+TEST(ChatBody, TheDefaultLimitsHoldAtTheirEdges) {
+  const auto repeated = [](const std::string& piece, int times) {
+    std::string list;
+    for (int i = 0; i < times; ++i) list += (i > 0 ? "," : "") + piece;
+    return list;
+  };
+  const auto schema = [](int bytes) {  // {"title":"xx…"}
+    return cat(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"title":")",
+               std::string(static_cast<size_t>(bytes) - 12, 'x'), R"("}}})");
+  };
+  const auto biases = [](int count) {
+    std::string list;
+    for (int i = 0; i < count; ++i) list += cat(i > 0 ? "," : "", '"', i, R"(":1)");
+    return cat(R"("logit_bias":{)", list, "}");
+  };
+  const auto nested = [](int depth) {  // the body's own object is the first
+    return cat(R"("metadata":)", std::string(static_cast<size_t>(depth) - 1, '['),
+               std::string(static_cast<size_t>(depth) - 1, ']'));
+  };
+  struct Limit {
+    const char* field;
+    int most;
+    std::function<std::string(int)> members;
+  };
+  const std::vector<Limit> limits = {
+      {"n", 8, [](int n) { return cat(R"("n":)", n); }},
+      {"top_logprobs", 20, [](int n) { return cat(R"("logprobs":true,"top_logprobs":)", n); }},
+      {"stop", 4, [&](int n) { return cat(R"("stop":[)", repeated("\"a\"", n), "]"); }},
+      {"stop", 256, [](int n) { return cat(R"("stop":")", std::string(static_cast<size_t>(n), 'x'), "\""); }},
+      {"response_format.json_schema.schema", 64 << 10, schema},
+      {"grammar", 64 << 10,
+       [](int n) { return cat(R"("grammar":")", std::string(static_cast<size_t>(n), 'x'), "\""); }},
+      {"tools", 128,
+       [&](int n) {
+         return cat(R"("tools":[)", repeated(R"({"type":"function","function":{"name":"f"}})", n), "]");
+       }},
+      {"logit_bias", 4096, biases},
+      {"priority", 1000, [](int n) { return cat(R"("priority":)", n); }},
+      {"", 64, nested},
+  };
+  for (const Limit& limit : limits) {
+    for (const int n : {limit.most - 1, limit.most, limit.most + 1}) {
+      EXPECT_EQ(chat_fault(limit.members(n)), n <= limit.most ? "ok" : limit.field)
+          << limit.field << " " << n;
+    }
+  }
+  for (const int n : {19, 20, 21}) {
+    EXPECT_EQ(fault(parse_completion, cat(R"({"prompt":"a","logprobs":)", n, "}")),
+              n <= 20 ? "ok" : "logprobs");
+  }
+  for (const int n : {63, 64, 65}) {
+    const std::string prompts = repeated("\"a\"", n);
+    EXPECT_EQ(fault(parse_completion, cat(R"({"prompt":[)", prompts, "]}")), n <= 64 ? "ok" : "prompt") << n;
+    EXPECT_EQ(fault(parse_embedding, cat(R"({"input":[)", prompts, "]}")), n <= 64 ? "ok" : "input") << n;
+  }
+  // Of all JSON values inside a body: the prompt's two arrays, and ids.
+  for (const int n : {-1, 0, 1}) {
+    const std::string ids = repeated("1", (1 << 20) - 2 + n);
+    const bool taken = fault(parse_completion, cat(R"({"prompt":[[)", ids, "]]}")) == "ok";
+    EXPECT_EQ(taken, n <= 0) << n;
+  }
 }
 
 TEST(CompletionBody, PromptsOfAllKinds) {

@@ -113,6 +113,14 @@ class HttpServerTest : public testing::Test {
     return false;
   }
   bool idle() const { return !engine_->stats().busy; }
+  int bodies_held() const {
+    Client client(server_->port());
+    client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const std::string& text = client.read_all();
+    const std::string name = "\nllamita_http_body_bytes ";
+    const size_t at = text.find(name);
+    return at == std::string::npos ? -1 : std::atoi(text.c_str() + at + name.size());
+  }
 
   std::shared_ptr<FakeEngine> engine_;
   std::unique_ptr<Server> server_;
@@ -240,6 +248,40 @@ TEST_F(HttpServerTest, StrangersAreRefusedBeforeTheirBodies) {
   EXPECT_EQ(status_of("Authorization: Bearer no\r\n"), "HTTP/1.1 401");
   EXPECT_EQ(status_of("Expect: 100-continue\r\n"), "HTTP/1.1 401");
   EXPECT_EQ(status_of(cat("Authorization: Bearer ", config.api_keys[0], "\r\n")), "HTTP/1.1 408");
+}
+
+// Who has said all while the reply is written gets the rest of it, and then the end of the connection, not
+// its idle time. The I/O thread is kept until that has happened, between the reply's head and its body.
+TEST(HttpServer, AHalfClosedConnectionEndsWithItsReply) {
+  HttpServer http("127.0.0.1", 0, {});
+  std::atomic<bool> asked = false, closed = false;
+  const auto wait_for = [](const std::atomic<bool>& flag) {
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    while (!flag && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  };
+  std::shared_ptr<HttpReply> later;
+  http.handle([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    later = std::move(reply);
+    asked = true;
+  });
+  std::thread thread([&] { http.run(); });
+  {
+    Client client(http.port());
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for(asked);
+    http.post([&] {
+      later->send({200, {}, "all of it"});
+      later.reset();
+      wait_for(closed);
+      std::this_thread::sleep_for(20ms);  // until the end of the stream is here
+    });
+    client.read_until("\r\n\r\n");
+    client.close_sending_side();
+    closed = true;
+    EXPECT_NE(client.read_all().find("all of it"), std::string::npos);
+  }
+  http.stop();
+  thread.join();
 }
 
 TEST(HttpServer, AHandlerThatThrowsEndsItsConnectionOnly) {
@@ -463,6 +505,94 @@ TEST_F(HttpServerTest, AStallEndsTheServerWhereThatIsAskedFor) {
   });
   thread_.join();
   EXPECT_EQ(ended_, Server::Ended::stalled);
+}
+
+TEST_F(HttpServerTest, ALostDeviceTellsEverybodyAndEndsTheServer) {
+  FakeEngine::Options options;
+  options.step = 5ms;
+  options.running = 2;
+  start({}, options);
+  Client stream(server_->port()), whole(server_->port()), queued(server_->port());
+  stream.post("/v1/chat/completions", kEndless);
+  stream.read_until("two");
+  whole.post("/v1/chat/completions", kEndlessWhole);
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().running == 2; }));
+  queued.post("/v1/chat/completions", kEndless);
+  ASSERT_TRUE(wait_until([&] { return engine_->stats().waiting == 1; }));
+  const auto begin = std::chrono::steady_clock::now();
+  engine_->lose_device();
+  EXPECT_NE(stream.read_until("[DONE]").find("the device is lost"), std::string::npos);
+  EXPECT_NE(whole.read_until("}}").find("HTTP/1.1 500"), std::string::npos);
+  EXPECT_NE(queued.read_until("}}").find("HTTP/1.1 500"), std::string::npos);
+  thread_.join();
+  EXPECT_EQ(ended_, Server::Ended::device_lost);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+}
+
+// The bodies of all connections together, whoever sends them: here one holds 600 bytes of 1000.
+TEST_F(HttpServerTest, BodiesAreBoundedInSum) {
+  ServerConfig config;
+  config.http.body_bytes = config.http.image_body_bytes = config.http.bodies_bytes = 1000;
+  start(config);
+  const auto body = [](size_t bytes) {
+    const std::string start = R"({"prompt":")", end = R"("})";
+    return start + std::string(bytes - start.size() - end.size(), 'a') + end;
+  };
+  const auto whole = [](const std::string& text) {
+    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: ", text.size(), "\r\n\r\n",
+               text);
+  };
+  const auto in_chunks = [](const std::string& text) {
+    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+               chunk(text), chunk(""));
+  };
+  {
+    Client holder(server_->port());
+    holder.send(cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n", body(600)));
+    ASSERT_TRUE(wait_until([&] { return bodies_held() == 600; }));
+    for (const size_t bytes : {size_t{399}, size_t{400}, size_t{401}}) {
+      for (const std::string& request : {whole(body(bytes)), in_chunks(body(bytes))}) {
+        Client client(server_->port());
+        client.send(request);
+        const std::string& seen = client.read_until("}");
+        EXPECT_EQ(seen.substr(0, 12), bytes <= 400 ? "HTTP/1.1 200" : "HTTP/1.1 503") << bytes;
+        EXPECT_EQ(seen.find("Retry-After: 1") != std::string::npos, bytes > 400) << seen;
+      }
+    }
+    // A body that is announced and does not fit is refused before it is sent.
+    Client announced(server_->port());
+    announced.send("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 401\r\n\r\n");
+    EXPECT_EQ(announced.read_until("\r\n").substr(0, 12), "HTTP/1.1 503");
+  }
+  // Who leaves gives it back, and then one alone may be as large as all.
+  EXPECT_TRUE(wait_until([&] { return bodies_held() == 0; }));
+  Client alone(server_->port());
+  alone.post("/tokenize", body(1000));
+  EXPECT_NE(alone.read_until("max_model_len").find("200 OK"), std::string::npos);
+}
+
+// Requests that wait to be parsed hold their bodies, too.
+TEST_F(HttpServerTest, BodiesThatWaitToBeParsedCount) {
+  ServerConfig config;
+  config.http.body_bytes = config.http.image_body_bytes = config.http.bodies_bytes = 1000;
+  start(config);
+  engine_->hold_tokenize(true);
+  const std::string body = cat(R"({"prompt":")", std::string(400, 'a'), R"("})");
+  const auto size = static_cast<int>(body.size());
+  Client first(server_->port()), second(server_->port()), third(server_->port()), fourth(server_->port());
+  first.post("/tokenize", body);  // is parsed, and keeps the only thread
+  std::this_thread::sleep_for(100ms);
+  ASSERT_TRUE(wait_until([&] { return bodies_held() == 0; }));
+  second.post("/tokenize", body);
+  ASSERT_TRUE(wait_until([&] { return bodies_held() == size; }));
+  third.post("/tokenize", body);
+  ASSERT_TRUE(wait_until([&] { return bodies_held() == 2 * size; }));
+  fourth.post("/tokenize", body);
+  EXPECT_EQ(fourth.read_until("\r\n").substr(0, 12), "HTTP/1.1 503");
+  engine_->hold_tokenize(false);
+  for (Client* client : {&first, &second, &third}) {
+    EXPECT_NE(client->read_until("max_model_len").find("200 OK"), std::string::npos);
+  }
 }
 
 TEST_F(HttpServerTest, ManyStreamsAtOnceAreWholeAndAlike) {

@@ -107,6 +107,26 @@ TEST(RequestParser, BodyLimit) {
   EXPECT_EQ(status_of("POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", limits), 413);
 }
 
+TEST(RequestParser, TheDefaultLimitsHoldAtTheirEdges) {
+  const auto header = [](size_t bytes) {
+    const std::string start = "GET / HTTP/1.1\r\nX: ", end = "\r\n\r\n";
+    return start + std::string(bytes - start.size() - end.size(), 'x') + end;
+  };
+  const auto lines = [](size_t count) {
+    std::string text = "GET / HTTP/1.1\r\n";
+    for (size_t i = 0; i < count; ++i) text += cat("X", i, ": 1\r\n");
+    return text + "\r\n";
+  };
+  const auto body = [](size_t bytes) {
+    return cat("POST / HTTP/1.1\r\nContent-Length: ", bytes, "\r\n\r\n", std::string(bytes, 'x'));
+  };
+  for (const size_t over : {size_t{0}, size_t{1}, size_t{2}}) {
+    EXPECT_EQ(status_of(header((16 << 10) - 1 + over), {}), over < 2 ? 200 : 431);
+    EXPECT_EQ(status_of(lines(63 + over), {}), over < 2 ? 200 : 431);
+    EXPECT_EQ(status_of(body((8 << 20) - 1 + over), {}), over < 2 ? 200 : 413);
+  }
+}
+
 // A chunk's head and the trailer may be as long as the header, however they arrive.
 TEST(RequestParser, ChunkHeadsAndTrailersAreBounded) {
   HttpLimits limits;

@@ -1,8 +1,6 @@
-# Does the simulation notice anything? Each bug is one change to a copy of a file of src/kv or src/sched, built into a
-# program that runs the simulation over it. The tests sim.bug.* pass when the bug is caught.
-add_library(llamita_simulation STATIC ${CMAKE_CURRENT_SOURCE_DIR}/sim/simulation.cc)
-target_include_directories(llamita_simulation PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-target_link_libraries(llamita_simulation PUBLIC llamita_sched)
+# Does the simulation notice anything? Each bug is one change to a copy of a file of src/kv, src/sched or src/engine, built
+# into a program that runs a simulation over it: the engine's where the file is the engine's, else the scheduler's. The
+# tests sim.bug.* pass when the bug is caught.
 
 # seeded_bug(<name> <file under src> <text that is there once> <text in its place>)
 function(seeded_bug name file old new)
@@ -26,6 +24,11 @@ function(seeded_bug name file old new)
   # The copy comes before the library, whose own version of the file is then not taken.
   add_executable(sim_bug_${name} ${CMAKE_CURRENT_SOURCE_DIR}/sim/seeded_bug.cc ${copy})
   target_compile_options(sim_bug_${name} PRIVATE -Wno-error -w)
+  set(simulation Simulation)
+  if(file MATCHES "^engine/")
+    set(simulation EngineSimulation)
+  endif()
+  target_compile_definitions(sim_bug_${name} PRIVATE LLAMITA_SIMULATION=${simulation})
   target_link_libraries(sim_bug_${name} PRIVATE llamita_simulation)
   add_test(NAME sim.bug.${name} COMMAND sim_bug_${name})
   set_tests_properties(sim.bug.${name} PROPERTIES TIMEOUT 120)
@@ -60,3 +63,21 @@ seeded_bug(kept_block_freed kv/block_pool.cc
 seeded_bug(last_block_leaks kv/block_table.cc
            "const auto keep = static_cast<size_t>(pool_->blocks_for(tokens));"
            "const auto keep = static_cast<size_t>(pool_->blocks_for(tokens)) + 1;")
+seeded_bug(better_priority_waits sched/scheduler.cc
+           "if (running_.back()->options.priority <= first.options.priority) return;" "return;")
+seeded_bug(usage_of_the_first_choice_only engine/engine.cc
+           "completion.completion_tokens += sampled.token >= 0 ? 1 : 0;"
+           "completion.completion_tokens += choosing.choice == 0 ? 1 : 0;")
+seeded_bug(usage_counts_what_is_dropped engine/engine.cc
+           "    if (choosing_.count(chunk.sequence) != 0) advance("
+           "    if (choosing_.count(chunk.sequence) == 0) ++counters_.generated_tokens; else advance(")
+seeded_bug(deadlines_by_the_wall_clock engine/engine.cc
+           "void Engine::end_overdue() {\n  const auto now = Clock::now();"
+           "void Engine::end_overdue() {\n  const Clock::time_point now(std::chrono::system_clock::now().time_since_epoch());")
+seeded_bug(deadline_of_the_running_only engine/engine.cc
+           "const bool late = options.deadline && *options.deadline <= now;"
+           "const bool late = running->begun && options.deadline && *options.deadline <= now;")
+seeded_bug(who_ends_unstarted_waits_for_ever engine/engine.cc
+           "  if (!ended->begun) count_unstarted(*ended, -1);\n" "")
+seeded_bug(failed_step_fails_nobody engine/engine.cc
+           "  for (const RequestId id : failed) end(id, FinishReason::error, why);" "")

@@ -2,16 +2,13 @@
 
 #include <algorithm>
 
-#include "base/cat.h"
+#include "sim/violation.h"
 
 namespace llamita::sim {
 
 namespace {
 
-template <class... Parts>
-void require(bool kept, const Parts&... parts) {
-  if (!kept) throw Violation(cat(parts...));
-}
+constexpr int kLongSeeds = 4;  // one in so many runs for about 2,000 steps
 
 }  // namespace
 
@@ -28,6 +25,8 @@ Tally& Tally::operator+=(const Tally& other) {
   late_tokens += other.late_tokens;
   waited_to_share += other.waited_to_share;
   cut_in_step += other.cut_in_step;
+  forced += other.forced;
+  forced_out += other.forced_out;
   return *this;
 }
 
@@ -39,7 +38,7 @@ Simulation::Simulation(uint64_t seed)
       fault_rate_(one_in(3) ? 1000000 : 8 + below(30)),
       scheduler_(limits_, blocks_, block_tokens_),
       cache_(blocks_, block_tokens_),
-      to_submit_(5 + below(25)) {}
+      to_submit_(one_in(kLongSeeds) ? 150 + below(200) : 5 + below(25)) {}
 
 sched::Limits Simulation::random_limits() {
   sched::Limits limits;
@@ -55,8 +54,9 @@ sched::Limits Simulation::random_limits() {
 
 Tally Simulation::run() {
   while (to_submit_ > 0 || !scheduler_.idle()) {
-    require(++tally_.steps < 20000, "no end in sight");
+    require(++tally_.steps < 200'000, "no end in sight, with ", live_.size(), " sequences");
     submit_some();
+    if (one_in(2 * fault_rate_)) submit_forcing();
     if (one_in(fault_rate_)) cancel_one();
     end_overdue();
     step();
@@ -92,6 +92,23 @@ void Simulation::submit_some() {
   }
 }
 
+// A prompt like no other that needs all blocks there are: who runs must go, and find its place again later.
+void Simulation::submit_forcing() {
+  if (forcing_ != 0 && live_.count(forcing_) != 0) return;
+  if (6 * tally_.forced > tally_.submitted) return;  // or nobody else would ever come to an end
+  Live live;
+  live.forcing = true;
+  const int room = scheduler_.longest_sequence();
+  for (int i = 0; i < room; ++i) live.prompt.push_back(100 + below(1'000'000));
+  live.wanted = 1;
+  live.options.priority = -1;
+  live.options.overlap = !one_in(5);
+  forcing_ = scheduler_.add(live.prompt, live.options);
+  live_[forcing_] = std::move(live);
+  ++tally_.submitted;
+  ++tally_.forced;
+}
+
 // Often the continuation of an earlier one, or of a part of it.
 std::vector<int32_t> Simulation::random_prompt(int room) {
   std::vector<int32_t> prompt;
@@ -124,6 +141,7 @@ bool Simulation::plan_and_run() {
   if (batch.empty()) return false;
   check_batch(batch);
   check_rank(batch);
+  check_forced(batch);
   Flight flight;
   size_t at = 0;
   for (const sched::Batch::Chunk& chunk : batch.chunks) {
@@ -266,6 +284,20 @@ void Simulation::check_rank(const sched::Batch& batch) {
   if (moves) return;
   ++tally_.waited_to_share;
   require(limits_.keep_prefixes && quiet_steps_ < 300, "the sequence of the highest rank does not move");
+}
+
+// Nothing keeps the one that pushes others out from moving once no step under way reads their blocks, and
+// those whose blocks it took begin again from what the prefix cache still has of them.
+void Simulation::check_forced(const sched::Batch& batch) {
+  if (forcing_ == 0 || live_.count(forcing_) == 0 || !flights_.empty()) return;
+  const auto moves = std::any_of(batch.chunks.begin(), batch.chunks.end(),
+                                 [&](const auto& chunk) { return chunk.sequence == forcing_; });
+  require(moves, "a sequence that ranks before all others does not get what they have");
+  const int needed = scheduler_.pool().blocks_for(scheduler_.longest_sequence());
+  if (needed < scheduler_.pool().blocks()) return;
+  require(scheduler_.running() == 1 && batch.chunks.size() == 1, "all blocks are one sequence's, and ",
+          scheduler_.running(), " run");
+  if (live_.size() > 1) ++tally_.forced_out;
 }
 
 // A step under way still reads and writes its blocks: nobody else may write there.

@@ -1,7 +1,8 @@
 // The real scheduler and key/value books under random load, against a fake cache (fake_cache.h), with every
-// decision drawn from one seed: arrivals, lengths, priorities, salts, prompts that begin alike, cancels and
-// deadlines in every phase, failing steps, replies that are rolled back, tiny pools, and results that come
-// one step late. After every step the books must be right; every reply must be the one of a sequence alone.
+// decision drawn from one seed: arrivals, lengths, priorities, salts, prompts that begin alike, sequences
+// that push all others out, cancels and deadlines in every phase, failing steps, replies that are rolled
+// back, tiny pools, and results that come one step late. After every step the books must be right; every
+// reply must be the one of a sequence alone.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,6 @@
 #include <map>
 #include <random>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,15 +18,11 @@
 
 namespace llamita::sim {
 
-// A promise that was broken.
-struct Violation : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 // What happened, to see that the load had in it what it is there to test.
 struct Tally {
   int64_t steps = 0, submitted = 0, finished = 0, cancelled = 0, overdue = 0, failed_steps = 0, rollbacks = 0;
   int64_t preemptions = 0, prefix_hits = 0, late_tokens = 0, waited_to_share = 0, cut_in_step = 0;
+  int64_t forced = 0, forced_out = 0;
   Tally& operator+=(const Tally& other);
 };
 
@@ -45,6 +41,7 @@ class Simulation {
     sched::SequenceOptions options;
     bool started = false;
     int rollbacks = 0;
+    bool forcing = false;  // it ranks before all others and needs what they have
   };
   // A step under way: what it computed is known to the cache and not yet to the scheduler.
   struct Flight {
@@ -68,6 +65,8 @@ class Simulation {
   void end_overdue();
   void roll_back_one();
   void lose_steps();
+  void submit_forcing();
+  void check_forced(const sched::Batch& batch);
   void check_batch(const sched::Batch& batch);
   void check_rank(const sched::Batch& batch);
   void check_fence(const sched::Batch::Chunk& chunk);
@@ -89,6 +88,7 @@ class Simulation {
   int to_submit_;
   sched::SequenceId first_ = 0;  // the highest rank, and for how many steps it has not moved
   int quiet_steps_ = 0;
+  sched::SequenceId forcing_ = 0;  // the one that pushes the others out; one at a time
   Tally tally_;
 };
 

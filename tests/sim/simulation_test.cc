@@ -2,40 +2,38 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <iostream>
+
+#include "sim/seeds.h"
 
 namespace llamita::sim {
 namespace {
 
-// SIM_SEED=n replays one seed, SIM_SEEDS=n tries more of them than usual.
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST(Simulation, RepliesEqualSoloRepliesWhateverHappens) {
-  const bool one = std::getenv("SIM_SEED") != nullptr;
-  const uint64_t first = number_from("SIM_SEED", 0);
-  const uint64_t seeds = one ? 1 : number_from("SIM_SEEDS", 1000);
   Tally all;
-  for (uint64_t seed = first; seed < first + seeds; ++seed) {
-    try {
-      all += Simulation(seed).run();
-    } catch (const std::exception& violation) {
-      FAIL() << violation.what() << "; SIM_SEED=" << seed << " replays it";
-    }
-  }
+  int64_t long_seeds = 0, steps_of_long = 0;
+  for_seeds([&](uint64_t seed) {
+    const Tally one = Simulation(seed).run();
+    all += one;
+    if (one.steps < 1000) return;
+    ++long_seeds;
+    steps_of_long += one.steps;
+  });
   std::cout << all.steps << " steps, " << all.submitted << " sequences, " << all.cancelled << " cancelled ("
             << all.cut_in_step << " in a step), " << all.overdue << " overdue, " << all.preemptions
             << " preempted, " << all.prefix_hits << " prefix hits, " << all.waited_to_share
             << " waits to share, " << all.late_tokens << " late tokens, " << all.rollbacks << " rolled back, "
-            << all.failed_steps << " failures\n";
-  if (seeds < 1000) return;
+            << all.failed_steps << " failures, " << all.forced << " sequences that push others out ("
+            << all.forced_out << " steps with somebody pushed out); " << long_seeds
+            << " seeds of 1,000 steps and more, " << (long_seeds > 0 ? steps_of_long / long_seeds : 0)
+            << " in the mean\n";
+  if (!all_seeds()) return;
   // The load must really have contained what it is there to test.
   EXPECT_GT(all.waited_to_share, 50);
+  EXPECT_GT(long_seeds, 40);
+  EXPECT_GT(steps_of_long / std::max<int64_t>(1, long_seeds), 2000);
   for (const int64_t count : {all.cancelled, all.cut_in_step, all.overdue, all.preemptions, all.prefix_hits,
-                              all.late_tokens, all.rollbacks, all.failed_steps}) {
+                              all.late_tokens, all.rollbacks, all.failed_steps, all.forced, all.forced_out}) {
     EXPECT_GT(count, 300);
   }
 }

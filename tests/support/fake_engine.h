@@ -60,6 +60,12 @@ class FakeEngine : public AsyncEngine {
     const std::lock_guard lock(mutex_);
     failure_ = {std::move(why), std::move(code)};
   }
+  // At its next step the device is lost: all requests end with an error, and new ones find no room.
+  void lose_device() {
+    const std::lock_guard lock(mutex_);
+    losing_ = true;
+    wake_.notify_all();
+  }
   // While it is held, tokenize() does not return.
   void hold_tokenize(bool held) {
     const std::lock_guard lock(mutex_);
@@ -211,7 +217,7 @@ class FakeEngine : public AsyncEngine {
   using Entry = std::pair<RequestId, std::shared_ptr<Sequence>>;
 
   bool room_for(size_t requests) const {
-    if (draining_) return false;
+    if (draining_ || stats_.device_lost) return false;
     return waiting_.empty() || waiting_.size() + requests <= static_cast<size_t>(options_.queue);
   }
 
@@ -224,7 +230,8 @@ class FakeEngine : public AsyncEngine {
     std::unique_lock lock(mutex_);
     for (;;) {
       wake_.wait(lock, [this] {
-        return stopping_ || !cancelling_.empty() || (!paused_ && running_.size() + waiting_.size() > 0);
+        return stopping_ || losing_ || !cancelling_.empty() ||
+               (!paused_ && running_.size() + waiting_.size() > 0);
       });
       std::vector<Entry> cut = take_cancelled(), late = take_unserved();
       if (stopping_) {
@@ -232,6 +239,14 @@ class FakeEngine : public AsyncEngine {
         for (const Entry& entry : waiting_) cut.push_back(entry);
         running_.clear();
         waiting_.clear();
+      }
+      std::vector<Entry> lost;
+      if (std::exchange(losing_, false)) {
+        stats_.device_lost = true;
+        for (auto* entries : {&running_, &waiting_}) {
+          lost.insert(lost.end(), entries->begin(), entries->end());
+          entries->clear();
+        }
       }
       const bool stopping = stopping_, paused = paused_;
       std::vector<Entry> step;
@@ -241,8 +256,13 @@ class FakeEngine : public AsyncEngine {
       lock.unlock();
       for (const Entry& entry : cut) end(*entry.second, FinishReason::cancelled);
       for (const Entry& entry : late) end(*entry.second, FinishReason::deadline);
+      for (const Entry& entry : lost) {
+        entry.second->completion.choices.resize(1);
+        fail(*entry.second, {"the device is lost", ""});
+      }
       cut.clear();
       late.clear();
+      lost.clear();
       if (stopping) return;
       std::vector<RequestId> done;
       for (const Entry& entry : step) {
@@ -376,7 +396,7 @@ class FakeEngine : public AsyncEngine {
   ModelInfo info_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  bool paused_, stopping_ = false, draining_ = false;
+  bool paused_, stopping_ = false, draining_ = false, losing_ = false;
   std::string script_, salt_;
   std::pair<std::string, std::string> failure_;
   bool tokenize_held_ = false;

@@ -1,6 +1,7 @@
 // LLAMITA_CUDA_CHECK(cudaMemcpyAsync(...)): every call of the CUDA API stands in one. A failure throws Error
-// with the call's text, its place and what CUDA says; most are the environment's fault (no memory, no driver,
-// a card lost).
+// with the call's text, its place and what CUDA says; most are the environment's fault (no memory, no
+// driver). It is a DeviceLostError where CUDA's documentation says that the process "must be terminated and
+// relaunched".
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -28,12 +28,17 @@ cudaLaunchAttribute cluster_attribute(int blocks) {
 
 void launch_raw(const void* kernel, const LaunchConfig& config, void** args) {
   allow_smem(kernel, config.smem);
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   if (config.cluster > 1) attributes[count++] = cluster_attribute(config.cluster);
   if (config.pdl) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
+    ++count;
+  }
+  if (config.cooperative) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count].val.cooperative = 1;
     ++count;
   }
   cudaLaunchConfig_t full{};

@@ -18,6 +18,7 @@ struct LaunchConfig {
   cudaStream_t stream = nullptr;
   int cluster = 1;  // blocks a cluster along x; must divide grid.x
   bool pdl = false;
+  bool cooperative = false;  // all blocks run at one time, so that they may wait for each other; or an error
 };
 
 // `kernel` is a __global__ function and args[i] points to its i-th parameter. Throws Error when the launch is

@@ -44,11 +44,13 @@ class Stream {
   Stream(Stream&& other) noexcept
       : stream_(std::exchange(other.stream_, nullptr)),
         counters_(std::exchange(other.counters_, nullptr)),
-        exchange_(other.exchange_) {}
+        exchange_(other.exchange_),
+        letters_(other.letters_) {}
   Stream& operator=(Stream&& other) noexcept {
     std::swap(stream_, other.stream_);
     std::swap(counters_, other.counters_);
     std::swap(exchange_, other.exchange_);
+    std::swap(letters_, other.letters_);
     return *this;
   }
 
@@ -62,6 +64,11 @@ class Stream {
   static constexpr size_t kExchangeBytes = size_t{16} << 20;
   static constexpr uint32_t kNothing = 0xFFFFFFFF;
   void* exchange() const { return exchange_; }
+  // The same of kLetterBytes bytes, zeros at first: words of 64 bits that the blocks of one kernel hand each
+  // other as a value and a tag (ptx/global_exchange.cuh). The first word is the next tag; tags never come
+  // twice.
+  static constexpr size_t kLetterBytes = size_t{1} << 20;
+  uint64_t* letters() const { return letters_; }
   void synchronize() const;  // the host waits; errors of the queued work are thrown here
   void record(const Event& event) const;
   void wait(const Event& event) const;  // later work of this stream waits, the host does not
@@ -69,7 +76,8 @@ class Stream {
  private:
   cudaStream_t stream_ = nullptr;
   uint32_t* counters_ = nullptr;
-  void* exchange_ = nullptr;  // in the allocation of counters_
+  void* exchange_ = nullptr;     // in the allocation of counters_
+  uint64_t* letters_ = nullptr;  // there too
 };
 
 }  // namespace llamita::cuda

@@ -77,8 +77,10 @@ bool attention_naive_supports(const AttentionArgs& args) {
 }
 
 void attention_cuda_naive(const AttentionArgs& args, Context& context) {
+  // Whole vectors: the compiler reads the scores in fours.
+  const size_t scores = ceil_div(args.plan->max_kv_len, 4) * size_t{4};
   launch(context, naive, dim3(static_cast<unsigned>(args.q.dim(0)), static_cast<unsigned>(args.q.dim(1))),
-         kThreads, static_cast<size_t>(args.plan->max_kv_len) * sizeof(float), attention_params(args));
+         kThreads, scores * sizeof(float), attention_params(args));
 }
 
 }  // namespace llamita

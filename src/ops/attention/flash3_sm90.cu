@@ -166,7 +166,8 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       mask_tile(next, next_j);
       device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
       // The wait stands in branches of its own: the compiler moves it up to the beginning of its block, and
-      // before the softmax it would undo the overlap.
+      // before the softmax it would undo the overlap. All warps of the group take the same one, as the
+      // instruction demands.
       ptx::wgmma_pin(scores);
       const auto values_done = [&] {
         ptx::wgmma_wait<0>();
@@ -177,12 +178,12 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       if (ends) {
         values_done();
         store(before, item);
-      } else if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
-        values_done();
-#pragma unroll
-        for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
       } else {
         values_done();
+        if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
+#pragma unroll
+          for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
+        }
       }
       device::pack_fragments<typename C::Element>(weights, scores);
       item = next;

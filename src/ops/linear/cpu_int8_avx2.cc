@@ -12,6 +12,7 @@ struct Int8Avx2 {
   using S = cpu::Avx2;
   using I = S::I;
   static constexpr int kRowVectors = 2;
+  static constexpr int kChunk = 512, kBlockTokens = 256;
   static constexpr bool kTakesSigned = true, kVnni = false;
   static constexpr int kGroupTokens = kInt8FewTokensAvx2;
 

@@ -61,7 +61,17 @@ struct Int8Rows {
   float* tile_scales = nullptr;       // (T / 8, K / 32 or 256, 8)
   float* tile_scaled_sums = nullptr;  // (T / 8, K / 32, 8)
   int32_t* tile_sums = nullptr;       // (T / 8, K / 32, 8)
+  // What centres unsigned weights: minus kCentreUnit times the sum of each run of 32, or of 16 for the
+  // K-quants.
+  int32_t* tile_centres = nullptr;  // (T / 8, K / 32 or 16, 8)
+  // Runs of 256 only. The sums of two neighbouring 32 in the halves of a word.
+  int32_t* tile_pair_sums = nullptr;  // (T / 8, K / 64, 8)
+  // Runs of 256 only. How far sums of products can reach, the largest of the tile's tokens: in the low half
+  // the sum of |q| of 16 elements, in the high half the larger of the sums of positive and of negative q
+  // of 32.
+  int32_t* tile_reach = nullptr;  // (T / 8, K / 256)
 };
+constexpr int centre_unit(Int8Run run) { return run == Int8Run::of32 ? 8 : 32; }
 
 struct Int8Job {
   LinearJob plain;  // x is not read
@@ -78,7 +88,7 @@ void int8_pack_tile_avx2(int64_t K, int64_t t, int64_t count, const Int8Rows& x)
 void int8_pack_tile_avx512(int64_t K, int64_t t, int64_t count, const Int8Rows& x);
 
 // Outputs of rows [begin, end) of a part in a block format. Units of kInt8Rows* rows fill a panel.
-inline constexpr int kInt8RowsAvx2 = 16, kInt8RowsAvx512 = 32;
+inline constexpr int kInt8RowsAvx2 = 16, kInt8RowsAvx512 = 48;
 // Tokens of an interleaved weight up to which rows of x are read; beyond, and for weights in rows, tiles.
 inline constexpr int kInt8FewTokensAvx2 = 4, kInt8FewTokensAvx512 = 8;
 void int8_multiply_scalar(const Int8Job& job, int64_t begin, int64_t end);

@@ -22,18 +22,22 @@ struct Panel {
   using F = typename S::F;
   using I = typename S::I;
   static constexpr int kLanes = S::kLanes, R = D::kRowVectors, kRows = R * kLanes;
-  static constexpr int kChunk = 512, kGroups = kChunk / 32, kBlockTokens = 256;
+  static constexpr int kChunk = D::kChunk, kGroups = kChunk / 32, kBlockTokens = D::kBlockTokens;
   // With signed bytes or without, the largest block sums stay far from int32's end: 256 * 63 * 127 * 128.
   static constexpr bool kFlip = Format::kSigned && !D::kTakesSigned;  // w + 128 as unsigned
   static constexpr int kOffset = kFlip ? 128 : Format::kOffset;
   static constexpr int kRun = Format::kSuper ? 256 : 32;  // elements of a scale
   static constexpr int kScales = kChunk / kRun;
+  // Mins of sub-blocks of 32 are multiplied two at a time with the sums of two 32.
+  static constexpr bool kPairedMins = Format::kSuper && Format::kMins && Group<Format>::kSub == 32;
+  static constexpr int kPairElems = kPairedMins ? 64 : 32;  // of a word of sub_pairs
 
   alignas(64) uint8_t weights[kChunk / 4][kRows * 4];
   alignas(64) float scales[kScales][kRows];
   alignas(64) float mins[kScales][kRows];              // m, or -dmin
   alignas(64) int32_t sub_scales[kChunk / 16][kRows];  // as D wants them
-  alignas(64) int32_t sub_pairs[kChunk / 32][kRows];   // two int16 of what multiplies the activations' sums
+  alignas(64)
+      int32_t sub_pairs[kChunk / kPairElems][kRows];  // two int16 of what multiplies the activations' sums
   alignas(64) uint16_t halves[2][kScales][kRows];
   alignas(64) float partial[kBlockTokens][kRows];
 
@@ -93,7 +97,11 @@ struct Panel {
           }
           turn(pairs, turned);
         }
-        for (int j = 0; j < 8; ++j) store8(sub_pairs[8 * i + j] + r, turned[j]);
+        for (int j = 0; j < 256 / kPairElems; ++j) {
+          const __m256i pair =
+              kPairedMins ? _mm256_blend_epi16(turned[2 * j % 8], turned[(2 * j + 1) % 8], 0xaa) : turned[j];
+          store8(sub_pairs[256 / kPairElems * i + j] + r, pair);
+        }
       }
     }
   }
@@ -148,8 +156,10 @@ struct Panel {
         _mm256_store_ps(mins[i] + r, _mm256_mul_ps(min, _mm256_set1_ps(-1.0f)));
       }
 #pragma GCC unroll 8
-      for (int sub = 0; sub < 8; ++sub) {
-        store8(sub_pairs[8 * i + sub] + r, pair_of_scales<Format>(bytes, sub));
+      for (int j = 0; j < 256 / kPairElems; ++j) {
+        const __m256i pair = kPairedMins ? pair_of_bytes(bytes[j / 2], j % 2 * 2, j % 2 * 2 + 1)
+                                         : pair_of_scales<Format>(bytes, j);
+        store8(sub_pairs[256 / kPairElems * i + j] + r, pair);
       }
     }
   }
@@ -181,37 +191,45 @@ struct Panel {
   struct Scaled {
     const float* scales;       // (K / kRun, kTileTokens)
     const float* scaled_sums;  // the same; runs of 32 only
-    const int32_t* sums;       // (K / 32, kTileTokens)
+    const int32_t* sums;       // (K / kPairElems, kTileTokens)
+    const int32_t* centres;    // (K / kCentred, kTileTokens)
+    const int32_t* reach;      // (K / 256); runs of 256 only
   };
+  static constexpr int kCentred = Format::kSuper ? 16 : 32;  // elements of a centre
   static Scaled scaled_at(const Int8Job& job, int64_t t, int64_t k) {
     const int64_t tile = t / kTileTokens, within = t % kTileTokens, K = job.plain.K;
     const int64_t run = (tile * (K / kRun) + k / kRun) * kTileTokens + within;
-    const int64_t group = (tile * (K / 32) + k / 32) * kTileTokens + within;
+    const int64_t pair = (tile * (K / kPairElems) + k / kPairElems) * kTileTokens + within;
     return {job.x.tile_scales + run, Format::kSuper ? nullptr : job.x.tile_scaled_sums + run,
-            job.x.tile_sums + group};
+            (kPairedMins ? job.x.tile_pair_sums : job.x.tile_sums) + pair,
+            job.x.tile_centres + (tile * (K / kCentred) + k / kCentred) * kTileTokens + within,
+            Format::kSuper ? job.x.tile_reach + tile * (K / 256) + k / 256 : nullptr};
   }
+
+  // The outputs wait in L1, because the registers belong to the integers: without this, compilers keep some
+  // of them there, on the stack and in `out`.
+  [[gnu::always_inline]] static void outputs_wait() { asm volatile("" : : : "memory"); }
 
   // The sums of one scale's elements, scaled and added to T x kRows outputs: the lines of int8.h.
   template <int T>
   [[gnu::always_inline]] void add_block(const Scaled& x, int block, const I (&sums)[R][T], float* out) const {
     constexpr int kOffsetBits = kOffset == 0 ? 0 : __builtin_ctz(kOffset);
     static_assert(kOffset == 0 || kOffset == 1 << kOffsetBits);
-    // The outputs wait in L1, because the registers belong to the integers: without this, compilers keep
-    // some of them there, on the stack and in `out`.
-    asm volatile("" : : : "memory");
+    if constexpr (!D::kVnni) outputs_wait();
 #pragma GCC unroll 8
     for (int u = 0; u < T; ++u) {
       I less[R];  // the sums are too large by this
       for (int r = 0; r < R; ++r) less[r] = S::set_int(0);
-      if constexpr (Format::kSuper && (Format::kMins || kOffset != 0)) {
+      if constexpr (Format::kSuper && (Format::kMins || (kOffset != 0 && !D::kVnni))) {
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < 256 / kPairElems; ++i) {
           const I x_sum = S::set_int(x.sums[i * kTileTokens + u]);
           for (int r = 0; r < R; ++r) {
-            less[r] = D::add_pairs(less[r], D::load(sub_pairs[8 * block + i] + r * kLanes), x_sum);
+            const I pairs = D::load(sub_pairs[256 / kPairElems * block + i] + r * kLanes);
+            less[r] = D::add_pairs(less[r], pairs, x_sum);
           }
         }
-      } else if constexpr (kOffset != 0) {
+      } else if constexpr (kOffset != 0 && !D::kVnni) {
         less[0] = S::shift_left(S::set_int(x.sums[u]), kOffsetBits);
         for (int r = 1; r < R; ++r) less[r] = less[0];
       }
@@ -219,7 +237,9 @@ struct Panel {
 #pragma GCC unroll 2
       for (int r = 0; r < R; ++r) {
         I sum = sums[r][u];
-        if constexpr (Format::kSuper && kOffset != 0) {
+        if constexpr (D::kVnni) {
+          // centred already
+        } else if constexpr (Format::kSuper && kOffset != 0) {
           sum = D::subtract(sum, S::shift_left(less[r], kOffset == 32 ? 5 : 2));
         } else if constexpr (kOffset != 0) {
           sum = D::subtract(sum, less[r]);
@@ -247,36 +267,82 @@ struct Panel {
     }
     for (int g = 0; g < groups; g += kRun / 32) {
       I sums[R][T];
-      for (int r = 0; r < R; ++r) {
-        for (int u = 0; u < T; ++u) sums[r][u] = S::set_int(0);
-      }
-      for (int i = g; i < g + kRun / 32; ++i) {
-        D::template dot32<Format, kRows>(weights[8 * i], x + (k + 32 * i) * kTileTokens, sub_scales[2 * i],
-                                         sums);
+      if constexpr (D::kVnni) {
+        outputs_wait();
+        D::template dot_block<Format, kOffset, kRows>(weights[8 * g], x + (k + 32 * g) * kTileTokens,
+                                                      sub_scales[2 * g], scaled.centres, scaled.reach, sums);
+      } else {
+        for (int r = 0; r < R; ++r) {
+          for (int u = 0; u < T; ++u) sums[r][u] = S::set_int(0);
+        }
+        for (int i = g; i < g + kRun / 32; ++i) {
+          D::template dot32<Format, kRows>(weights[8 * i], x + (k + 32 * i) * kTileTokens, sub_scales[2 * i],
+                                           sums);
+        }
       }
       add_block<T>(scaled, g * 32 / kRun, sums, out);
       scaled.scales += kTileTokens;
       if constexpr (!Format::kSuper) scaled.scaled_sums += kTileTokens;
-      scaled.sums += kRun / 32 * kTileTokens;
+      scaled.sums += (kRun < kPairElems ? kPairElems : kRun) / kPairElems * kTileTokens;
+      scaled.centres += kRun / kCentred * kTileTokens;
+      if constexpr (Format::kSuper) ++scaled.reach;
     }
   }
 
-  void multiply(const Int8Job& job, int64_t k, int groups, int64_t t_begin, int64_t t_end) {
+  // What a tile wants next comes meanwhile: the next tile's activations, which lie a whole row of tiles
+  // ahead, and after the last chunk the outputs, rows of which lie too far apart for the processor's own
+  // prefetcher.
+  template <int T>
+  void fetch_ahead(const Int8Job& job, int64_t t, int64_t k, int groups, const float* out) const {
+    const int8_t* next = job.x.tiles + (t / kTileTokens + 1) * kTileTokens * job.plain.K + k * kTileTokens;
+    const int64_t bytes = int64_t{groups} * 32 * T;
+    next += t % kTileTokens * (bytes / T);
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line);
+    if (out == nullptr) return;
+    for (int u = 0; u < T; ++u) {
+      for (int r = 0; r < kRows; r += 16) __builtin_prefetch(out + u * job.plain.out_stride + r, 1);
+    }
+  }
+
+  // T tokens from t at a time, while there are that many before the end; with the last chunk of K to `out`.
+  template <int T>
+  void multiply_by(const Int8Job& job, int64_t k, int groups, int64_t n, int rows, int64_t t_begin,
+                   int64_t& t, int64_t t_end) {
+    const bool last = k + 32 * groups >= job.plain.K;
+    for (; t + T <= t_end; t += T) {
+      fetch_ahead<T>(job, t, k, groups, last ? job.plain.out + t * job.plain.out_stride + n : nullptr);
+      tile<T>(job, t, k, groups, partial[t - t_begin]);
+      if (last) write(job.plain, n, rows, t, t + T, partial[t - t_begin]);
+    }
+  }
+
+  void multiply(const Int8Job& job, int64_t k, int groups, int64_t n, int rows, int64_t t_begin,
+                int64_t t_end) {
     constexpr int kTokens = D::template tokens<Format>();  // at once; divides a tile
     static_assert(kTileTokens % kTokens == 0 && kBlockTokens % kTileTokens == 0);
     int64_t t = t_begin;
-    for (; t + kTokens <= t_end; t += kTokens) tile<kTokens>(job, t, k, groups, partial[t - t_begin]);
-    for (; t + 2 <= t_end; t += 2) tile<2>(job, t, k, groups, partial[t - t_begin]);
-    for (; t < t_end; ++t) tile<1>(job, t, k, groups, partial[t - t_begin]);
+    multiply_by<kTokens>(job, k, groups, n, rows, t_begin, t, t_end);
+    if constexpr (kTokens > 4) multiply_by<4>(job, k, groups, n, rows, t_begin, t, t_end);
+    multiply_by<2>(job, k, groups, n, rows, t_begin, t, t_end);
+    multiply_by<1>(job, k, groups, n, rows, t_begin, t, t_end);
   }
 
-  void write(const LinearJob& job, int64_t n, int rows, int64_t t_begin, int64_t t_end) const {
-    for (int64_t t = t_begin; t < t_end; ++t) {
+  static void write(const LinearJob& job, int64_t n, int rows, int64_t t_begin, int64_t t_end,
+                    const float* sums) {
+    for (int64_t t = t_begin; t < t_end; ++t, sums += kRows) {
       float* out = job.out + t * job.out_stride + n;
-      for (int r = 0; r < rows; ++r) {
-        float value = partial[t - t_begin][r];
+      const float* residual = job.residual == nullptr ? nullptr : job.residual + t * job.residual_stride + n;
+      int r = 0;
+      for (; r + kLanes <= rows; r += kLanes) {
+        F value = S::load(sums + r);
+        if (job.bias != nullptr) value = S::add(value, S::load(job.bias + n + r));
+        if (job.residual != nullptr) value = S::add(value, S::load(residual + r));
+        S::store(out + r, value);
+      }
+      for (; r < rows; ++r) {
+        float value = sums[r];
         if (job.bias != nullptr) value += job.bias[n + r];
-        if (job.residual != nullptr) value += job.residual[t * job.residual_stride + n + r];
+        if (job.residual != nullptr) value += residual[r];
         out[r] = value;
       }
     }
@@ -290,9 +356,8 @@ struct Panel {
         const int groups = static_cast<int>(g + kGroups < all ? kGroups : all - g);
         job.plain.interleaved ? unpack_groups(job.plain, n, rows, g, groups)
                               : unpack(job.plain, n, rows, g, groups);
-        multiply(job, 32 * g, groups, t, t_end);
+        multiply(job, 32 * g, groups, n, rows, t, t_end);
       }
-      write(job.plain, n, rows, t, t_end);
     }
   }
 };

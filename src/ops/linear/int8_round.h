@@ -111,13 +111,66 @@ LLAMITA_INLINE void pack_words(const void* rows, int64_t words, int64_t t, int64
   }
 }
 
+// The words of a tile that follow from its sums: int8.h's tile_centres and tile_pair_sums.
+LLAMITA_INLINE void derive_from_sums(int64_t K, int64_t t, const Int8Rows& x) {
+  const bool halves = x.run == Int8Run::of256;  // a word of sums holds two
+  const __m256i factor = _mm256_set1_epi32(-centre_unit(x.run));
+  const auto at = [&](int32_t* tiles, int64_t elems, int64_t i) {
+    return reinterpret_cast<__m256i*>(tiles + t * (K / elems) + i * kTileTokens);
+  };
+  const auto sums_at = [&](int64_t i) { return _mm256_loadu_si256(at(x.tile_sums, 32, i)); };
+  const auto low = [](__m256i v) { return _mm256_srai_epi32(_mm256_slli_epi32(v, 16), 16); };
+  const auto high = [](__m256i v) { return _mm256_srai_epi32(v, 16); };
+  for (int64_t i = 0; i < K / 32; ++i) {
+    const __m256i sums = sums_at(i);
+    if (!halves) {
+      _mm256_storeu_si256(at(x.tile_centres, 32, i), _mm256_mullo_epi32(sums, factor));
+      continue;
+    }
+    _mm256_storeu_si256(at(x.tile_centres, 16, 2 * i), _mm256_mullo_epi32(low(sums), factor));
+    _mm256_storeu_si256(at(x.tile_centres, 16, 2 * i + 1), _mm256_mullo_epi32(high(sums), factor));
+    if (i % 2 == 0) continue;
+    const __m256i before = sums_at(i - 1);
+    const __m256i first = _mm256_add_epi32(low(before), high(before));
+    const __m256i second = _mm256_add_epi32(low(sums), high(sums));
+    _mm256_storeu_si256(at(x.tile_pair_sums, 64, i / 2),
+                        _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xaa));
+  }
+}
+
+// Of 256 elements and the sums of their sixteens: the halves of int8.h's tile_reach.
+LLAMITA_INLINE void reach_of(const int8_t* q, const int32_t* sums, int& of16, int& of32) {
+  __m256i most = _mm256_setzero_si256();
+  for (int i = 0; i < 8; ++i) {
+    const __m256i sizes = _mm256_abs_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + 32 * i)));
+    const __m256i eights = _mm256_sad_epu8(sizes, _mm256_setzero_si256());
+    const __m256i sixteens = _mm256_add_epi32(eights, _mm256_shuffle_epi32(eights, 0x4e));
+    most = _mm256_max_epi32(most, sixteens);
+    const int all = _mm_cvtsi128_si32(
+        _mm_add_epi32(_mm256_castsi256_si128(sixteens), _mm256_extracti128_si256(sixteens, 1)));
+    const int sum = static_cast<int16_t>(sums[i] & 0xffff) + (sums[i] >> 16);
+    const int larger = (all + (sum < 0 ? -sum : sum)) / 2;
+    of32 = larger > of32 ? larger : of32;
+  }
+  const int first = _mm256_extract_epi32(most, 0), second = _mm256_extract_epi32(most, 4);
+  of16 = first > of16 ? first : of16;
+  of16 = second > of16 ? second : of16;
+}
+
 // The rounded rows from t on, at most kTileTokens, into their tile.
 LLAMITA_INLINE void pack_tile(int64_t K, int64_t t, int64_t count, const Int8Rows& x) {
   static_assert(kTileTokens == 8);
   pack_words(x.q, K / 4, t, count, x.tiles);
   pack_words(x.scales, K / elems_of(x.run), t, count, x.tile_scales);
   pack_words(x.sums, K / 32, t, count, x.tile_sums);
-  if (x.run == Int8Run::of32) pack_words(x.scaled_sums, K / 32, t, count, x.tile_scaled_sums);
+  derive_from_sums(K, t, x);
+  if (x.run == Int8Run::of32) return pack_words(x.scaled_sums, K / 32, t, count, x.tile_scaled_sums);
+  for (int64_t b = 0; b < K / 256; ++b) {
+    int of16 = 0, of32 = 0;
+    for (int64_t u = t; u < t + count; ++u)
+      reach_of(x.q + u * K + 256 * b, x.sums + u * (K / 32) + 8 * b, of16, of32);
+    x.tile_reach[t / kTileTokens * (K / 256) + b] = of16 | of32 << 16;
+  }
 }
 
 #undef LLAMITA_INLINE

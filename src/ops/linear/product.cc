@@ -103,6 +103,10 @@ Int8Rows CpuProduct::take_rounded(Int8Run run, Arena& arena) const {
   rows.tile_scales = floats(tokens, elems_of(run));
   if (scaled_sums) rows.tile_scaled_sums = floats(tokens, 32);
   rows.tile_sums = arena.take(DType::i32, {tokens, K() / 32}).ptr<int32_t>();
+  rows.tile_centres = arena.take(DType::i32, {tokens, K() / (scaled_sums ? 32 : 16)}).ptr<int32_t>();
+  if (scaled_sums) return rows;
+  rows.tile_pair_sums = arena.take(DType::i32, {tokens, K() / 64}).ptr<int32_t>();
+  rows.tile_reach = arena.take(DType::i32, {tiles_of(T()), K() / 256}).ptr<int32_t>();
   return rows;
 }
 

@@ -7,7 +7,7 @@ prefill, 8 in decode, 7 when the reply is just finished; half of them by closing
 closing the sending side), 5 are read too slowly, and 2 are no requests at all. There are more clients than seats, so a
 request that is given up soon after it was sent is given up in the queue; one that ranks before all others and has a long
 prompt is in prefill then. What phase a cancel really met the server counts; each must have met some. The first quarter of the
-time warms up. Afterwards, once nothing is under way: memory and descriptors are what they were after the warm-up, all KV
+time warms up, with two crowds. Afterwards, once nothing is under way: memory and descriptors are what they were after the warm-up, all KV
 blocks are free, no stream was left idle or overtaken, malformed requests got their 4xx, and 50 replies, asked for again one
 by one, are the same to the letter. Standard library only; the server must be on this machine.
 
@@ -255,8 +255,9 @@ async def run_crowd(port, streams, seconds, seed):
 
 
 def measure(port, pid, streams, seconds, seed):
-    crowd = asyncio.run(run_crowd(port, streams, seconds / 4, seed + 1))
-    when_idle(port)
+    for warm_up in (1, 2):  # a second crowd that comes all at once finds the allocator as it stays
+        asyncio.run(run_crowd(port, streams, seconds / 8, seed + warm_up))
+        when_idle(port)
     memory, descriptors = resources(pid)
     before = cancels(port)
     crowd = asyncio.run(run_crowd(port, streams, seconds * 3 / 4, seed))

@@ -6,7 +6,15 @@ namespace llamita {
 
 namespace {
 
-// vpdpbusd: four products of unsigned and signed bytes are added to a lane of int32, without saturation.
+// vpdpbusd: four products of unsigned and signed bytes are added to a lane of int32, without saturation. Two
+// ports do that and everything else of the arithmetic, so each instruction beside it counts:
+//  - three vectors of rows by eight tokens fill 24 registers (by four, where sub-block scales want a second
+//    set of sums): 11 loads (7) for 24 products (12), and chains enough for a latency of five cycles
+//  - what an offset takes away is what the sums begin with
+//  - a sub-block's sum times its scale is one vpdpwssd where the sum fits into int16, as the activations'
+//    reach says (int8.h), against three instructions. Of activations from a normal distribution 84 % of the
+//    blocks of Q5_K fit, the rest in halves; 98 % of Q6_K; all of Q4_K
+// 64 of 82 instructions of Q5_K multiply: 78 % of the ports' rate. Measured: docs/performance/cpu.md.
 struct Int8Avx512 {
   using S = cpu::Avx512;
   using I = S::I;
@@ -15,7 +23,7 @@ struct Int8Avx512 {
   static constexpr bool kTakesSigned = false, kVnni = true;
   static constexpr int kGroupTokens = kInt8FewTokensAvx512;
 
-  // Tokens that share the registers with two vectors of rows: sub-block scales want a second set of sums.
+  // Tokens that share the registers with the vectors of rows.
   template <class Format>
   static constexpr int tokens() {
     return Format::kSuper ? 4 : 8;

@@ -2,11 +2,11 @@
 // int8_decode.h. One token of the formats of 32 elements goes to int8_token_kernel.h.
 //
 // A panel is kRows rows by kChunk elements, unpacked to bytes and turned so that a register holds four
-// consecutive elements of as many rows as it has 32-bit lanes: 8 or 16 KiB in L1. Four activations of a token
-// are broadcast against it, so that a lane is an output: no sum across lanes, one conversion and one scale
-// for a block of 32 (or 256). With AVX2 256 products of Q4_1 cost about 20 instructions of the multipliers
-// and adders where f32 needs 32 multiplications on two ports. Unpacking costs about 10 instructions for 32
-// weights, turning three: at T = 1 about what summing across lanes would.
+// consecutive elements of as many rows as it has 32-bit lanes: 8 KiB in L1, with AVX-512 12. Four activations
+// of a token are broadcast against it, so that a lane is an output: no sum across lanes, one conversion and
+// one scale for a block of 32 (or 256). With AVX2 256 products of Q4_1 cost about 20 instructions of the
+// multipliers and adders where f32 needs 32 multiplications on two ports. Unpacking costs about 10
+// instructions for 32 weights, turning three: at T = 1 about what summing across lanes would.
 #pragma once
 
 #include "ops/linear/int8.h"

@@ -18,6 +18,8 @@ from pathlib import Path
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(.*?);")
 JUMP = re.compile(r"\bBRA(?:\.\S+)?\s+(?:\S+,\s*)?`?\(?(?:0x)?([0-9a-f]+)")
 LOCAL = re.compile(r"\b(?:LDL|STL)\b")
+# Bound by the stream of what they read, with so few rows a product that mma.sync is enough.
+STREAMING = {"gemv_ring_sm90.cu.o", "paged_decode_sm90.cu.o", "persistent_sm90.cu.o"}
 
 
 def functions(sass):
@@ -107,7 +109,7 @@ def main():
         run = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True)
         found = functions(run.stdout)
         counts = {name: judge(code) for name, code in found.items()}
-        if found and not any(multiplies for multiplies, *_ in counts.values()):
+        if found and path.name not in STREAMING and not any(multiplies for multiplies, *_ in counts.values()):
             print(f"{path.name}: no kernel uses HGMMA")
             bad += 1
         for name, (multiplies, loops, inside, local, serial) in counts.items():

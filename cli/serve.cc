@@ -218,7 +218,9 @@ void Serve::declare_batching(OptionSet& options) {
                   engine_.queue_tokens = parse_int(text, "--max-queue-tokens", 1, int64_t{1} << 40);
                 });
   options.value(
-      "--kv-memory", "MB", "memory for keys and values (default: enough for one longest conversation)",
+      "--kv-memory", "MB",
+      "memory for keys and values (default: for all sequences of a step, up to a quarter of what is free, on "
+      "a GPU nine tenths)",
       [this](const std::string& text) { kv_megabytes_ = parse_int(text, "--kv-memory", 1, 1 << 30); });
   number(options, "--prepare-threads", "threads that tokenise and compile grammars", config_.prepare_threads,
          1, 64);

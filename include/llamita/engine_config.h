@@ -26,8 +26,9 @@ struct EngineConfig {
   int batch_sequences = 64;  // most sequences of one step
   int queue_requests = 256;  // most requests that wait (AsyncEngine)
   int64_t queue_tokens = 0;  // most prompt tokens that wait; 0: four times what the KV cache holds
-  // Memory for keys and values; 0: enough for one sequence of `context` tokens, and on a GPU for
-  // batch_sequences of them as far as nine tenths of what is free allow.
+  // Memory for keys and values; 0: enough for one sequence of `context` tokens, and for batch_sequences of
+  // them as far as a quarter of what is free allows, nine tenths on a GPU. On the CPU it is taken as it is
+  // first written.
   int64_t kv_bytes = 0;
   // 2: the next step is prepared and sent while one runs, and replies hear of a token one step late; 1: each
   // step is waited for; 0: 2 on a GPU, 1 on the CPU, which gains nothing. The tokens are the same.

@@ -155,9 +155,10 @@ bool shrink_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<i
 }
 
 void grow_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available) {
-  if (plan.caps.device != DeviceKind::cuda || config.kv_bytes > 0 || !available) return;
+  if (config.kv_bytes > 0 || !available) return;
+  const int64_t share = plan.caps.device == DeviceKind::cuda ? *available / 10 * 9 : *available / 4;
   const int64_t each = (int64_t{plan.shape.context} + kPageTokens - 1) / kPageTokens;
-  const int64_t fitting = fitting_tokens(plan, *available / 10 * 9) / kPageTokens;
+  const int64_t fitting = fitting_tokens(plan, share) / kPageTokens;
   const int64_t pages =
       std::min({each * plan.shape.batch_sequences, fitting, int64_t{INT32_MAX / kPageTokens}});
   if (pages <= plan.shape.kv_pages) return;

@@ -55,8 +55,9 @@ MemoryPlan plan_memory(const Model& model, const EngineConfig& config, int32_t v
 // `available` bytes, and says whether it did: not when it fits as it is, and not below 512 tokens.
 bool shrink_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available);
 
-// On a GPU whose cache nobody gave a size (kv_bytes is 0): more pages, for up to batch_sequences sequences of
-// `context` tokens, as far as nine tenths of `available` bytes allow.
+// A cache that nobody gave a size (kv_bytes is 0): more pages, for up to batch_sequences sequences of
+// `context` tokens, as far as nine tenths of `available` bytes allow on a GPU, which is there for this, and a
+// quarter on a CPU, where a page takes memory when it is first written.
 void grow_to_fit(MemoryPlan& plan, const EngineConfig& config, std::optional<int64_t> available);
 
 // The most that measure_arena() finds for any step that `shape` allows: every size up to 8 tokens and every

@@ -53,6 +53,33 @@ TEST(MemoryPlan, AnInt8CacheIsForTheCpu) {
   EXPECT_ERROR(plan_memory(seven_b(), config, 0, card), "f16 and bf16. Take one of them, or device cpu");
 }
 
+TEST(MemoryPlan, TheCacheGrowsForManyWhereNobodyGaveItASize) {
+  ModelConfig model = seven_b();
+  EngineConfig config;
+  config.context = 4096;
+  config.batch_sequences = 3;
+  const MemoryPlan one = plan_memory(model, config, 0);
+  const int64_t of_one = one.kv_bytes;
+  MemoryPlan plan = one;
+  grow_to_fit(plan, config, 100 * of_one);
+  EXPECT_EQ(plan.kv_bytes, 3 * of_one) << "no more than a step has sequences";
+  EXPECT_EQ(plan.shape.kv_pages, 3 * one.shape.kv_pages);
+  EXPECT_EQ(plan.shape.context, 4096);
+  plan = one;
+  grow_to_fit(plan, config, 8 * of_one);
+  EXPECT_LE(plan.kv_bytes, 2 * of_one) << "a quarter of what is free";
+  EXPECT_GT(plan.kv_bytes, of_one);
+  plan = one;
+  grow_to_fit(plan, config, 2 * of_one);
+  EXPECT_EQ(plan.kv_bytes, of_one) << "never less than one conversation";
+  plan = one;
+  grow_to_fit(plan, config, std::nullopt);
+  EXPECT_EQ(plan.kv_bytes, of_one);
+  config.kv_bytes = of_one;
+  grow_to_fit(plan, config, 100 * of_one);
+  EXPECT_EQ(plan.kv_bytes, of_one) << "as it was asked for";
+}
+
 TEST(MemoryPlan, ContextAndCacheFollowTheOptions) {
   ModelConfig model = seven_b();
   model.max_positions = 131072;

@@ -317,7 +317,7 @@ void ApiServer::embeddings(HttpRequest& request, std::shared_ptr<HttpReply> repl
 
 void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply) {
   if (draining_) throw ApiError(503, "the server is shutting down", {}, "draining");
-  if (device_lost()) throw ApiError(503, "the server's device has failed", {}, "device_lost");
+  if (device_lost()) throw device_lost_error();
   // Before the body is read, let alone tokenised: a full queue says so at once.
   if (!engine_->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
   const uint64_t key = next_key_++;
@@ -418,17 +418,24 @@ void ApiServer::drain() {
 }
 
 void ApiServer::cut_short() {
+  for (const auto& generation : open_generations()) generation->abandon("the server is shutting down");
+}
+
+// Held one by one, because what is done to one may end it and others.
+std::vector<std::shared_ptr<Generation>> ApiServer::open_generations() const {
   std::vector<std::shared_ptr<Generation>> open;
   for (const auto& [key, generation] : generations_) open.push_back(generation);
-  for (const auto& generation : open) generation->abandon("the server is shutting down");
+  return open;
 }
 
 void ApiServer::ping_silent() {
   if (config_.ping_interval.count() == 0) return;
   const auto silent_since = Generation::Clock::now() - config_.ping_interval;
-  std::vector<std::shared_ptr<Generation>> open;  // a write may end one
-  for (const auto& [key, generation] : generations_) open.push_back(generation);
-  for (const auto& generation : open) generation->ping(silent_since);
+  for (const auto& generation : open_generations()) generation->ping(silent_since);
+}
+
+void ApiServer::end_unserved() {
+  for (const auto& generation : open_generations()) generation->end_unserved();
 }
 
 bool ApiServer::stalled() {

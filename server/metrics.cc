@@ -85,10 +85,7 @@ void Metrics::next_tokens(double seconds, int64_t tokens) {
 }
 
 void Metrics::finished(const Completion& completion, double seconds, int max_tokens) {
-  if (never_begun(completion)) {
-    ++reasons_["error"];
-    return;
-  }
+  if (never_begun(completion)) return unserved();
   request_.observe(seconds);
   queue_.observe(completion.queue_seconds);
   prefill_.observe(completion.prefill_seconds);
@@ -145,7 +142,7 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
   line("prefix_cache_hits_total", "counter", "Prompt tokens found there.", count(stats.prefix_hit_tokens),
        out);
   const std::string cancelled = cat(prefix_, ":cancelled_requests_total");
-  header(cancelled, "counter", "Requests whose client left, by how far they were.", out);
+  header(cancelled, "counter", "Requests ended early: clients that left or read too slowly, shutdown.", out);
   for (const auto& [phase, times] :
        {std::pair("queued", stats.cancelled_queued), std::pair("prefill", stats.cancelled_prefill),
         std::pair("decode", stats.cancelled_decode)}) {

@@ -46,6 +46,8 @@ class Metrics {
   void replied(std::string_view route, int status) { ++replies_[{std::string(route), status}]; }
   // The client went away first.
   void abandoned() { ++reasons_["abort"]; }
+  // No step had part of it in time.
+  void unserved() { ++reasons_["error"]; }
 
   // `stats` of the engine; nullptr while it is loading.
   std::string render(const EngineStats* stats, const HttpCounts& http) const;

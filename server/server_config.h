@@ -1,5 +1,5 @@
-// How the server listens, whom it lets in and what a request may cost. Every member is a flag of `llamita
-// serve`.
+// How the server listens, whom it lets in and what a request may cost. Members are flags of `llamita serve`,
+// but for `version`, the queue that follows --max-queue, and what other flags make (`fetch_image`).
 #pragma once
 
 #include <chrono>
@@ -50,5 +50,7 @@ void check_origin(const std::string& origin);
 void check_metrics_prefix(const std::string& prefix);
 // Each of these, and that addresses other than loopback have API keys, each of `kLeastKeyBytes`.
 void check_config(const ServerConfig& config);
+// That bodies with images fit; of a model that takes some.
+void check_image_bodies(const ServerConfig& config);
 
 }  // namespace llamita::server

@@ -307,6 +307,27 @@ TEST(HttpServer, AHandlerThatThrowsEndsItsConnectionOnly) {
   thread.join();
 }
 
+// Draining, the watchdog and pings hang on it.
+TEST(HttpServer, WhatIsDoneNowAndThenGoesOnWhenItThrows) {
+  HttpServer http("127.0.0.1", 0, {});
+  std::atomic<int> calls = 0;
+  std::thread thread;
+  http.every(5ms, [&] {
+    if (++calls == 1) throw std::runtime_error("once");
+    if (calls == 3) http.stop();
+  });
+  std::atomic<bool> ended = false;
+  thread = std::thread([&] {
+    http.run();
+    ended = true;
+  });
+  const auto end = std::chrono::steady_clock::now() + 30s;
+  while (!ended && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(calls, 3);
+  http.stop();
+  thread.join();
+}
+
 TEST_F(HttpServerTest, Timeouts) {
   ServerConfig config;
   config.http.header_timeout = 100ms;
@@ -569,6 +590,40 @@ TEST_F(HttpServerTest, BodiesAreBoundedInSum) {
   Client alone(server_->port());
   alone.post("/tokenize", body(1000));
   EXPECT_NE(alone.read_until("max_model_len").find("200 OK"), std::string::npos);
+}
+
+// How full the server is, is no stranger's business.
+TEST_F(HttpServerTest, StrangersAreRefusedBeforeTheirBodiesAreWeighed) {
+  ServerConfig config;
+  config.api_keys = {std::string(32, 'k')};
+  config.http.body_bytes = config.http.image_body_bytes = config.http.bodies_bytes = 1000;
+  start(config);
+  const auto request = [](const std::string& key, size_t length, size_t sent) {
+    return cat("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ", key,
+               "\r\nContent-Length: ", length, "\r\n\r\n", std::string(sent, ' '));
+  };
+  const std::string& key = config.api_keys[0];
+  Client holder(server_->port());
+  holder.send(request(key, 900, 600));
+  for (const size_t sent : {size_t{0}, size_t{1}, size_t{401}}) {
+    for (const bool known : {false, true}) {
+      // Until the holder's bytes are there a body would fit.
+      EXPECT_TRUE(wait_until([&] {
+        Client client(server_->port());
+        client.send(request(known ? key : std::string(32, 'x'), 401, sent));
+        const std::string status = client.read_until("\r\n").substr(9, 3);
+        EXPECT_NE(status, known ? "401" : "503");
+        return status == (known ? "503" : "401");
+      })) << sent;
+    }
+  }
+}
+
+TEST_F(HttpServerTest, AModelWithImagesNeedsRoomForTheirBodies) {
+  ServerConfig config;
+  config.http.bodies_bytes = config.http.image_body_bytes - 1;
+  start(config);  // a model without
+  EXPECT_THROW(server_->attach(std::make_shared<FakeEngine>(FakeEngine::Options{.image_tokens = 64})), Error);
 }
 
 // Requests that wait to be parsed hold their bodies, too.

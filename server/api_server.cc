@@ -295,7 +295,7 @@ void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
        json_response(200, Json(Json::Object{{"object", text("list")}, {"data", Json(std::move(data))}})));
 }
 
-// A request without a model means the one there is.
+// A request without a model means the one there is: OpenAI refuses it, but has more to choose from.
 void ApiServer::check_model(const std::optional<std::string>& name) const {
   const auto& names = config_.model_names;
   if (!name || std::find(names.begin(), names.end(), *name) != names.end()) return;
@@ -318,7 +318,7 @@ void ApiServer::embeddings(HttpRequest& request, std::shared_ptr<HttpReply> repl
 void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply) {
   if (draining_) throw ApiError(503, "the server is shutting down", {}, "draining");
   if (device_lost()) throw device_lost_error();
-  // Before the body is read, let alone tokenised: a full queue says so at once.
+  // Before the body is parsed, let alone tokenised: a full queue says so at once.
   if (!engine_->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
   const uint64_t key = next_key_++;
   const std::string route(request.path());

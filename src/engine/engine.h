@@ -50,7 +50,7 @@ class Engine {
     std::string cache_salt;
     Clock::time_point submitted = Clock::now();
     std::optional<Clock::time_point> deadline;
-    std::optional<Clock::time_point> begin_by;  // overdue when no step had part of it, …
+    std::optional<Clock::time_point> begin_by;       // overdue when no step had part of it, …
     std::shared_ptr<std::atomic<bool>> group_begun;  // … nor of another that it came with
   };
 

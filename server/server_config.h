@@ -1,5 +1,6 @@
 // How the server listens, whom it lets in and what a request may cost. Members are flags of `llamita serve`,
-// but for `version`, the queue that follows --max-queue, and what other flags make (`fetch_image`).
+// but for `version`, `prepare_queue`, which follows --max-queue, `fetch_image`, which --image-host makes, and
+// ApiLimits::body_values.
 #pragma once
 
 #include <chrono>

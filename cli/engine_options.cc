@@ -1,5 +1,6 @@
 #include "cli/engine_options.h"
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/cat.h"
@@ -45,6 +46,8 @@ void declare_pinning(OptionSet& options, EngineConfig& config) {
 }
 
 void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
+  // No option, because nobody wants it but to see what a failing device does (docs/serving.md).
+  if (const char* fault = std::getenv("LLAMITA_FAULT")) config.fault = fault;
   options.value(
       "--kv-dtype,--kv-cache-dtype", "TYPE",
       "keys and values in memory as f32, f16, bf16, or on a CPU int8: half the memory of f16, faster "

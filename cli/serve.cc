@@ -179,6 +179,13 @@ void Serve::declare_limits(OptionSet& options) {
   number(options, "--max-tools", "tools of a request", api.tools, 1, 4096);
   number(options, "--max-images", "images of a request", api.images.images, 0, 64);
   number(options, "--max-image-bytes", "of an image's file", api.images.bytes, 1, 16 << 20);
+  number(options, "--max-image-pixels", "of an image", engine_.image_pixels, 1, 1 << 24);
+  number(options, "--max-image-side", "pixels of an image's width and height", engine_.image_side, 1,
+         1 << 14);
+  number(options, "--max-template-bytes", "of a model's chat template; a longer one is not used",
+         engine_.template_bytes, 0, 1 << 20);
+  number(options, "--max-schema-work", "bytes of schemas looked at while one is compiled",
+         engine_.schema_work, 1024, 8 << 20);
   seconds(options, "--header-timeout", "seconds for a request's header", http.header_timeout);
   seconds(options, "--body-timeout", "seconds for a request's body", http.body_timeout);
   seconds(options, "--idle-timeout", "seconds until an idle connection is closed", http.idle_timeout);

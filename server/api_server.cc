@@ -295,7 +295,7 @@ void ApiServer::models(HttpRequest& request, std::shared_ptr<HttpReply> reply) {
        json_response(200, Json(Json::Object{{"object", text("list")}, {"data", Json(std::move(data))}})));
 }
 
-// A request without a model means the one there is.
+// A request without a model means the one there is: OpenAI refuses it, but has more to choose from.
 void ApiServer::check_model(const std::optional<std::string>& name) const {
   const auto& names = config_.model_names;
   if (!name || std::find(names.begin(), names.end(), *name) != names.end()) return;
@@ -317,8 +317,8 @@ void ApiServer::embeddings(HttpRequest& request, std::shared_ptr<HttpReply> repl
 
 void ApiServer::generate(Endpoint endpoint, HttpRequest& request, std::shared_ptr<HttpReply> reply) {
   if (draining_) throw ApiError(503, "the server is shutting down", {}, "draining");
-  if (device_lost()) throw ApiError(503, "the server's device has failed", {}, "device_lost");
-  // Before the body is read, let alone tokenised: a full queue says so at once.
+  if (device_lost()) throw device_lost_error();
+  // Before the body is parsed, let alone tokenised: a full queue says so at once.
   if (!engine_->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
   const uint64_t key = next_key_++;
   const std::string route(request.path());
@@ -418,17 +418,24 @@ void ApiServer::drain() {
 }
 
 void ApiServer::cut_short() {
+  for (const auto& generation : open_generations()) generation->abandon("the server is shutting down");
+}
+
+// Held one by one, because what is done to one may end it and others.
+std::vector<std::shared_ptr<Generation>> ApiServer::open_generations() const {
   std::vector<std::shared_ptr<Generation>> open;
   for (const auto& [key, generation] : generations_) open.push_back(generation);
-  for (const auto& generation : open) generation->abandon("the server is shutting down");
+  return open;
 }
 
 void ApiServer::ping_silent() {
   if (config_.ping_interval.count() == 0) return;
   const auto silent_since = Generation::Clock::now() - config_.ping_interval;
-  std::vector<std::shared_ptr<Generation>> open;  // a write may end one
-  for (const auto& [key, generation] : generations_) open.push_back(generation);
-  for (const auto& generation : open) generation->ping(silent_since);
+  for (const auto& generation : open_generations()) generation->ping(silent_since);
+}
+
+void ApiServer::end_unserved() {
+  for (const auto& generation : open_generations()) generation->end_unserved();
 }
 
 bool ApiServer::stalled() {

@@ -58,8 +58,10 @@ class ApiServer {
   bool stalled();
   // The engine can compute nothing more.
   bool device_lost() const { return engine_ && engine_->stats().device_lost; }
-  // Streams that were silent for ServerConfig::ping_interval get a comment.
+  // Streams that are computed and were silent for ServerConfig::ping_interval get a comment.
   void ping_silent();
+  // Requests that wait to be prepared for longer than ServerConfig::queue_timeout are told 503.
+  void end_unserved();
   void count_http(const HttpCounts& counts) { http_ = counts; }
 
  private:
@@ -86,6 +88,7 @@ class ApiServer {
   // Takes the body, as `work` should have done before.
   void on_worker(HttpRequest& request, std::shared_ptr<HttpReply> reply, std::function<HttpResponse()> work);
   void send(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply, HttpResponse response);
+  std::vector<std::shared_ptr<Generation>> open_generations() const;
   void check_model(const std::optional<std::string>& name) const;
   void log_stall(LogLevel level, const EngineStats& stats) const;
   Json model_json(const std::string& name) const;

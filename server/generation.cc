@@ -46,6 +46,12 @@ Completion without_texts(const Completion& done) {
   return out;
 }
 
+ApiError unserved_error() {
+  return {503, "the request waited too long for its turn; try again later", {}, "queue_timeout"};
+}
+
+constexpr const char* kLagsBehind = "the reply could not be written in time";
+
 const char* id_prefix(Endpoint endpoint) {
   return endpoint == Endpoint::chat ? "chatcmpl-" : endpoint == Endpoint::completions ? "cmpl-" : "embd-";
 }
@@ -67,11 +73,11 @@ Generation::Generation(std::shared_ptr<const GenerationHost> host, Endpoint endp
 void Generation::prepare_and_submit() {
   const auto post_failure = [this](const ApiError& error) {
     cancel_all();
-    host_->post([self = shared_from_this(), error] { self->fail(error); });
+    host_->post([self = shared_from_this(), error] { self->guarded([&] { self->fail(error); }); });
   };
   try {
     submit_all();
-    host_->post([self = shared_from_this()] { self->guarded(&Generation::opened); });
+    host_->post([self = shared_from_this()] { self->guarded([&] { self->opened(); }); });
   } catch (const ApiError& error) {
     post_failure(error);
   } catch (const GrammarTooCostly& error) {
@@ -103,9 +109,10 @@ ApiError Generation::api_error(const RequestError& error) const {
 }
 
 // Nothing leaves the I/O thread but to its reply: the server goes on.
-void Generation::guarded(void (Generation::*task)()) {
+template <class Task>
+void Generation::guarded(const Task& task) {
   try {
-    return (this->*task)();
+    return task();
   } catch (const std::exception& error) {
     log_warning("a reply failed: ", error.what());
   }
@@ -120,21 +127,31 @@ void Generation::guarded(void (Generation::*task)()) {
 
 void Generation::require_room() const {
   if (host_->draining()) throw ended_error("the server is shutting down");
-  if (!host_->engine->has_room()) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+  if (!host_->engine->has_room()) throw no_room();
+}
+
+ApiError Generation::no_room() const {
+  if (host_->draining()) return ended_error("the server is shutting down");
+  if (host_->engine->stats().device_lost) return device_lost_error();
+  return {429, "the queue is full; try again soon", {}, "queue_full"};
+}
+
+bool Generation::abandoned() {
+  const std::lock_guard lock(mutex_);
+  return abandoned_;
 }
 
 void Generation::submit_all() {
-  require_room();  // before any work is done that would be for nothing
+  // Before any work is done that would be for nothing.
+  if (abandoned()) return;
+  require_room();
   request_ = parse(endpoint_, std::exchange(body_, {}), host_->parse);
   body_share_.reset();
   host_->check_model(request_.model);
   for (const std::string& warning : request_.warnings) log_warning(warning);
   std::vector<std::shared_ptr<const PreparedRequest>> prepared;
   for (const Request& request : request_.requests) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (abandoned_) return;
-    }
+    if (abandoned()) return;
     prepared.push_back(host_->engine->prepare(request));
     if (!request_.echo) continue;
     const auto* tokens = std::get_if<std::vector<int32_t>>(&request.prompt);
@@ -147,11 +164,11 @@ void Generation::submit_all() {
   options.deadline = host_->timeout - waited;
   options.queue_timeout = host_->queue_timeout - waited;
   options.cache_salt = salt_;
+  options.begun = begun_computing_;
   auto ids = host_->engine->submit_all(
       std::move(prepared), options,
       [self = shared_from_this()](size_t i, const Update& update) { self->on_update(i, update); });
-  if (!ids && host_->draining()) throw ended_error("the server is shutting down");
-  if (!ids) throw ApiError(429, "the queue is full; try again soon", {}, "queue_full");
+  if (!ids) throw no_room();
   const std::lock_guard lock(mutex_);
   ids_ = *std::move(ids);
   if (!abandoned_) return;
@@ -175,13 +192,11 @@ void Generation::on_update(size_t prompt, const Update& update) {
   if (steps_.size() > host_->update_queue) {
     abandoned_ = true;
     steps_.clear();
-    host_->post([self = shared_from_this()] { self->guarded(&Generation::lag_behind); });
+    host_->post([self = shared_from_this()] { self->abandon(kLagsBehind); });
   } else if (!std::exchange(told_, true)) {
-    host_->post([self = shared_from_this()] { self->guarded(&Generation::take_steps); });
+    host_->post([self = shared_from_this()] { self->guarded([&] { self->take_steps(); }); });
   }
 }
-
-void Generation::lag_behind() { abandon("the reply could not be written in time"); }
 
 void Generation::opened() {
   if (!reply_) return;
@@ -200,10 +215,11 @@ void Generation::opened() {
 // status.
 void Generation::begin_head() {
   if (begun_) return;
-  headers_.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
-  headers_.emplace_back("Cache-Control", "no-cache");
-  headers_.emplace_back("X-Accel-Buffering", "no");
-  reply_->begin({200, headers_, {}});
+  Headers headers = headers_;  // these stay as they are for a reply that fails before it begins
+  headers.emplace_back("Content-Type", "text/event-stream; charset=utf-8");
+  headers.emplace_back("Cache-Control", "no-cache");
+  headers.emplace_back("X-Accel-Buffering", "no");
+  reply_->begin({200, std::move(headers), {}});
   begun_ = true;
 }
 
@@ -213,9 +229,18 @@ void Generation::begin_stream(std::string& out) {
 }
 
 void Generation::ping(Clock::time_point silent_since) {
-  if (!open_ || !reply_ || !request_.stream || last_written_ > silent_since) return;
-  begin_head();
-  write(": ping\n\n");
+  if (!open_ || !reply_ || !request_.stream || !*begun_computing_ || last_written_ > silent_since) return;
+  guarded([this] {
+    begin_head();
+    write(": ping\n\n");
+  });
+}
+
+void Generation::end_unserved() {
+  if (open_ || !reply_ || *begun_computing_ || Clock::now() - arrived_ < host_->queue_timeout) return;
+  cancel_all();
+  host_->metrics->unserved();
+  guarded([this] { fail(unserved_error()); });
 }
 
 void Generation::take_steps() {
@@ -240,7 +265,7 @@ void Generation::take_step(Step& step, std::string& out) {
   const bool unserved = step.done && never_begun(*step.done);
   if (failed && !error_) error_ = ended_error("the server is shutting down");
   if (unserved) {
-    error_ = ApiError(503, "the request waited too long for its turn; try again later", {}, "queue_timeout");
+    error_ = unserved_error();
   }
   if (request_.stream && !failed && !unserved) {
     begin_stream(out);
@@ -324,8 +349,10 @@ void Generation::abandon(const std::string& message) {
   cancel_all();
   if (!reply_) return;
   host_->metrics->abandoned();
-  if (!message.empty()) return finish_with_error(ended_error(message));
-  close(0);
+  guarded([&] {
+    if (!message.empty()) return finish_with_error(ended_error(message));
+    close(0);
+  });
 }
 
 void Generation::cancel_all() {

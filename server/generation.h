@@ -4,6 +4,7 @@
 // in whatever phase it is.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -38,9 +39,8 @@ struct GenerationHost {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   using Clock = std::chrono::steady_clock;
-  // `done` is called once on the I/O thread, when nothing more will be written. `headers` are added to the
-  // reply's.
-  // Takes the request's body.
+  // Takes the request's body. `headers` are added to the reply's. `done` is called once on the I/O thread,
+  // when nothing more will be written.
   Generation(std::shared_ptr<const GenerationHost> host, Endpoint endpoint, HttpRequest& request,
              std::string salt, Headers headers, std::shared_ptr<HttpReply> reply,
              std::function<void(int status)> done);
@@ -49,9 +49,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void prepare_and_submit();
   // On the I/O thread: the client is gone, or (with a message) the server must end.
   void abandon(const std::string& message = {});
-  // On the I/O thread, now and then: a stream that is queued or computed and of which nothing was written
-  // since `silent_since` gets an SSE comment, so that proxies do not take it for dead.
+  // On the I/O thread, now and then: a stream that is computed and of which nothing was written since
+  // `silent_since` gets an SSE comment, so that proxies do not take it for dead. While it waits for its turn
+  // its status is open, and it gets none.
   void ping(Clock::time_point silent_since);
+  // On the I/O thread, now and then: ends a request that waits to be prepared, or is, for longer than the
+  // queue's timeout. The engine ends those that it has.
+  void end_unserved();
 
  private:
   struct Step {  // what is needed of one Update, copied
@@ -65,10 +69,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void submit_all();
   ApiError api_error(const RequestError& error) const;  // names the field of this endpoint
   void require_room() const;                            // throws ApiError
+  ApiError no_room() const;
+  bool abandoned();
   void on_update(size_t prompt, const Update& update);  // step thread
   void opened();                                        // I/O thread from here on
-  void guarded(void (Generation::*task)());
-  void lag_behind();
+  template <class Task>
+  void guarded(const Task& task);
   void take_steps();
   void take_step(Step& step, std::string& out);
   void begin_head();
@@ -92,6 +98,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // Of the worker until opened(), then of the I/O thread.
   GenerationRequest request_;
   std::vector<std::string> echoes_;
+  const std::shared_ptr<std::atomic<bool>> begun_computing_ = std::make_shared<std::atomic<bool>>(false);
 
   std::mutex mutex_;  // guards the next four
   std::vector<RequestId> ids_;

@@ -85,10 +85,7 @@ void Metrics::next_tokens(double seconds, int64_t tokens) {
 }
 
 void Metrics::finished(const Completion& completion, double seconds, int max_tokens) {
-  if (never_begun(completion)) {
-    ++reasons_["error"];
-    return;
-  }
+  if (never_begun(completion)) return unserved();
   request_.observe(seconds);
   queue_.observe(completion.queue_seconds);
   prefill_.observe(completion.prefill_seconds);
@@ -144,14 +141,6 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
        count(stats.prefix_query_tokens), out);
   line("prefix_cache_hits_total", "counter", "Prompt tokens found there.", count(stats.prefix_hit_tokens),
        out);
-  const std::string cancelled = cat(prefix_, ":cancelled_requests_total");
-  header(cancelled, "counter", "Requests whose client left, by how far they were.", out);
-  for (const auto& [phase, times] :
-       {std::pair("queued", stats.cancelled_queued), std::pair("prefill", stats.cancelled_prefill),
-        std::pair("decode", stats.cancelled_decode)}) {
-    out += cat(cancelled, "{", labels(), ",phase=\"", phase, "\"} ", times, "\n");
-  }
-  line("engine_steps_total", "counter", "Steps of the engine.", count(stats.steps), out);
   // Of the steps only their number and sum are kept, so all fall into the last bucket.
   const std::string steps = cat(prefix_, ":iteration_tokens_total");
   header(steps, "histogram", "Tokens of a step.", out);
@@ -161,6 +150,30 @@ void Metrics::render_engine(const EngineStats& stats, std::string& out) const {
   header(config, "gauge", "How the KV cache is laid out.", out);
   out += cat(config, "{", labels(), ",block_size=\"", stats.block_tokens, "\",num_gpu_blocks=\"",
              stats.blocks, "\"} 1\n");
+}
+
+// What vLLM has no name for.
+void Metrics::render_own(const EngineStats& stats, std::string& out) const {
+  const auto own = [&](std::string_view name, std::string_view type, std::string_view help, int64_t value) {
+    const std::string full = cat("llamita_", name);
+    header(full, type, help, out);
+    out += cat(full, "{", labels(), "} ", value, "\n");
+  };
+  own("kv_blocks_used", "gauge", "KV blocks in use.", stats.blocks_used);
+  own("kv_blocks_shared", "gauge", "Those of two sequences or more.", stats.blocks_shared);
+  own("step_prefill_tokens", "gauge", "Prompt tokens of the last step.", stats.step_prefill_tokens);
+  own("step_decode_tokens", "gauge", "Tokens of replies of the last step.", stats.step_decode_tokens);
+  own("engine_steps_total", "counter", "Steps of the engine.", stats.steps);
+  const std::string cancelled = "llamita_cancelled_requests_total";
+  header(cancelled, "counter",
+         "Requests cut short by how far they were: their clients left or read too slowly, another prompt of "
+         "theirs failed, or the server ended.",
+         out);
+  for (const auto& [phase, times] :
+       {std::pair("queued", stats.cancelled_queued), std::pair("prefill", stats.cancelled_prefill),
+        std::pair("decode", stats.cancelled_decode)}) {
+    out += cat(cancelled, "{", labels(), ",phase=\"", phase, "\"} ", times, "\n");
+  }
 }
 
 void Metrics::render_process(const HttpCounts& http, std::string& out) const {
@@ -183,7 +196,10 @@ void Metrics::render_process(const HttpCounts& http, std::string& out) const {
 
 std::string Metrics::render(const EngineStats* stats, const HttpCounts& http) const {
   std::string out;
-  if (stats != nullptr) render_engine(*stats, out);
+  if (stats != nullptr) {
+    render_engine(*stats, out);
+    render_own(*stats, out);
+  }
   const std::string success = cat(prefix_, ":request_success_total");
   header(success, "counter", "Replies by how they ended.", out);
   for (const auto& [reason, count] : reasons_) {

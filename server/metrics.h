@@ -44,14 +44,17 @@ class Metrics {
   void finished(const Completion& completion, double seconds, int max_tokens);
   // A reply to a request on `route` ("/v1/models", or "other").
   void replied(std::string_view route, int status) { ++replies_[{std::string(route), status}]; }
-  // The client went away first.
+  // It ended early: its client left or read too slowly, or the server ends.
   void abandoned() { ++reasons_["abort"]; }
+  // No step had part of it in time.
+  void unserved() { ++reasons_["error"]; }
 
   // `stats` of the engine; nullptr while it is loading.
   std::string render(const EngineStats* stats, const HttpCounts& http) const;
 
  private:
   void render_engine(const EngineStats& stats, std::string& out) const;
+  void render_own(const EngineStats& stats, std::string& out) const;
   void render_process(const HttpCounts& http, std::string& out) const;
   std::string labels() const;
   void line(std::string_view name, std::string_view type, std::string_view help, double value,

@@ -31,8 +31,10 @@ Server::Server(const ServerConfig& config)
 Server::~Server() { api_.reset(); }
 
 void Server::attach(std::shared_ptr<AsyncEngine> engine) {
-  http_.post([this, engine] {
-    if (engine->info().image_tokens > 0) http_.limit_body(config_.http.image_body_bytes);
+  const bool takes_images = engine->info().image_tokens > 0;
+  if (takes_images) check_image_bodies(config_);
+  http_.post([this, engine, takes_images] {
+    if (takes_images) http_.limit_body(config_.http.image_body_bytes);
     api_->attach(engine);
   });
 }
@@ -79,6 +81,7 @@ void Server::tick() {
   api_->count_http(
       {http_.connections(), static_cast<int64_t>(http_.bodies_held()), http_.slow_readers_dropped()});
   api_->ping_silent();
+  api_->end_unserved();
   if (api_->device_lost()) return end_lost();
   if (api_->stalled() && config_.exit_on_stall) return end(Ended::stalled);
   if (!drain_by_) return;

@@ -2,8 +2,6 @@
 
 #include <arpa/inet.h>
 
-#include <algorithm>
-
 #include "base/cat.h"
 #include "formats/printable.h"
 #include "llamita/error.h"
@@ -30,6 +28,12 @@ bool is_host(std::string_view text) {
   const std::string_view name = text.substr(0, colon);
   if (colon != std::string_view::npos && !is_port(text.substr(colon + 1))) return false;
   return consists_of(name, cat(kLower, kDigits, ".-_[:]"));
+}
+
+void check_bodies(const HttpLimits& limits, size_t largest, const char* why) {
+  if (limits.bodies_bytes >= largest) return;
+  throw Error(cat("--max-bodies-bytes: ", limits.bodies_bytes, " leave no room for one body of ", largest,
+                  " (--max-body-bytes)", why));
 }
 
 }  // namespace
@@ -67,14 +71,14 @@ void check_metrics_prefix(const std::string& prefix) {
                   printable(prefix)));
 }
 
+void check_image_bodies(const ServerConfig& config) {
+  check_bodies(config.http, config.http.image_body_bytes, ", which a model that takes images needs");
+}
+
 void check_config(const ServerConfig& config) {
   check_address(config.address);
   check_metrics_prefix(config.metrics_prefix);
-  const size_t largest_body = std::max(config.http.body_bytes, config.http.image_body_bytes);
-  if (config.http.bodies_bytes < largest_body) {
-    throw Error(cat("--max-bodies-bytes: ", config.http.bodies_bytes, " leave no room for one body of ",
-                    largest_body, " (--max-body-bytes)"));
-  }
+  check_bodies(config.http, config.http.body_bytes, "");
   for (const std::string& origin : config.cors_origins) check_origin(origin);
   for (const std::string& key : config.api_keys) {
     if (key.empty()) throw Error("an API key is empty");

@@ -1,5 +1,6 @@
-// How the server listens, whom it lets in and what a request may cost. Every member is a flag of `llamita
-// serve`.
+// How the server listens, whom it lets in and what a request may cost. Members are flags of `llamita serve`,
+// but for `version`, `prepare_queue`, which follows --max-queue, `fetch_image`, which --image-host makes, and
+// ApiLimits::body_values.
 #pragma once
 
 #include <chrono>
@@ -50,5 +51,7 @@ void check_origin(const std::string& origin);
 void check_metrics_prefix(const std::string& prefix);
 // Each of these, and that addresses other than loopback have API keys, each of `kLeastKeyBytes`.
 void check_config(const ServerConfig& config);
+// That bodies with images fit; of a model that takes some.
+void check_image_bodies(const ServerConfig& config);
 
 }  // namespace llamita::server

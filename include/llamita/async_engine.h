@@ -7,6 +7,7 @@
 //   engine->cancel(*id);                                            // at any time, from any thread
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -34,6 +35,8 @@ struct SubmitOptions {
   std::optional<std::chrono::milliseconds> queue_timeout;
   // Requests share cached prefixes only with requests of the same salt.
   std::string cache_salt;
+  // Set when a step first has part of one of them, if it is there; false before.
+  std::shared_ptr<std::atomic<bool>> begun;
 };
 
 // News of one request: one step's delta of one choice. The last update of a request carries its completion.

@@ -1,7 +1,9 @@
 // How a model is loaded and run.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace llamita {
@@ -33,6 +35,18 @@ struct EngineConfig {
   // 2: the next step is prepared and sent while one runs, and replies hear of a token one step late; 1: each
   // step is waited for; 0: 2 on a GPU, 1 on the CPU, which gains nothing. The tokens are the same.
   int steps_under_way = 0;
+  // What the engine takes: of one image, pixels in all and of a side; bytes of a chat template, at most 2^20;
+  // and of the schemas that are looked at, merged ones included, while one is compiled, at most 2^23.
+  int64_t image_pixels = int64_t{1} << 24;
+  int image_side = 8192;
+  size_t template_bytes = size_t{1} << 20;
+  size_t schema_work = size_t{8} << 20;
+  // Of the hashes that prefixes are found by; default: a random one. Whoever knows it could make prompts
+  // whose hashes collide, which costs time and nothing else: to replay a simulation exactly.
+  std::optional<uint64_t> prefix_hash_seed;
+  // "fail:N" or "lost:N": the N-th step fails, or finds the device lost, to see what becomes of it all; "":
+  // none does.
+  std::string fault;
 };
 
 }  // namespace llamita

@@ -27,9 +27,10 @@ struct SamplingParams {
   // Over the tokens seen so far: repetition divides positive logits and multiplies negative ones (prompt and
   // reply, Keskar et al. 2019); frequency subtracts per occurrence and presence once (reply only, as OpenAI's
   // API has it).
-  float repetition_penalty = 1.0f;                    // > 0
-  float frequency_penalty = 0.0f;                     // [-2, 2]
-  float presence_penalty = 0.0f;                      // [-2, 2]
+  float repetition_penalty = 1.0f;  // > 0
+  float frequency_penalty = 0.0f;   // [-2, 2]
+  float presence_penalty = 0.0f;    // [-2, 2]
+  static constexpr size_t kMostBiases = 4096;
   std::vector<std::pair<int32_t, float>> logit_bias;  // token id, added to its logit; [-100, 100]
 
   // Random numbers are counter-based, keyed by (seed, choice, position): the same seed gives the same tokens

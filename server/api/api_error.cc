@@ -26,6 +26,8 @@ Json error_body(const ApiError& error) {
                                                        {"code", text_or_null(error.code)}})}});
 }
 
+ApiError device_lost_error() { return {503, "the server's device has failed", {}, "device_lost"}; }
+
 HttpResponse json_response(int status, const Json& body) {
   return {status, {{"Content-Type", "application/json"}}, body.dump()};
 }

@@ -22,6 +22,7 @@ struct ApiError : Error {
 Json error_body(const ApiError& error);
 // With Retry-After for 429 and 503, Allow for 405.
 HttpResponse error_response(const ApiError& error);
+ApiError device_lost_error();  // 503
 HttpResponse json_response(int status, const Json& body);
 
 }  // namespace llamita::server

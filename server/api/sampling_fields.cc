@@ -12,7 +12,6 @@ namespace llamita::server {
 namespace {
 
 constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
-constexpr size_t kMostBiases = 4096;  // what the engine takes, too
 
 void read_stop(Fields& fields, const ApiLimits& limits, SamplingParams& params) {
   const Json* value = fields.take("stop");
@@ -42,8 +41,9 @@ void read_logit_bias(Fields& fields, const ParseContext& context, SamplingParams
   const Json* value = fields.take("logit_bias");
   if (value == nullptr) return;
   if (!value->is_object()) throw ApiError(400, "logit_bias must be an object of token ids", "logit_bias");
-  if (value->as_object("").size() > kMostBiases) {
-    throw ApiError(400, cat("logit_bias has more than ", kMostBiases, " tokens"), "logit_bias");
+  if (value->as_object("").size() > SamplingParams::kMostBiases) {
+    throw ApiError(400, cat("logit_bias has more than ", SamplingParams::kMostBiases, " tokens"),
+                   "logit_bias");
   }
   for (const auto& [id, bias] : value->as_object("")) {
     int32_t token = 0;

@@ -1,6 +1,8 @@
 // BodyBudget: what the bodies of all connections together may hold. Each is bounded by itself too, but
 // hundreds of connections times the largest body is more than machines have. A body counts with the bytes
-// that have arrived, from its first one until it is parsed or let go, on whatever thread that is.
+// that have arrived, from its first one until it is parsed or let go, on whatever thread that is. Beast's
+// string_body reserves what Content-Length says, at most HttpLimits::body_bytes, with the first byte; that is
+// address space, whose pages take memory as they are written, and does not count.
 #pragma once
 
 #include <atomic>

@@ -147,18 +147,22 @@ void Connection::parse() {
     set_deadline(shared_->limits.header_timeout);
   }
   input_.erase(0, parser_->push(input_));
-  if (parser_->state() != RequestParser::State::failed && !hold_body()) {
+  const RequestParser::State state = parser_->state();
+  const bool fits = state == RequestParser::State::failed || hold_body();
+  const bool begins = phase_ == Phase::header && state == RequestParser::State::body;
+  // Strangers are told so first: how full the server is, is none of their business.
+  if ((begins || !fits) && shared_->screen) {
+    if (const auto refusal = shared_->screen(parser_->head())) return refuse(*refusal);
+  }
+  if (!fits) {
     return refuse(503, cat("the requests under way have bodies of more than ", shared_->bodies->most(),
                            " bytes together; try again later"));
   }
-  switch (parser_->state()) {
+  switch (state) {
     case RequestParser::State::failed: return refuse(parser_->status(), parser_->message());
     case RequestParser::State::done: return dispatch();
     case RequestParser::State::body:
-      if (phase_ == Phase::header) {
-        if (shared_->screen) {
-          if (const auto refusal = shared_->screen(parser_->head())) return refuse(*refusal);
-        }
+      if (begins) {
         move_to(Phase::body);
         set_deadline(shared_->limits.body_timeout);
         if (parser_->wants_continue()) queue_write("HTTP/1.1 100 Continue\r\n\r\n");

@@ -51,8 +51,8 @@ struct HttpServer::Impl {
     acceptor.async_accept([this](boost::system::error_code error, Tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
       if (error) return pause_accepting();
+      accept();  // first: it goes on whatever take() throws
       take(std::move(socket));
-      accept();
     });
   }
 
@@ -77,8 +77,8 @@ struct HttpServer::Impl {
     timer->expires_after(period);
     timer->async_wait([this, timer, period, task](boost::system::error_code error) {
       if (error) return;
+      tick(timer, period, task);  // first: it goes on whatever the task throws
       (*task)();
-      tick(timer, period, task);
     });
   }
 

@@ -63,7 +63,8 @@ class HttpServer {
   void stop();
   // Runs `task` on the I/O thread; from any thread.
   void post(std::function<void()> task);
-  // Runs `task` on the I/O thread every `period`, from now on. Before run() or on the I/O thread.
+  // Runs `task` on the I/O thread every `period`, from now on, also when it throws. Before run() or on the
+  // I/O thread.
   void every(std::chrono::milliseconds period, std::function<void()> task);
   // SIGTERM and SIGINT call `task` on the I/O thread instead of ending the program.
   void on_signal(std::function<void(int signal)> task);

@@ -1,4 +1,5 @@
-// What one client may cost the server. Every limit is a flag of `llamita serve` with this default.
+// What one client may cost the server. Every limit is a flag of `llamita serve` with this default;
+// --max-body-bytes sets both `body_bytes` and `image_body_bytes`.
 #pragma once
 
 #include <chrono>

@@ -20,7 +20,7 @@ DirectRunner::DirectRunner(const Model& model, const EngineConfig& config)
     : model_(model),
       pool_(config.threads, parse_pinning(config.pin, "pin")),
       plan_(plan_steps(model, config, model.config().vocab, pool_)),
-      runner_(model, plan_, model.config().vocab, pool_),
+      runner_(model, plan_, model.config().vocab, pool_, config.fault),
       blocks_(plan_.shape.kv_pages, kPageTokens) {}
 
 // Blocks for `sequences` empty sequences of up to `tokens` tokens.

@@ -33,13 +33,13 @@ int steps_under_way_of(const EngineConfig& config, const MemoryPlan& plan) {
   return plan.caps.device == DeviceKind::cpu ? 1 : 2;
 }
 
-sched::Limits limits_of(const EngineShape& shape, int steps_under_way) {
+sched::Limits limits_of(const EngineShape& shape, int steps_under_way, std::optional<uint64_t> hash_seed) {
   sched::Limits limits;
   limits.steps_under_way = steps_under_way;
   limits.batch_tokens = shape.batch_tokens;
   limits.batch_sequences = shape.batch_sequences;
   limits.context = shape.context;
-  limits.prefixes.hash_seed = system_seed();
+  limits.prefixes.hash_seed = hash_seed ? *hash_seed : system_seed();
   return limits;
 }
 
@@ -76,8 +76,9 @@ Engine::Engine(const Model& model, const Tokenizer& tokenizer, const EngineConfi
       pool_(config.threads, parse_pinning(config.pin, "pin")),
       plan_(plan_steps(model, config, choosable_tokens(), pool_)),
       steps_under_way_(steps_under_way_of(config, plan_)),
-      runner_(model, plan_, choosable_tokens(), pool_),
-      scheduler_(limits_of(plan_.shape, steps_under_way_), plan_.shape.kv_pages, kPageTokens),
+      runner_(model, plan_, choosable_tokens(), pool_, config.fault),
+      scheduler_(limits_of(plan_.shape, steps_under_way_, config.prefix_hash_seed), plan_.shape.kv_pages,
+                 kPageTokens),
       model_stop_tokens_(tokenizer.stop_tokens()) {
   model_stop_tokens_.insert(model_stop_tokens_.end(), model.config().eos.begin(), model.config().eos.end());
   std::sort(model_stop_tokens_.begin(), model_stop_tokens_.end());

@@ -50,8 +50,8 @@ class Engine {
     std::string cache_salt;
     Clock::time_point submitted = Clock::now();
     std::optional<Clock::time_point> deadline;
-    std::optional<Clock::time_point> begin_by;  // overdue when no step had part of it, …
-    std::shared_ptr<bool> group_begun;  // … nor of another that it came with; of the thread that steps
+    std::optional<Clock::time_point> begin_by;       // overdue when no step had part of it, …
+    std::shared_ptr<std::atomic<bool>> group_begun;  // … nor of another that it came with
   };
 
   // Borrows model and tokenizer. Throws Error for options that make no sense and when the cache does not fit

@@ -7,6 +7,7 @@
 #include <compare>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -45,7 +46,7 @@ int blocks_of(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 class GpuRunner : public StepRunner {
  public:
   GpuRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
-  ~GpuRunner() override { stream_.synchronize(); }
+  ~GpuRunner() override;
 
   void submit(StepInputs& inputs, std::span<const SamplingRow> rows, bool keep_hidden, int slot) override;
   std::span<const SampledToken> collect(int slot) override;
@@ -132,6 +133,15 @@ GpuRunner::GpuRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_l
   provide_cache();
   provide_arena(static_cast<size_t>(plan.arena_bytes));
   provide_images(plan);
+}
+
+// Steps under way use what is destroyed next. A device that is lost runs none, and whoever used it knows.
+GpuRunner::~GpuRunner() {
+  try {
+    stream_.synchronize();
+  } catch (const std::exception& error) {
+    log_warning("the GPU's last steps failed: ", error.what());
+  }
 }
 
 void GpuRunner::provide_cache() {

@@ -12,10 +12,11 @@ namespace llamita {
 
 namespace {
 
-std::shared_ptr<const grammar::Grammar> parse(const Constraint& constraint) {
+std::shared_ptr<const grammar::Grammar> parse(const Constraint& constraint, size_t schema_work) {
   switch (constraint.kind) {
     case Constraint::Kind::json_object: return grammar::json_object_grammar();
-    case Constraint::Kind::json_schema: return grammar::json_schema_grammar(constraint.text);
+    case Constraint::Kind::json_schema:
+      return grammar::json_schema_grammar(constraint.text, grammar::Layout::spaced, schema_work);
     case Constraint::Kind::gbnf: return grammar::parse_gbnf(constraint.text);
     case Constraint::Kind::none: break;
   }
@@ -24,8 +25,9 @@ std::shared_ptr<const grammar::Grammar> parse(const Constraint& constraint) {
 
 }  // namespace
 
-GrammarCache::GrammarCache(const Tokenizer& tokenizer, int32_t choosable, std::vector<int32_t> stops)
-    : tokenizer_(tokenizer), choosable_(choosable), stops_(std::move(stops)) {
+GrammarCache::GrammarCache(const Tokenizer& tokenizer, int32_t choosable, std::vector<int32_t> stops,
+                           size_t schema_work)
+    : tokenizer_(tokenizer), choosable_(choosable), stops_(std::move(stops)), schema_work_(schema_work) {
   std::erase_if(stops_, [&](int32_t stop) { return stop < 0 || stop >= choosable; });
 }
 
@@ -74,7 +76,7 @@ void GrammarCache::drop(const Key& key, uint64_t number) {
 }
 
 std::shared_ptr<grammar::MaskCache> GrammarCache::compile(const Constraint& constraint) {
-  auto form = std::make_shared<grammar::MaskCache>(parse(constraint), trie(), kMaskBytes);
+  auto form = std::make_shared<grammar::MaskCache>(parse(constraint, schema_work_), trie(), kMaskBytes);
   grammar::Matcher matcher(form);
   std::vector<uint32_t> mask(matcher.mask_words());
   const bool allows = matcher.fill_mask(mask) > 0;

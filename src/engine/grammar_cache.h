@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "llamita/sampling_params.h"
+#include "text/grammar/json_schema.h"
 #include "text/grammar/mask_cache.h"
 #include "text/tokenizer.h"
 
@@ -23,7 +24,9 @@ class GrammarCache {
   static constexpr size_t kMaskBytes = size_t{16} << 20;  // of masks, for each
 
   // Borrows the tokenizer. Replies consist of tokens below `choosable` and end with one of `stops`.
-  GrammarCache(const Tokenizer& tokenizer, int32_t choosable, std::vector<int32_t> stops);
+  // Schemas take at most `schema_work` to compile (EngineConfig).
+  GrammarCache(const Tokenizer& tokenizer, int32_t choosable, std::vector<int32_t> stops,
+               size_t schema_work = grammar::kMaxSchemaWork);
 
   // Null for Constraint::Kind::none. Throws Error for a text that is not of its kind, is too large or allows
   // no first token.
@@ -45,6 +48,7 @@ class GrammarCache {
   const Tokenizer& tokenizer_;
   int32_t choosable_;
   std::vector<int32_t> stops_;
+  size_t schema_work_;
   std::once_flag trie_once_;
   std::shared_ptr<const grammar::TokenTrie> trie_;  // made when first needed
   std::mutex mutex_;

@@ -10,8 +10,11 @@
 
 namespace llamita {
 
-ImagePreparer::ImagePreparer(const std::string& folder, const VisionConfig& vision)
-    : config_(read_llava_processor_config(folder)), vision_(vision), next_token_(sched::kFirstImageToken) {
+ImagePreparer::ImagePreparer(const std::string& folder, const VisionConfig& vision, const ImageLimits& limits)
+    : config_(read_llava_processor_config(folder)),
+      vision_(vision),
+      limits_(limits),
+      next_token_(sched::kFirstImageToken) {
   config_.complete(vision.patch, vision.drops_class_token);
   const ImageProcessorConfig& image = config_.image;
   const int side = vision.image_size;
@@ -73,7 +76,7 @@ std::shared_ptr<const PreparedImage> ImagePreparer::prepare(const Picture& pictu
     }
   }
   const std::string name = cat("image ", number + 1);
-  PixelValues pixels = process_image(decode_image(bytes, name), config_.image);
+  PixelValues pixels = process_image(decode_image(bytes, name, limits_), config_.image);
   if (pixels.height != vision_.image_size || pixels.width != vision_.image_size) {
     throw Error(cat(name, " was prepared as ", pixels.width, " x ", pixels.height,
                     " pixels, but the vision tower takes ", vision_.image_size, " x ", vision_.image_size));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/prepared_image.h"
+#include "image/image.h"
 #include "image/processor.h"
 #include "llamita/request.h"
 #include "weights/model_config.h"
@@ -24,7 +25,7 @@ class ImagePreparer {
   static constexpr size_t kKept = 8;        // prepared images that are kept for the next turn of a chat
 
   // `folder` has the processor's files. Throws Error when they do not fit the model.
-  ImagePreparer(const std::string& folder, const VisionConfig& vision);
+  ImagePreparer(const std::string& folder, const VisionConfig& vision, const ImageLimits& limits = {});
 
   // The text of the token that stands for an image in prompts.
   const std::string& image_text() const { return config_.image_token; }
@@ -40,6 +41,7 @@ class ImagePreparer {
 
   LlavaProcessorConfig config_;
   VisionConfig vision_;
+  ImageLimits limits_;
 
   // By the SHA-256 of a file: its number for as long as the engine lives, so that a prefix is known again.
   static constexpr size_t kMostNumbers = 1 << 16;

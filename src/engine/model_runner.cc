@@ -1,7 +1,5 @@
 #include "engine/model_runner.h"
 
-#include <cstdlib>
-
 #include "engine/faulty_runner.h"
 
 namespace llamita {
@@ -9,20 +7,20 @@ namespace llamita {
 namespace {
 
 std::unique_ptr<StepRunner> make_runner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit,
-                                        ThreadPool& pool) {
+                                        ThreadPool& pool, const std::string& fault) {
   auto runner = plan.caps.device == DeviceKind::cpu ? make_cpu_runner(model, plan, vocab_limit, pool)
                                                     : make_gpu_runner(model, plan, vocab_limit, pool);
-  const char* fault = std::getenv("LLAMITA_FAULT");
-  return fault == nullptr ? std::move(runner) : with_fault(std::move(runner), fault);
+  return fault.empty() ? std::move(runner) : with_fault(std::move(runner), fault);
 }
 
 int slot_of(ModelRunner::Ticket ticket) { return static_cast<int>(ticket % StepRunner::kSlots); }
 
 }  // namespace
 
-ModelRunner::ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool)
+ModelRunner::ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool,
+                         const std::string& fault)
     : width_(static_cast<size_t>(model.config().hidden)),
-      runner_(make_runner(model, plan, vocab_limit, pool)) {}
+      runner_(make_runner(model, plan, vocab_limit, pool, fault)) {}
 
 ModelRunner::Ticket ModelRunner::submit(const sched::Batch& batch, std::span<const SamplingRow> rows,
                                         bool keep_hidden, StepImages images) {

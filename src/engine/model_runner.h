@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/compute_device.h"
@@ -19,8 +20,9 @@ class ModelRunner {
  public:
   // Borrows model and pool; `plan` comes from plan_steps(). `vocab_limit`: token ids that may be chosen are
   // below it. On the CPU the cache takes plan.kv_bytes of memory as its pages are first written, on a GPU at
-  // once. Throws Error when a GPU has no room.
-  ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool);
+  // once. `fault`: EngineConfig's. Throws Error when a GPU has no room.
+  ModelRunner(const Model& model, const MemoryPlan& plan, int32_t vocab_limit, ThreadPool& pool,
+              const std::string& fault);
 
   using Ticket = uint64_t;                                   // of a step; the next one's is one more
   static constexpr int kStepsUnderWay = StepRunner::kSlots;  // at most, submitted and not collected

@@ -119,11 +119,13 @@ void cut_at_mark(std::vector<Piece>& pieces) {
 
 }  // namespace
 
-PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, std::string image_text)
+PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, std::string image_text, size_t template_bytes)
     : tokenizer_(tokenizer), image_text_(std::move(image_text)) {
   const std::optional<std::string>& source = tokenizer.chat_template();
   if (!source) return;
   try {
+    if (source->size() > template_bytes)
+      throw Error(cat("it has ", source->size(), " bytes, and at most ", template_bytes, " are taken"));
     template_.emplace(*source);
   } catch (const Error& error) {
     template_error_ = cat("the model's chat template cannot be used: ", error.what());

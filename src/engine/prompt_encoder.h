@@ -17,8 +17,9 @@ class PromptEncoder {
  public:
   // Borrows the tokenizer. A chat template that cannot be used is reported when a conversation needs it:
   // plain text works without. `image_text`: the control token that stands for an image, "" when the model
-  // takes none.
-  explicit PromptEncoder(const Tokenizer& tokenizer, std::string image_text = "");
+  // takes none. `template_bytes`: a longer template cannot be used.
+  explicit PromptEncoder(const Tokenizer& tokenizer, std::string image_text = "",
+                         size_t template_bytes = size_t{1} << 20);
 
   // Plain text gets what the tokenizer adds to every text (a BOS, say); a conversation gets exactly what its
   // template wrote, which includes a BOS where the model wants one. Where a model takes images, the BOS is

@@ -5,11 +5,12 @@
 namespace llamita {
 
 RequestPreparer::RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder,
-                                 const Engine& engine, const ImagePreparer* images)
+                                 const Engine& engine, const EngineConfig& config,
+                                 const ImagePreparer* images)
     : encoder_(encoder),
       engine_(engine),
       images_(images),
-      grammars_(tokenizer, engine.choosable_tokens(), engine.stop_tokens()) {}
+      grammars_(tokenizer, engine.choosable_tokens(), engine.stop_tokens(), config.schema_work) {}
 
 namespace {
 

@@ -13,9 +13,9 @@ namespace llamita {
 
 class RequestPreparer {
  public:
-  // Borrows all. `images` is null for a model that takes none.
+  // Borrows all but `config`. `images` is null for a model that takes none.
   RequestPreparer(const Tokenizer& tokenizer, const PromptEncoder& encoder, const Engine& engine,
-                  const ImagePreparer* images = nullptr);
+                  const EngineConfig& config, const ImagePreparer* images = nullptr);
 
   // Throws Error (RequestError, where it says more) for a request that cannot be served. Thread-safe, also
   // while the engine steps.

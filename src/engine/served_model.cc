@@ -36,9 +36,9 @@ ServedModel::ServedModel(std::unique_ptr<Tokenizer> tokenizer_in, std::unique_pt
     : tokenizer(std::move(tokenizer_in)),
       model(std::move(model_in)),
       images(std::move(images_in)),
-      encoder(*tokenizer, images == nullptr ? std::string() : images->image_text()),
+      encoder(*tokenizer, images == nullptr ? std::string() : images->image_text(), config.template_bytes),
       engine(*model, *tokenizer, config),
-      preparer(*tokenizer, encoder, engine, images.get()),
+      preparer(*tokenizer, encoder, engine, config, images.get()),
       info(describe(*model, engine, encoder)) {}
 
 std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const EngineConfig& config,
@@ -67,7 +67,8 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
   if (tokenizer == nullptr) tokenizer = reading.get();
   const double read = watch.seconds();
   const auto& vision = model->config().vision;
-  auto images = vision ? std::make_unique<ImagePreparer>(path, *vision) : nullptr;
+  const ImageLimits limits{.pixels = config.image_pixels, .side = config.image_side};
+  auto images = vision ? std::make_unique<ImagePreparer>(path, *vision, limits) : nullptr;
   auto served =
       std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config, std::move(images));
   log_info("loaded ", served->info.name, " in ", milliseconds(watch.seconds()), " ms: device and room ",

@@ -80,7 +80,7 @@ std::shared_ptr<const PreparedRequest> ThreadedEngine::prepare(const Request& re
 // An empty queue takes any prompts: each fits the context, and whatever else the limits say they can be
 // served.
 bool ThreadedEngine::room_for(int requests, int64_t tokens) const {
-  if (draining_ || inbox_.stop || !lost_.empty()) return false;
+  if (draining_ || inbox_.stop || lost_) return false;
   const int waiting = queued_requests_ + served_->engine.unstarted();
   if (waiting == 0) return true;
   const int64_t waiting_tokens = queued_tokens_ + served_->engine.unstarted_tokens();
@@ -109,7 +109,7 @@ std::optional<std::vector<RequestId>> ThreadedEngine::submit_all(
   start.cache_salt = options.cache_salt;
   if (options.deadline) start.deadline = start.submitted + *options.deadline;
   if (options.queue_timeout) start.begin_by = start.submitted + *options.queue_timeout;
-  start.group_begun = std::make_shared<bool>(false);
+  start.group_begun = options.begun ? options.begun : std::make_shared<std::atomic<bool>>(false);
   std::vector<RequestId> ids;
   {
     const std::lock_guard lock(mutex_);
@@ -193,7 +193,7 @@ void ThreadedEngine::take_in(Inbox& inbox) {
 
 // lost_ is written by this thread alone, so it reads it without the lock.
 void ThreadedEngine::step() {
-  if (!lost_.empty()) return served_->engine.fail_all(lost_);  // what was on its way here
+  if (lost_) return served_->engine.fail_all(*lost_);  // what was on its way here
   try {
     served_->engine.step();
   } catch (const DeviceLostError& error) {
@@ -219,7 +219,7 @@ void ThreadedEngine::report(bool stepped) {
   EngineStats now = served_->engine.stats();
   const std::lock_guard lock(mutex_);
   now.progress_at = stepped ? Engine::Clock::now() : stats_.progress_at;
-  now.device_lost = !lost_.empty();
+  now.device_lost = lost_.has_value();
   stats_ = now;
   stats_.busy = !served_->engine.idle() || !inbox_.submissions.empty();
 }

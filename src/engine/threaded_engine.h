@@ -67,7 +67,7 @@ class ThreadedEngine : public AsyncEngine {
   int queued_requests_ = 0;    // in the inbox, or taken from it and not started yet
   int64_t queued_tokens_ = 0;  // of their prompts
   bool draining_ = false;
-  std::string lost_;  // why the device computes nothing more; "": it does
+  std::optional<std::string> lost_;  // why the device computes nothing more, once it does not
   RequestId next_id_ = 1;
 
   std::thread thread_;  // last: it uses the rest

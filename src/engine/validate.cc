@@ -11,7 +11,6 @@ namespace {
 
 constexpr size_t kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 1024;
-constexpr size_t kMaxBiases = 4096;
 constexpr int kMaxLogprobs = 20;
 
 // Written so that NaN fails.
@@ -55,9 +54,9 @@ void validate(const SamplingParams& params, int32_t vocab_size) {
   }
   require_range("frequency_penalty", params.frequency_penalty, -2.0f, 2.0f);
   require_range("presence_penalty", params.presence_penalty, -2.0f, 2.0f);
-  if (params.logit_bias.size() > kMaxBiases) {
-    throw Error(
-        cat("logit_bias has ", params.logit_bias.size(), " tokens; at most ", kMaxBiases, " are taken"));
+  if (params.logit_bias.size() > SamplingParams::kMostBiases) {
+    throw Error(cat("logit_bias has ", params.logit_bias.size(), " tokens; at most ",
+                    SamplingParams::kMostBiases, " are taken"));
   }
   for (const auto& [token, bias] : params.logit_bias) {
     require_token("logit_bias", token, vocab_size);

@@ -29,7 +29,7 @@ struct RgbImage {
 struct ImageLimits {
   size_t bytes = size_t{16} << 20;
   int64_t pixels = int64_t{1} << 24;
-  int side = 1 << 14;
+  int side = 8192;
 };
 
 }  // namespace llamita

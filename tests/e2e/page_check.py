@@ -1,7 +1,9 @@
 """The chat page in headless Chromium, against a server whose replies are known: page_check.py CHROMIUM FAKE_SERVE
 [FOLDER for a screenshot]. Standard library only."""
 import json
+import re
 import sys
+import urllib.request
 from pathlib import Path
 
 from browser import CONTRAST, check_events, expect, fake_served, opened, send
@@ -82,6 +84,33 @@ def check(browser, url, picture):
     check_events(browser, url)
 
 
+def check_panel(browser, url):
+    """While a request runs, the panel says what /metrics says."""
+    browser.call("Page.navigate", url=url)
+    browser.wait("document.getElementById('model')?.textContent.includes('fake')")
+    browser.run("document.getElementById('toggle-live').click()")
+    send(browser, "again")
+    browser.wait("document.querySelector('#live dd')?.textContent === '1'")
+    metrics = urllib.request.urlopen(url + "metrics").read().decode()
+
+    def metric(name):
+        return float(re.search(rf"^(?:\w+:|llamita_){name}{{[^}}]*}} (\S+)$", metrics, re.M)[1])
+
+    shown = json.loads(browser.run("JSON.stringify(Object.fromEntries([...document.querySelectorAll('#live dt')]"
+                                   ".map(name => [name.textContent, name.nextSibling.textContent])))"))
+    for label, name in (("Running", "num_requests_running"), ("Waiting", "num_requests_waiting"),
+                        ("Prefill tokens, last step", "step_prefill_tokens"), ("Decode tokens, last step", "step_decode_tokens"),
+                        ("Shared by sequences", "kv_blocks_shared")):
+        expect(metric(name) > 0 and float(shown[label]) == metric(name), f"panel: {label}: {shown[label]}, not {metric(name)}")
+    blocks = float(re.search(r'num_gpu_blocks="(\d+)"', metrics)[1])
+    expect(shown["KV blocks used"] == f"{metric('kv_blocks_used'):.0f} of {blocks:.0f}", f"panel: {shown['KV blocks used']}")
+    used = metric("kv_cache_usage_perc")
+    meter = browser.run("document.querySelector('#live meter').value")
+    expect(0 < used < 1 and abs(used - meter) < 1e-6, f"panel: the meter shows {meter}, not {used}")
+    hits = 100 * metric("prefix_cache_hits_total") / metric("prefix_cache_queries_total")
+    expect(shown["Prefix hits"] == f"{hits:.0f} %", f"panel: {shown['Prefix hits']}, not {hits}")
+
+
 def check_conversations(browser):
     """There are two; a click shows the other one, and deleting it leaves one."""
     expect(browser.run("document.querySelectorAll('#list li').length") == 2, "two conversations")
@@ -119,6 +148,8 @@ def main():
     chromium, fake_serve = sys.argv[1:3]
     with fake_served(fake_serve, 20000, REPLY) as (_, url), opened(chromium) as browser:
         check(browser, url, Path(sys.argv[3]) / "page.png" if len(sys.argv) > 3 else None)
+    with fake_served(fake_serve, 400_000, REPLY) as (_, url), opened(chromium) as browser:  # ten seconds a reply
+        check_panel(browser, url)
     print("page_check: passed")
 
 

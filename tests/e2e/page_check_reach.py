@@ -144,7 +144,8 @@ def check_server_goes(browser, fake_serve, url, server, looks):
     looks("gone", "#model", ".assistant .error")
     with fake_served(fake_serve, 1000, REPLY, port=url.rstrip("/").rpartition(":")[2]):
         browser.wait(f"{MODEL}.includes('fake')")
-        browser.run("[...document.querySelectorAll('.assistant .tools button')].find(b => b.textContent === 'Regenerate').click()")
+        browser.run("[...document.querySelectorAll('.assistant .tools button')]"
+                    ".find(b => b.textContent === 'Regenerate').click()")
         browser.wait(f"{DONE} && document.querySelector('.assistant .body').textContent.includes('Llamas')")
 
 
@@ -165,7 +166,8 @@ def check_key(browser, fake_serve, looks):
             browser.call("Input.insertText", text=key)
             browser.run("document.getElementById('key').blur()")
             browser.wait(outcome)
-        browser.run("[...document.querySelectorAll('.assistant .tools button')].find(b => b.textContent === 'Regenerate').click()")
+        browser.run("[...document.querySelectorAll('.assistant .tools button')]"
+                    ".find(b => b.textContent === 'Regenerate').click()")
         browser.wait(f"{DONE} && !({ERROR})")
         check_events(browser, "http://127.0.0.1:")
 

@@ -89,7 +89,8 @@ def check_bounds(browser, log):
     for field, text, kept in (("temperature", "5", "2"), ("top_p", "3", "1"), ("max_tokens", "0", "1"), ("top_k", "2.6", "3")):
         enter(browser, field, text)
         expect(value(browser, field) == kept, f"{field}: {text} became {value(browser, field)}, not {kept}")
-    same(ask(browser, log, "bounded"), temperature=2.0, top_p=1.0, top_k=3, min_p=0.25, repetition_penalty=1.5, max_tokens=1, seed=42)
+    same(ask(browser, log, "bounded"), temperature=2.0, top_p=1.0, top_k=3, min_p=0.25, repetition_penalty=1.5, max_tokens=1,
+         seed=42)
     for field in ("system", "max_tokens", "seed"):
         enter(browser, field, "")
     asked = ask(browser, log, "emptied")

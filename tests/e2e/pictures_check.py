@@ -240,7 +240,8 @@ def check_full_storage(browser):
 
 def check(browser, url, folder):
     browser.call("Page.navigate", url=url)
-    browser.wait("document.getElementById('model')?.textContent.includes('tiny-llava') && !document.getElementById('pick').hidden")
+    browser.wait("document.getElementById('model')?.textContent.includes('tiny-llava') "
+                 "&& !document.getElementById('pick').hidden")
     browser.run("(t => { t.value = 0; t.dispatchEvent(new Event('input')); })(document.getElementById('temperature'))")
     check_ways(browser)
     check_kept(browser)

@@ -6,10 +6,10 @@ Many clients at once ask for replies, streamed and whole; of every hundred reque
 prefill, 8 in decode, 7 when the reply is just finished; half of them by closing, a quarter with a reset, a quarter by
 closing the sending side), 5 are read too slowly, and 2 are no requests at all. There are more clients than seats, so a
 request that is given up soon after it was sent is given up in the queue; one that ranks before all others and has a long
-prompt is in prefill then. What phase a cancel really met the server counts; each must have met some. The first quarter of the
-time warms up, with two crowds. Afterwards, once nothing is under way: memory and descriptors are what they were after the warm-up, all KV
-blocks are free, no stream was left idle or overtaken, malformed requests got their 4xx, and 50 replies, asked for again one
-by one, are the same to the letter. Standard library only; the server must be on this machine.
+prompt is in prefill then. What phase a cancel really met the server counts; each must have met 5 % of them. The first quarter
+of the time warms up, with two crowds. Afterwards, once nothing is under way: memory and descriptors are what they were after
+the warm-up, all KV blocks are free, no stream was left idle or overtaken, malformed requests got their 4xx, and 50 replies,
+asked for again one by one, are the same to the letter. Standard library only; the server must be on this machine.
 
 --self-test gives the verdict measurements that break one bound each: every one must be found.
 """
@@ -33,6 +33,7 @@ SLOW_FOR = 12.0      # seconds until a slow reader has had enough
 REPLAYED = 50
 KINDS = (("queued", 8), ("prefill", 7), ("decode", 8), ("finished", 7), ("slow", 5), ("malformed", 2))  # in a hundred
 GIVEN_UP = ("queued", "prefill", "decode", "finished")
+LEAST_IN_PHASE = 0.05  # of those that are given up, in each phase
 LEAST_GIVEN_UP = 0.25  # of all requests, where 0.30 are wanted and chance decides
 MANNERS = ("close", "close", "reset", "half")
 PATIENCE = 120.0     # seconds for anything else
@@ -230,7 +231,8 @@ def overtaken(records):
 def counter(port, name):
     """What /metrics says of a counter, under whatever prefix and with whatever labels beside `name`'s."""
     name, _, label = name.partition("{")
-    found = re.search(rf"^[^#\s]*{name}(?:\{{[^}}]*{re.escape(label.rstrip('}'))}[^}}]*\}})? (\S+)$", get(port, "/metrics"), re.M)
+    labels = rf"(?:\{{[^}}]*{re.escape(label.rstrip('}'))}[^}}]*\}})?"
+    found = re.search(rf"^[^#\s]*{name}{labels} (\S+)$", get(port, "/metrics"), re.M)
     return int(float(found[1]))
 
 
@@ -275,7 +277,8 @@ def measure(port, pid, streams, seconds, seed):
         "requests": len(crowd.records) + len(crowd.malformed),
         "kinds": {kind: sum(record.kind == kind for record in crowd.records) for kind in ("whole", *GIVEN_UP, "slow")},
         "given up": len(given_up), "given up in phase": by_phase,
-        "given up streams and whole replies": [sum(record.streams == streams for record in given_up) for streams in (True, False)],
+        "given up streams and whole replies":
+            [sum(record.streams == streams for record in given_up) for streams in (True, False)],
         "given up by": {manner: sum(record.manner == manner for record in given_up) for manner in ("close", "reset", "half")},
         "malformed": len(crowd.malformed), "malformed statuses": sorted({status for _, status in crowd.malformed}),
         "finished": len(finished), "unfinished": [record.status for record in whole if not record.whole],
@@ -304,7 +307,9 @@ def verdict(seen, skip_memory=False):
     must(all(400 <= status < 500 for status in seen["malformed statuses"]) and seen["malformed"],
          f"malformed requests were answered {seen['malformed statuses']}")
     must(all(seen["kinds"].values()), f"a kind of client never came: {seen['kinds']}")
-    must(all(seen["given up in phase"].values()), f"nobody left in one of the phases: {seen['given up in phase']}")
+    phases = seen["given up in phase"]
+    must(all(count > 0 and count >= LEAST_IN_PHASE * sum(phases.values()) for count in phases.values()),
+         f"in one of the phases left less than {LEAST_IN_PHASE:.0%}: {phases}")
     must(all(seen["given up by"].values()), f"a manner of leaving never came: {seen['given up by']}")
     must(all(seen["given up streams and whole replies"]), "only streams, or only whole replies, were given up")
     must(seen["given up"] >= LEAST_GIVEN_UP * seen["requests"], f"only {seen['given up']} of {seen['requests']} were given up")
@@ -320,18 +325,19 @@ def verdict(seen, skip_memory=False):
 def self_test():
     good = {"requests": 700, "given up": 210, "given up in phase": {"queued": 60, "prefill": 9, "decode": 50, "finished": 40},
             "given up by": {"close": 100, "reset": 50, "half": 60}, "given up streams and whole replies": [120, 90],
-            "body bytes": 0, "finished": 400, "replayed": REPLAYED, "unfinished": [], "replies that differ": 0, "longest gap": 1.0,
-            "longest overtaking": 0.5, "malformed": 3, "malformed statuses": [400, 405], "kinds": {"whole": 1, "slow": 1},
+            "body bytes": 0, "finished": 400, "replayed": REPLAYED, "unfinished": [], "replies that differ": 0,
+            "longest gap": 1.0, "longest overtaking": 0.5, "malformed": 3, "malformed statuses": [400, 405], "kinds": {"whole": 1, "slow": 1},
             "left": {"running": 0, "blocks_used": 0}, "slow readers dropped": 2, "memory growth": 0.1,
             "descriptors": (12, 12), "health": "ok"}
     assert verdict(good) == [], verdict(good)
     for name, value in (("finished", 10), ("unfinished", [200]), ("replies that differ", 1), ("longest gap", 5.1),
                         ("longest overtaking", 6), ("malformed statuses", [400, 500]), ("malformed", 0),
                         ("kinds", {"whole": 1, "slow": 0}), ("left", {"blocks_used": 1}), ("slow readers dropped", 0),
-                        *(("given up in phase", {"queued": 1, "prefill": 1, "decode": 1, "finished": 1} | {phase: 0})
-                          for phase in GIVEN_UP),
+                        *(("given up in phase", {"queued": 95, "prefill": 95, "decode": 95, "finished": 95} | {phase: few})
+                          for phase in GIVEN_UP for few in (0, 14)),
                         ("given up by", {"close": 1, "reset": 0, "half": 1}), ("given up", 174), ("body bytes", 1),
-                        ("given up streams and whole replies", [5, 0]), ("memory growth", 1.1), ("descriptors", (12, 13)), ("health", "stalled")):
+                        ("given up streams and whole replies", [5, 0]), ("memory growth", 1.1), ("descriptors", (12, 13)),
+                        ("health", "stalled")):
         assert len(verdict(good | {name: value})) == 1, name
     print("soak: self-test passed")
 

@@ -34,6 +34,25 @@ std::unique_ptr<ServedModel> fake_served() {
   return std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config);
 }
 
+// One schema of 18 bytes costs 34, with 16 for each that is looked at.
+TEST(Constraint, CompilingASchemaHasALimit) {
+  const std::string schema = R"({"type":"integer"})";
+  for (const size_t most : {33u, 34u, 35u}) {
+    auto tokenizer = std::make_unique<FakeTokenizer>(byte_tokenizer());
+    auto model = std::make_unique<FakeModel>(tokenizer->vocab_size());
+    EngineConfig config = test::small_config();
+    config.schema_work = most;
+    const ServedModel served(std::move(tokenizer), std::move(model), config);
+    Request request{std::vector<int32_t>{1, 2, 3}, {}};
+    request.sampling.constraint = {Constraint::Kind::json_schema, schema};
+    if (most < 34) {
+      EXPECT_ERROR(served.preparer.prepare(request), "grows too large");
+    } else {
+      EXPECT_NE(served.preparer.prepare(request).form, nullptr);
+    }
+  }
+}
+
 Request held_to(Constraint::Kind kind, const std::string& text, int seed) {
   Request request{std::vector<int32_t>{1, 2, 3, seed % 50}, {}};
   request.sampling.constraint = {kind, text};

@@ -1,4 +1,5 @@
-// The engine's promises, on a model whose replies depend on every bit of the cache.
+// The engine's promises, on a model whose replies depend on every bit of the cache. One file, though a long
+// one: all of it needs the same few helpers.
 #include "engine/engine.h"
 
 #include <gtest/gtest.h>

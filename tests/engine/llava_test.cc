@@ -2,6 +2,7 @@
 // out, through decoding of files, the processor, tower, projector, prompt and scheduler.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -80,6 +81,31 @@ TEST(TinyLlava, SaysWhatIsOnUnseenPictures) {
                   all[i].answer.c_str());
   }
   EXPECT_GE(static_cast<double>(right), 0.95 * static_cast<double>(all.size()));
+}
+
+// The limits that the engine is given are those that hold.
+TEST(TinyLlava, PicturesHaveLimits) {
+  const std::string file = shown_pictures()[0].file;
+  const RgbImage image = load_image(kFolder + "/pictures/" + file);
+  const int side = std::max(image.width, image.height);
+  const int64_t pixels = int64_t{image.width} * image.height;
+  const auto taken = [&](const EngineConfig& config) {
+    try {
+      ServedModel::load(kFolder, config, {})->preparer.prepare(ask("What is this?", {picture(file)}));
+    } catch (const Error& error) {
+      EXPECT_NE(std::string_view(error.what()).find("make it smaller"), std::string_view::npos)
+          << error.what();
+      return false;
+    }
+    return true;
+  };
+  for (const int more : {-1, 0, 1}) {
+    EngineConfig narrow = on_cpu(), small = on_cpu();
+    narrow.image_side = side + more;
+    small.image_pixels = pixels + more;
+    EXPECT_EQ(taken(narrow), more >= 0) << more;
+    EXPECT_EQ(taken(small), more >= 0) << more;
+  }
 }
 
 // The same conversation in transformers: ids after expansion, pixels, and logits of the last 16 tokens.

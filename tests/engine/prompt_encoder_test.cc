@@ -48,6 +48,20 @@ TEST(PromptEncoder, MessagesHaveOpenAisShape) {
   EXPECT_ERROR(rendered(kChat, {{"user", "hi"}, call}), "arguments of a tool call");
 }
 
+TEST(PromptEncoder, TemplatesHaveALimit) {
+  const TemplateTokenizer tokenizer(kChat);
+  const size_t size = std::string_view(kChat).size();
+  for (const size_t most : {size - 1, size, size + 1}) {
+    const PromptEncoder encoder(tokenizer, "", most);
+    EXPECT_EQ(encoder.has_chat_template(), most >= size);
+    EXPECT_EQ(encoder.template_error().find("bytes") != std::string::npos, most < size);
+  }
+  for (const size_t bytes : {(size_t{1} << 20) - 1, size_t{1} << 20, (size_t{1} << 20) + 1}) {
+    const TemplateTokenizer large(kChat + std::string(bytes - size, ' '));
+    EXPECT_EQ(PromptEncoder(large).has_chat_template(), bytes <= size_t{1} << 20) << bytes;
+  }
+}
+
 TEST(PromptEncoder, TemplatesThatJoinArgumentsGetText) {
   Message call{"assistant", ""};
   call.tool_calls = {{"1", "weather", R"({"city": "Lima"})"}};

@@ -77,6 +77,7 @@ TEST(Decode, TooManyBytesOrPixelsAreRefusedBeforeDecoding) {
     EXPECT_ERROR(decode(file, {.pixels = 116}), "has 117 pixels (13 x 9), and at most 116");
     EXPECT_ERROR(decode(file, {.side = 12}), "a side may have at most 12");
     EXPECT_EQ(decode(file, {.bytes = file.size(), .pixels = 117, .side = 13}).width, 13);
+    EXPECT_EQ(decode(file, {.bytes = file.size() + 1, .pixels = 118, .side = 14}).width, 13);
   }
 }
 
@@ -91,6 +92,32 @@ TEST(Decode, BombsAreRefusedByTheirHeader) {
   ASSERT_NE(frame, jpeg.npos);
   jpeg.replace(frame + 5, 4, "\xff\xdc\xff\xdc");
   EXPECT_ERROR(decode(jpeg), "is 65500 x 65500 pixels");
+}
+
+// The limits of a file that nobody set others for. The pixels are not there; what is wanted is that the
+// header lets them be looked for.
+TEST(Decode, TheDefaultLimits) {
+  const auto header_taken = [](uint32_t width, uint32_t height, const ImageLimits& limits) {
+    std::string png = golden("image/files/rgb8.png");
+    for (int i = 0; i < 4; ++i) {
+      png[static_cast<size_t>(16 + i)] = static_cast<char>(width >> (24 - 8 * i));
+      png[static_cast<size_t>(20 + i)] = static_cast<char>(height >> (24 - 8 * i));
+    }
+    try {
+      decode(png, limits);
+    } catch (const Error& error) {
+      return std::string_view(error.what()).find("make it smaller") == std::string_view::npos;
+    }
+    return true;
+  };
+  for (const uint32_t side : {8191u, 8192u, 8193u}) {
+    EXPECT_EQ(header_taken(side, 1, {}), side <= 8192) << side;
+    EXPECT_EQ(header_taken(1, side, {}), side <= 8192) << side;
+  }
+  const ImageLimits long_sides{.side = 1 << 15};
+  EXPECT_TRUE(header_taken(4095, 4097, {}));  // 2^24 - 1
+  EXPECT_TRUE(header_taken(4096, 4096, {}));
+  EXPECT_FALSE(header_taken(24929, 673, long_sides));  // 2^24 + 1
 }
 
 // Nor is the length of a chunk believed: this one says 640 MiB, which must not be asked of the system.

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/cat.h"
 #include "server/api_server_support.h"
 
@@ -51,6 +53,10 @@ TEST_F(ApiServerTest, WhatIsThrownEndsOneRequestAlone) {
       api_->handle({chat ? "POST" : "GET", target, {}, body, true}, reply);
       EXPECT_TRUE(run_until([&] { return reply->complete; })) << target;
       EXPECT_EQ(reply->head.status, 500);
+      const Headers& headers = reply->head.headers;
+      const auto types = std::count_if(headers.begin(), headers.end(),
+                                       [](const auto& header) { return header.first == "Content-Type"; });
+      EXPECT_EQ(types, 1) << "of the error, not of the stream that did not begin";
     }
   }
   const auto hopeless = std::make_shared<ThrowingReply>(1000);
@@ -121,14 +127,56 @@ TEST_F(ApiServerTest, WaitingForATurnHasATimeout) {
   }
 }
 
-// Proxies take a connection for dead that is silent for long: a stream that waits says so in comments. Before
-// that its status is open, and a reply that comes whole says nothing before it is there.
-TEST_F(ApiServerTest, StreamsThatWaitArePinged) {
+// What happens to one request while the others are looked after is that request's alone.
+TEST_F(ApiServerTest, APingThatThrowsEndsOneRequestAlone) {
   ServerConfig config;
   config.ping_interval = 20ms;
-  FakeEngine::Options options;
-  options.paused = true;
-  start(config, options);
+  start(config);
+  engine_->hold_prefill(true);
+  std::vector<std::shared_ptr<RecordedReply>> replies;
+  for (const int times : {0, 1, 1000, 0}) {
+    replies.push_back(std::make_shared<ThrowingReply>(times));
+    api_->handle({"POST", "/v1/chat/completions", {}, kStream, true}, replies.back());
+  }
+  ASSERT_TRUE(run_until([&] { return engine_->stats().running == 4; }));
+  EXPECT_TRUE(run_until([&] {
+    api_->ping_silent();
+    return !replies[0]->body.empty() && replies[1]->complete && !replies[3]->body.empty();
+  }));
+  EXPECT_EQ(replies[1]->head.status, 500);
+  engine_->hold_prefill(false);
+  EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
+  for (const int good : {0, 3}) EXPECT_NE(replies[good]->body.find("three"), std::string::npos);
+}
+
+TEST_F(ApiServerTest, AnEndThatThrowsKeepsNobodyFromBeingTold) {
+  start();
+  engine_->hold_prefill(true);
+  const auto bad = std::make_shared<ThrowingReply>(1000);
+  const auto first = ask("POST", "/v1/chat/completions", kChat);
+  api_->handle({"POST", "/v1/chat/completions", {}, kStream, true}, bad);
+  const auto second = ask("POST", "/v1/chat/completions", kChat);
+  ASSERT_TRUE(run_until([&] { return engine_->stats().running == 3; }));
+  api_->drain();
+  api_->cut_short();
+  for (const auto& reply : {first, second}) EXPECT_EQ(reply->head.status, 503);
+  EXPECT_EQ(api_->generations(), 0u);
+  // A reply to a request that is refused after it was looked at, too.
+  engine_->hold_prefill(false);
+  start();
+  const auto refused = std::make_shared<ThrowingReply>(1000);
+  api_->handle({"POST", "/v1/chat/completions", {}, "{", true}, refused);
+  EXPECT_EQ(api_->generations(), 1u);
+  EXPECT_TRUE(run_until([&] { return api_->generations() == 0; }));
+}
+
+// Proxies take a connection for dead that is silent for long: a stream in a long prefill says so in comments,
+// and a reply that comes whole says nothing before it is there.
+TEST_F(ApiServerTest, StreamsThatAreComputedInSilenceArePinged) {
+  ServerConfig config;
+  config.ping_interval = 20ms;
+  start(config);
+  engine_->hold_prefill(true);
   const auto stream = ask("POST", "/v1/chat/completions", kStream);
   const auto whole = ask("POST", "/v1/chat/completions", kChat);
   const auto pinged = [&] {
@@ -141,7 +189,7 @@ TEST_F(ApiServerTest, StreamsThatWaitArePinged) {
   EXPECT_EQ(header(*stream, "Content-Type"), "text/event-stream; charset=utf-8");
   EXPECT_EQ(stream->body.find("data:"), std::string::npos) << stream->body;
   EXPECT_EQ(whole->head.status, 0);
-  engine_->pause(false);
+  engine_->hold_prefill(false);
   ASSERT_TRUE(run_until([&] { return stream->complete && whole->complete; }));
   EXPECT_EQ(whole->body.find("ping"), std::string::npos);
   // The events are those of a stream that did not wait.
@@ -156,26 +204,27 @@ TEST_F(ApiServerTest, PingsHaveAnInterval) {
   for (const auto interval : {0ms, 60'000ms}) {  // 0: never
     ServerConfig config;
     config.ping_interval = interval;
-    FakeEngine::Options options;
-    options.paused = true;
-    start(config, options);
+    start(config);
+    engine_->hold_prefill(true);
     const auto stream = ask("POST", "/v1/chat/completions", kStream);
-    ASSERT_TRUE(run_until([&] { return engine_->stats().waiting == 1; }));
+    ASSERT_TRUE(run_until([&] { return engine_->stats().running == 1; }));
     const auto end = std::chrono::steady_clock::now() + 100ms;
     EXPECT_TRUE(run_until([&] {
       api_->ping_silent();
       return std::chrono::steady_clock::now() > end;
     }));
     EXPECT_EQ(stream->head.status, 0);
-    engine_->pause(false);
+    engine_->hold_prefill(false);
     ASSERT_TRUE(run_until([&] { return stream->complete; }));
     EXPECT_EQ(stream->body.find("ping"), std::string::npos);
     api_.reset();
   }
 }
 
-// Once a ping is sent it is too late for a status; the error comes as an event.
-TEST_F(ApiServerTest, AStreamThatWasPingedAndIsNotServedIsToldSo) {
+// By default, too, pings come more often than the queue's timeout: who waits in vain must be able to read it
+// from the status.
+TEST_F(ApiServerTest, AStreamThatOnlyWaitsKeepsItsStatusOpen) {
+  EXPECT_LT(ServerConfig{}.ping_interval, ServerConfig{}.queue_timeout);
   ServerConfig config;
   config.ping_interval = 20ms;
   config.queue_timeout = 200ms;
@@ -191,11 +240,99 @@ TEST_F(ApiServerTest, AStreamThatWasPingedAndIsNotServedIsToldSo) {
     api_->ping_silent();
     return stream->complete;
   }));
+  EXPECT_EQ(stream->head.status, 503);
+  EXPECT_EQ(header(*stream, "Retry-After"), "1");
+  EXPECT_EQ(stream->body.find("ping"), std::string::npos) << stream->body;
+  EXPECT_NE(stream->body.find("\"queue_timeout\""), std::string::npos) << stream->body;
+  endless->gone();
+}
+
+// Once a ping is sent it is too late for a status; the error comes as an event.
+TEST_F(ApiServerTest, AStreamThatWasPingedAndFailsIsToldSo) {
+  ServerConfig config;
+  config.ping_interval = 20ms;
+  start(config);
+  engine_->hold_prefill(true);
+  const auto stream = ask("POST", "/v1/chat/completions", kStream);
+  EXPECT_TRUE(run_until([&] {
+    api_->ping_silent();
+    return !stream->body.empty();
+  }));
+  engine_->lose_device();
+  EXPECT_TRUE(run_until([&] { return stream->complete; }));
   EXPECT_EQ(stream->head.status, 200);
   EXPECT_EQ(stream->body.rfind(": ping\n\n", 0), 0u) << stream->body;
-  EXPECT_NE(stream->body.find("\"queue_timeout\""), std::string::npos) << stream->body;
+  EXPECT_NE(stream->body.find("the device is lost"), std::string::npos) << stream->body;
   EXPECT_NE(stream->body.find("data: [DONE]"), std::string::npos);
-  endless->gone();
+}
+
+// The time in the queue begins with the request, not where the engine hears of it.
+TEST_F(ApiServerTest, WaitingToBePreparedCountsAsWaiting) {
+  ServerConfig config;
+  config.prepare_threads = 1;
+  config.queue_timeout = 100ms;
+  start(config);
+  engine_->hold_prepare(true);
+  std::vector<std::shared_ptr<RecordedReply>> replies;
+  for (const char* body : {kChat, kStream, kChat})
+    replies.push_back(ask("POST", "/v1/chat/completions", body));
+  api_->end_unserved();
+  for (const auto& reply : replies) EXPECT_EQ(reply->head.status, 0) << "in time";
+  EXPECT_TRUE(run_until([&] {
+    api_->end_unserved();
+    return replies[0]->complete && replies[1]->complete && replies[2]->complete;
+  }));
+  for (const auto& reply : replies) {
+    EXPECT_EQ(reply->head.status, 503);
+    EXPECT_EQ(header(*reply, "Retry-After"), "1");
+    EXPECT_NE(reply->body.find("\"queue_timeout\""), std::string::npos) << reply->body;
+  }
+  EXPECT_EQ(api_->generations(), 0u);
+  engine_->hold_prepare(false);
+  EXPECT_NE(ask("GET", "/metrics")->body.find("finished_reason=\"error\"} 3"), std::string::npos);
+}
+
+// A request whose client left while it waited costs no more: its picture is not fetched.
+TEST_F(ApiServerTest, WhoLeftIsNotParsed) {
+  std::atomic<int> fetched = 0;
+  ServerConfig config;
+  config.prepare_threads = 1;
+  config.fetch_image = [&](const std::string&, size_t) {
+    ++fetched;
+    return std::string("no picture, but enough for this test");
+  };
+  FakeEngine::Options options;
+  options.image_tokens = 4;
+  start(config, options);
+  const char* picture = R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":)"
+                        R"({"url":"https://a.example/b.png"}}]}],"max_tokens":3})";
+  engine_->hold_prepare(true);
+  const auto first = ask("POST", "/v1/chat/completions", picture);
+  EXPECT_TRUE(run_until([&] { return engine_->prepared() == 1; }));
+  EXPECT_EQ(fetched, 1);
+  const auto left = ask("POST", "/v1/chat/completions", picture);
+  left->gone();
+  engine_->hold_prepare(false);
+  EXPECT_EQ(answer("POST", "/v1/chat/completions", kChat)->head.status, 200);
+  EXPECT_EQ(fetched, 1);
+}
+
+TEST_F(ApiServerTest, ADeviceLostWhileARequestIsPreparedIsNoFullQueue) {
+  ServerConfig config;
+  config.prepare_threads = 1;
+  start(config);
+  engine_->hold_prepare(true);
+  const auto preparing = ask("POST", "/v1/chat/completions", kChat);
+  EXPECT_TRUE(run_until([&] { return engine_->prepared() == 1; }));
+  const auto waiting = ask("POST", "/v1/chat/completions", kChat);
+  engine_->lose_device();
+  EXPECT_TRUE(run_until([&] { return api_->device_lost(); }));
+  engine_->hold_prepare(false);
+  EXPECT_TRUE(run_until([&] { return preparing->complete && waiting->complete; }));
+  for (const auto& reply : {preparing, waiting}) {
+    EXPECT_EQ(reply->head.status, 503);
+    EXPECT_NE(reply->body.find("\"device_lost\""), std::string::npos) << reply->body;
+  }
 }
 
 TEST_F(ApiServerTest, ALostDeviceIsKnownAtOnce) {

@@ -121,5 +121,21 @@ TEST(ImageParts, TheLimitOfImagesAndModelsWithoutEyes) {
   EXPECT_THROW(parse_chat(body_with(1), context), ApiError);
 }
 
+TEST(ImageParts, TheDefaultLimits) {
+  ParseContext context;
+  context.takes_images = true;
+  for (const int images : {7, 8}) EXPECT_NO_THROW(parse_chat(body_with(images), context)) << images;
+  EXPECT_THROW(parse_chat(body_with(9), context), ApiError);
+  constexpr size_t kMost = size_t{16} << 20;
+  for (const size_t bytes : {kMost - 1, kMost, kMost + 1}) {
+    const Json url(data_url(std::string(bytes, 'x')));
+    if (bytes <= kMost) {
+      EXPECT_EQ(read_image(url, "image", {}, {})->size(), bytes);
+    } else {
+      EXPECT_THROW(read_image(url, "image", {}, {}), ApiError);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace llamita::server

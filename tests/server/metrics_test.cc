@@ -31,6 +31,20 @@ TEST(Metrics, LabelsAreEscapedAndNamesHaveThePrefix) {
   EXPECT_EQ(text.find("vllm:"), std::string::npos);
 }
 
+// Of names that vLLM does not have, nobody expects its prefix.
+TEST(Metrics, OwnNamesAreLlamitas) {
+  EngineStats stats;
+  stats.cancelled_prefill = 4;
+  stats.blocks_shared = 5;
+  const std::string text = Metrics("vllm", "m").render(&stats, {});
+  for (const char* line :
+       {"\nllamita_cancelled_requests_total{model_name=\"m\",engine=\"0\",phase=\"prefill\"} 4\n",
+        "\nllamita_engine_steps_total{model_name=\"m\",engine=\"0\"} 0\n",
+        "\nllamita_kv_blocks_shared{model_name=\"m\",engine=\"0\"} 5\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+  }
+}
+
 TEST(Metrics, EachTypeIsDeclaredOnce) {
   Metrics metrics("vllm", "m");
   const EngineStats stats{};

@@ -1,6 +1,7 @@
 #include "sim/engine_simulation.h"
 
 #include <algorithm>
+#include <string>
 
 #include "llamita/error.h"
 #include "sim/violation.h"
@@ -14,8 +15,7 @@ using std::chrono::milliseconds;
 
 constexpr int kPositions = 512;
 constexpr int kLongSeeds = 4;  // one in so many runs for about 2,000 steps
-constexpr int kCompared =
-    4;  // one in so many replies is compared with the one alone, which costs as much again
+constexpr int kCompared = 2;   // one in so many replies is compared with the one alone, which costs as much
 constexpr const char* kFailure = "a step that fails";
 
 EngineConfig config_of(int pages, int batch_tokens, int batch_sequences) {
@@ -30,7 +30,8 @@ EngineConfig config_of(int pages, int batch_tokens, int batch_sequences) {
   return config;
 }
 
-// The replies of a request that has an engine for itself.
+// The replies of a request that has an engine for itself. It knows no prefixes: each request has a salt of
+// its own.
 std::vector<std::vector<int32_t>> solo_replies(const TokenRequest& request, int context) {
   static const test::FakeModel model(64, kPositions);
   static const test::FakeTokenizer tokenizer = test::FakeTokenizer::letters();
@@ -38,9 +39,16 @@ std::vector<std::vector<int32_t>> solo_replies(const TokenRequest& request, int 
   TokenRequest alone = request;
   const int room = context - static_cast<int>(request.prompt.size());
   if (alone.sampling.max_tokens < 0 || alone.sampling.max_tokens > room) alone.sampling.max_tokens = room;
+  static RequestId id = 0;
+  Engine::StartOptions options;
+  options.cache_salt = std::to_string(++id);
   std::vector<std::vector<int32_t>> replies;
-  const Completion done = engine.generate({alone})[0];
-  for (const Choice& choice : done.choices) replies.push_back(choice.tokens);
+  engine.start(id, std::make_shared<const TokenRequest>(alone), options, [&](const Update& update) {
+    if (update.done == nullptr) return;
+    require(update.done->cached_tokens == 0, "a request alone finds a prefix");
+    for (const Choice& choice : update.done->choices) replies.push_back(choice.tokens);
+  });
+  while (!engine.idle()) engine.step();
   return replies;
 }
 
@@ -62,6 +70,8 @@ EngineTally& EngineTally::operator+=(const EngineTally& other) {
   compared += other.compared;
   stopped += other.stopped;
   lost += other.lost;
+  begun_in_time += other.begun_in_time;
+  events.add(other.events.value());
   return *this;
 }
 
@@ -72,7 +82,8 @@ EngineSimulation::EngineSimulation(uint64_t seed)
       pages_(2 + below(7)),
       engine_(model_, tokenizer_, random_config()),
       fault_rate_(one_in(3) ? 1'000'000 : 10 + below(30)),
-      to_submit_(one_in(kLongSeeds) ? 200 + below(200) : 5 + below(15)) {
+      runs_long_(one_in(kLongSeeds)),
+      to_submit_(runs_long_ ? 200 + below(200) : 5 + below(15)) {
   model_.on_step = [this](const ForwardBatch&) {
     clocks_.pass(one_in(fault_rate_) ? milliseconds(below(20'000)) : milliseconds(1 + below(20)));
     if (std::exchange(step_fails_, false)) throw Error(kFailure);
@@ -83,6 +94,7 @@ EngineConfig EngineSimulation::random_config() {
   const int batch_sequences = 1 + below(6);
   EngineConfig config = config_of(pages_, batch_sequences + below(100), batch_sequences);
   config.steps_under_way = 1 + below(2);
+  config.prefix_hash_seed = random_();
   if (one_in(3)) config.context = 2 + below(pages_ * kPageTokens - 1);
   return config;
 }
@@ -216,6 +228,9 @@ void EngineSimulation::hear(RequestId id, const Update& update) {
   require(found != live_.end(), "news of request ", id, " after its end");
   Live& live = found->second;
   const auto choice = static_cast<size_t>(update.delta.choice);
+  tally_.events.add(Clock::now().time_since_epoch().count(), id, choice, update.delta.finished,
+                    static_cast<int>(update.delta.finish));
+  for (const int32_t token : update.tokens) tally_.events.add(token);
   require(!live.ended.at(choice), "news of a choice after its end");
   live.tokens[choice].insert(live.tokens[choice].end(), update.tokens.begin(), update.tokens.end());
   tally_.tokens += static_cast<int64_t>(update.tokens.size());
@@ -249,12 +264,17 @@ void EngineSimulation::check_done(RequestId id, const Live& live, const Completi
 }
 
 // By the monotonic clock, wherever the wall clock stands.
-void EngineSimulation::check_times(const Live& live, const Completion& done) const {
+void EngineSimulation::check_times(const Live& live, const Completion& done) {
   require(done.queue_seconds >= 0 && done.prefill_seconds >= 0 && done.decode_seconds >= 0,
           "a time below zero");
   const double all = std::chrono::duration<double>(Clock::now() - live.options.submitted).count();
   require(done.queue_seconds + done.prefill_seconds + done.decode_seconds <= all + 1e-9,
           "the parts of a request took longer than all of it");
+  if (!live.options.begin_by || done.queue_seconds == 0) return;  // 0: no step had part of it
+  const double most = std::chrono::duration<double>(*live.options.begin_by - live.options.submitted).count();
+  require(done.queue_seconds <= most + 1e-9, "a request begins after ", done.queue_seconds,
+          " s, and should within ", most);
+  ++tally_.begun_in_time;
 }
 
 void EngineSimulation::check_replies(const Live& live, const Completion& done) {

@@ -3,8 +3,9 @@
 // tokens, priorities, salts, requests that push all others out, cancels and deadlines in every phase, failing
 // steps and slow ones, one and two steps under way, a wall clock that is set forward and back, a machine that
 // sleeps for hours, and an end that is natural, by a signal, or by a device that is lost. Each request must
-// end once, at its time and not before, having been counted for the tokens it was given, and these must be
-// those of the request alone.
+// end once, begin in time or not at all, end at its time and not before, and be counted for the tokens it was
+// given; every second reply, or what there is of it, is compared with the one of the request alone, in an
+// engine that knows no prefixes.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 
 #include "engine/engine.h"
 #include "sim/clocks.h"
+#include "sim/event_hash.h"
 #include "support/fake_model.h"
 
 namespace llamita::sim {
@@ -24,13 +26,18 @@ namespace llamita::sim {
 struct EngineTally {
   int64_t steps = 0, submitted = 0, tokens = 0, finished = 0, cancelled = 0, overdue = 0, failed = 0;
   int64_t overdue_unbegun = 0, forced = 0, preemptions = 0, wall_jumps = 0, sleeps = 0, compared = 0;
+  int64_t begun_in_time = 0;      // with a time to begin by
   int64_t stopped = 0, lost = 0;  // simulations that ended so
+  EventHash events;               // what happened, in its order, and when
   EngineTally& operator+=(const EngineTally& other);
 };
 
 class EngineSimulation {
  public:
   explicit EngineSimulation(uint64_t seed);
+
+  // One of the seeds that run for about 2,000 steps.
+  bool runs_long() const { return runs_long_; }
 
   // Throws Violation.
   EngineTally run();
@@ -57,7 +64,7 @@ class EngineSimulation {
   void end_early();
   void hear(RequestId id, const Update& update);
   void check_done(RequestId id, const Live& live, const Completion& done);
-  void check_times(const Live& live, const Completion& done) const;
+  void check_times(const Live& live, const Completion& done);
   void check_replies(const Live& live, const Completion& done);
   void check_step(Clock::time_point began);
   void check_end();
@@ -69,6 +76,7 @@ class EngineSimulation {
   int pages_;
   Engine engine_;
   int fault_rate_;  // one in so many
+  bool runs_long_;
   int to_submit_;
   RequestId next_id_ = 1;
   std::map<RequestId, Live> live_;

@@ -77,6 +77,8 @@ seeded_bug(deadlines_by_the_wall_clock engine/engine.cc
 seeded_bug(deadline_of_the_running_only engine/engine.cc
            "const bool late = options.deadline && *options.deadline <= now;"
            "const bool late = running->begun && options.deadline && *options.deadline <= now;")
+seeded_bug(who_is_late_begins_all_the_same engine/engine.cc
+           "const bool unserved = !begun && options.begin_by && *options.begin_by <= now;" "const bool unserved = false;")
 seeded_bug(who_ends_unstarted_waits_for_ever engine/engine.cc
            "  if (!ended->begun) count_unstarted(*ended, -1);\n" "")
 seeded_bug(failed_step_fails_nobody engine/engine.cc

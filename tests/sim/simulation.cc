@@ -27,6 +27,7 @@ Tally& Tally::operator+=(const Tally& other) {
   cut_in_step += other.cut_in_step;
   forced += other.forced;
   forced_out += other.forced_out;
+  events.add(other.events.value());
   return *this;
 }
 
@@ -38,7 +39,8 @@ Simulation::Simulation(uint64_t seed)
       fault_rate_(one_in(3) ? 1000000 : 8 + below(30)),
       scheduler_(limits_, blocks_, block_tokens_),
       cache_(blocks_, block_tokens_),
-      to_submit_(one_in(kLongSeeds) ? 150 + below(200) : 5 + below(25)) {}
+      runs_long_(one_in(kLongSeeds)),
+      to_submit_(runs_long_ ? 150 + below(200) : 5 + below(25)) {}
 
 sched::Limits Simulation::random_limits() {
   sched::Limits limits;
@@ -138,6 +140,7 @@ void Simulation::step() {
 
 bool Simulation::plan_and_run() {
   const sched::Batch batch = scheduler_.plan();
+  tally_.events.add(tally_.steps, batch.tokens.size());
   if (batch.empty()) return false;
   check_batch(batch);
   check_rank(batch);
@@ -159,6 +162,8 @@ bool Simulation::plan_and_run() {
       ++tally_.late_tokens;
     }
     const uint64_t hash = cache_.run(chunk, tokens.data());
+    tally_.events.add(chunk.sequence, chunk.begin, chunk.end, chunk.sample, hash);
+    for (const kv::BlockId block : chunk.blocks) tally_.events.add(block);
     if (chunk.sample) {
       flight.chosen.emplace_back(chunk.sequence, next_token(hash));
       flight.token[chunk.sequence] = next_token(hash);
@@ -188,6 +193,7 @@ void Simulation::collect() {
 void Simulation::take(sched::SequenceId id, int32_t token) {
   Live& live = live_.at(id);
   live.reply.push_back(token);
+  tally_.events.add(id, token);
   check_reply(live);
   if (live.reply.size() < live.wanted) return scheduler_.append(id, token);
   history_.push_back(live.prompt);
@@ -198,6 +204,7 @@ void Simulation::take(sched::SequenceId id, int32_t token) {
 
 void Simulation::end(sched::SequenceId id) {
   require(live_.erase(id) == 1, "sequence ", id, " ends twice");
+  tally_.events.add(id);
   scheduler_.finish(id);
 }
 

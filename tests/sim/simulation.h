@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "sched/scheduler.h"
+#include "sim/event_hash.h"
 #include "sim/fake_cache.h"
 
 namespace llamita::sim {
@@ -23,12 +24,16 @@ struct Tally {
   int64_t steps = 0, submitted = 0, finished = 0, cancelled = 0, overdue = 0, failed_steps = 0, rollbacks = 0;
   int64_t preemptions = 0, prefix_hits = 0, late_tokens = 0, waited_to_share = 0, cut_in_step = 0;
   int64_t forced = 0, forced_out = 0;
+  EventHash events;  // what happened, in its order, and when
   Tally& operator+=(const Tally& other);
 };
 
 class Simulation {
  public:
   explicit Simulation(uint64_t seed);
+
+  // One of the seeds that run for about 2,000 steps.
+  bool runs_long() const { return runs_long_; }
 
   // Throws Violation.
   Tally run();
@@ -85,6 +90,7 @@ class Simulation {
   std::deque<Flight> flights_;
   std::vector<std::vector<int32_t>> history_;      // of prompts and their replies
   std::map<kv::BlockId, std::string> written_by_;  // the salt whose tokens a block held last
+  bool runs_long_;
   int to_submit_;
   sched::SequenceId first_ = 0;  // the highest rank, and for how many steps it has not moved
   int quiet_steps_ = 0;

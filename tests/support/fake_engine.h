@@ -72,6 +72,14 @@ class FakeEngine : public AsyncEngine {
     tokenize_held_ = held;
     tokenized_.notify_all();
   }
+  // While it is held, prepare() does not return.
+  void hold_prepare(bool held) {
+    const std::lock_guard lock(mutex_);
+    prepare_held_ = held;
+    prepare_let_go_.notify_all();
+  }
+  // While it is held, requests that run say nothing, as in a long prefill.
+  void hold_prefill(bool held) { prefill_held_ = held; }
   // Stops and lets go the step thread.
   void pause(bool paused) {
     const std::lock_guard lock(mutex_);
@@ -99,6 +107,10 @@ class FakeEngine : public AsyncEngine {
 
   std::shared_ptr<const PreparedRequest> prepare(const Request& request) const override {
     ++prepared_;
+    {
+      std::unique_lock lock(mutex_);
+      prepare_let_go_.wait(lock, [this] { return !prepare_held_; });
+    }
     auto prepared = std::make_shared<Prepared>();
     prepared->request = request;
     std::string text;
@@ -137,6 +149,7 @@ class FakeEngine : public AsyncEngine {
       sequence->submitted = std::chrono::steady_clock::now();
       sequence->deadline = options.deadline;
       sequence->queue_timeout = options.queue_timeout;
+      sequence->begun = options.begun;
       ids.push_back(++last_id_);
       waiting_.emplace_back(ids.back(), sequence);
     }
@@ -211,6 +224,7 @@ class FakeEngine : public AsyncEngine {
     OnUpdate on_update;
     std::chrono::steady_clock::time_point submitted;
     std::optional<std::chrono::milliseconds> deadline, queue_timeout;
+    std::shared_ptr<std::atomic<bool>> begun;
     int at = 0;
     Completion completion;
   };
@@ -315,6 +329,7 @@ class FakeEngine : public AsyncEngine {
   std::vector<Entry> take_step() {
     while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.running) {
       waiting_.front().second->completion.queue_seconds = 0.001;
+      if (waiting_.front().second->begun) *waiting_.front().second->begun = true;
       running_.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }
@@ -349,6 +364,7 @@ class FakeEngine : public AsyncEngine {
 
   // One word of each choice. True when the request is done.
   bool advance(Sequence& sequence, const std::string& script) {
+    if (prefill_held_) return false;
     const SamplingParams& params = sequence.prepared->request.sampling;
     Completion& completion = sequence.completion;
     completion.prompt_tokens = sequence.prepared->tokens;
@@ -401,6 +417,9 @@ class FakeEngine : public AsyncEngine {
   std::pair<std::string, std::string> failure_;
   bool tokenize_held_ = false;
   mutable std::condition_variable tokenized_;
+  bool prepare_held_ = false;
+  mutable std::condition_variable prepare_let_go_;
+  std::atomic<bool> prefill_held_ = false;
   int priority_ = 0;
   mutable Request last_;
   std::function<void(EngineStats&)> change_;

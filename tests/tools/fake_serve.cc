@@ -58,6 +58,16 @@ int main(int argc, char** argv) {
   llamita::server::Server server(config);
   const auto engine = std::make_shared<TellingEngine>(options);
   if (argc > 3) engine->script(argv[3]);
+  // What a fake engine has none of, for the page's panel: each number another one, while a request runs.
+  engine->pretend([](llamita::EngineStats& stats) {
+    if (stats.running == 0) return;
+    stats.waiting += 2;
+    stats.blocks_used = 40;
+    stats.blocks_shared = 3;
+    stats.step_prefill_tokens = 17;
+    stats.prefix_query_tokens = 50;
+    stats.prefix_hit_tokens = 30;
+  });
   server.attach(engine);
   std::printf("port %d\n", server.port());
   std::fflush(stdout);

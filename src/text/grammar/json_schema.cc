@@ -21,9 +21,8 @@ namespace {
 using Expr = GrammarBuilder::Expr;
 using Link = GrammarBuilder::Link;
 
-constexpr int32_t kMaxCount = 100'000;        // of items, characters, properties
-constexpr size_t kMaxWork = size_t{8} << 20;  // bytes of schemas looked at, merged ones included
-constexpr size_t kMaxExclusive = 64;          // options of a oneOf
+constexpr int32_t kMaxCount = 100'000;  // of items, characters, properties
+constexpr size_t kMaxExclusive = 64;    // options of a oneOf
 
 const Json kAnything(true);
 
@@ -31,7 +30,8 @@ const Json kAnything(true);
 // recursion of schemas is recursion here.
 class Compiler {
  public:
-  Compiler(const Json& root, Layout layout) : root_(root), json_(builder_, layout) {}
+  Compiler(const Json& root, Layout layout, size_t most_work)
+      : root_(root), json_(builder_, layout), most_work_(most_work) {}
 
   std::shared_ptr<const Grammar> run() {
     const int root = rule(root_);
@@ -47,7 +47,7 @@ class Compiler {
   int rule(const Json& schema) {
     std::string text = schema.dump();
     work_ += text.size() + 16;
-    if (work_ > kMaxWork)
+    if (work_ > most_work_)
       throw Error("the schema grows too large when its $ref, allOf and anyOf are followed");
     const auto [place, fresh] = rules_.try_emplace(std::move(text), 0);
     if (fresh) {
@@ -341,21 +341,22 @@ class Compiler {
   JsonText json_;
   std::map<std::string, int> rules_;  // by the schema's text
   std::deque<std::pair<Json, int>> queue_;
+  const size_t most_work_;
   size_t work_ = 0;
 };
 
 }  // namespace
 
-std::shared_ptr<const Grammar> json_schema_grammar(std::string_view schema, Layout layout) {
+std::shared_ptr<const Grammar> json_schema_grammar(std::string_view schema, Layout layout, size_t most_work) {
   const Json::Limits limits = {.bytes = kMaxSchemaBytes, .depth = kMaxSchemaDepth};
-  return json_schema_grammar(Json::parse(schema, "schema", limits), layout);
+  return json_schema_grammar(Json::parse(schema, "schema", limits), layout, most_work);
 }
 
-std::shared_ptr<const Grammar> json_schema_grammar(const Json& schema, Layout layout) {
+std::shared_ptr<const Grammar> json_schema_grammar(const Json& schema, Layout layout, size_t most_work) {
   const size_t size = schema.dump().size();
   if (size > kMaxSchemaBytes)
     throw Error(cat("the schema has ", size, " bytes; at most ", kMaxSchemaBytes, " are allowed"));
-  return Compiler(schema, layout).run();
+  return Compiler(schema, layout, most_work).run();
 }
 
 std::shared_ptr<const Grammar> json_object_grammar(Layout layout) {

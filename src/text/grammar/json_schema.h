@@ -16,6 +16,7 @@
 // other keyword is an Error that names it.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -27,10 +28,14 @@ namespace llamita::grammar {
 
 constexpr size_t kMaxSchemaBytes = 64 << 10;
 constexpr int kMaxSchemaDepth = 64;
+constexpr size_t kMaxSchemaWork = size_t{8} << 20;  // bytes of schemas looked at, merged ones included
 
-// Throws Error for a schema that is not JSON, too large, not supported or that nothing can satisfy.
-std::shared_ptr<const Grammar> json_schema_grammar(std::string_view schema, Layout layout = Layout::spaced);
-std::shared_ptr<const Grammar> json_schema_grammar(const Json& schema, Layout layout = Layout::spaced);
+// Throws Error for a schema that is not JSON, too large, more than `most_work`, not supported or that nothing
+// can satisfy.
+std::shared_ptr<const Grammar> json_schema_grammar(std::string_view schema, Layout layout = Layout::spaced,
+                                                   size_t most_work = kMaxSchemaWork);
+std::shared_ptr<const Grammar> json_schema_grammar(const Json& schema, Layout layout = Layout::spaced,
+                                                   size_t most_work = kMaxSchemaWork);
 
 // Any JSON object (response_format json_object), or any value.
 std::shared_ptr<const Grammar> json_object_grammar(Layout layout = Layout::spaced);

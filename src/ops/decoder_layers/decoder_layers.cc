@@ -66,8 +66,10 @@ Cost cost(const DecoderLayersArgs& args) {
   return sum;
 }
 
+#if LLAMITA_HAVE_CUDA
 constexpr std::string_view kFused[] = {"attn_in", "attention", "linear",   "mlp_in",
                                        "norm",    "rope",      "kv_write", "activation"};
+#endif
 
 constexpr Variant<DecoderLayersArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA

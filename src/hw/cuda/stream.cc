@@ -31,14 +31,12 @@ float elapsed_ms(const Event& begin, const Event& end) {
 
 Stream::Stream() {
   LLAMITA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  void* counters = nullptr;
-  LLAMITA_CUDA_CHECK(cudaMalloc(&counters, kCounters * sizeof(uint32_t) + kExchangeBytes + kLetterBytes));
-  counters_ = static_cast<uint32_t*>(counters);
-  exchange_ = counters_ + kCounters;
-  letters_ = reinterpret_cast<uint64_t*>(static_cast<std::byte*>(exchange_) + kExchangeBytes);
-  LLAMITA_CUDA_CHECK(cudaMemsetAsync(counters, 0, kCounters * sizeof(uint32_t), stream_));
-  LLAMITA_CUDA_CHECK(cudaMemsetAsync(exchange_, 0xFF, kExchangeBytes, stream_));
-  LLAMITA_CUDA_CHECK(cudaMemsetAsync(letters_, 0, kLetterBytes, stream_));
+  constexpr size_t kBytes = kCounters * sizeof(uint32_t) + kLetterBytes;
+  void* memory = nullptr;
+  LLAMITA_CUDA_CHECK(cudaMalloc(&memory, kBytes));
+  counters_ = static_cast<uint32_t*>(memory);
+  letters_ = reinterpret_cast<uint64_t*>(counters_ + kCounters);
+  LLAMITA_CUDA_CHECK(cudaMemsetAsync(memory, 0, kBytes, stream_));
 }
 
 Stream::~Stream() {

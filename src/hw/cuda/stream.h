@@ -44,12 +44,10 @@ class Stream {
   Stream(Stream&& other) noexcept
       : stream_(std::exchange(other.stream_, nullptr)),
         counters_(std::exchange(other.counters_, nullptr)),
-        exchange_(other.exchange_),
         letters_(other.letters_) {}
   Stream& operator=(Stream&& other) noexcept {
     std::swap(stream_, other.stream_);
     std::swap(counters_, other.counters_);
-    std::swap(exchange_, other.exchange_);
     std::swap(letters_, other.letters_);
     return *this;
   }
@@ -59,14 +57,8 @@ class Stream {
   // draw tickets, count here and leave zeros, so two of one stream never see each other's counts.
   static constexpr int kCounters = 16384;
   uint32_t* counters() const { return counters_; }
-  // The same of kExchangeBytes bytes of 0xFF, through which the blocks of one kernel hand each other values:
-  // a word that is not kNothing has arrived. Whoever took it puts kNothing back.
-  static constexpr size_t kExchangeBytes = size_t{16} << 20;
-  static constexpr uint32_t kNothing = 0xFFFFFFFF;
-  void* exchange() const { return exchange_; }
-  // The same of kLetterBytes bytes, zeros at first: words of 64 bits that the blocks of one kernel hand each
-  // other as a value and a tag (ptx/global_exchange.cuh). The first word is the next tag; tags never come
-  // twice.
+  // The same of kLetterBytes bytes: words of 64 bits that the blocks of one kernel hand each other as a value
+  // and a tag (ptx/letters.cuh). The first word is the last tag that was used; none comes twice.
   static constexpr size_t kLetterBytes = size_t{1} << 20;
   uint64_t* letters() const { return letters_; }
   void synchronize() const;  // the host waits; errors of the queued work are thrown here
@@ -76,8 +68,7 @@ class Stream {
  private:
   cudaStream_t stream_ = nullptr;
   uint32_t* counters_ = nullptr;
-  void* exchange_ = nullptr;     // in the allocation of counters_
-  uint64_t* letters_ = nullptr;  // there too
+  uint64_t* letters_ = nullptr;  // in the allocation of counters_
 };
 
 }  // namespace llamita::cuda

@@ -1,11 +1,11 @@
 // What the roles of persistent_sm90 share: the step's parameters, how its products are dealt to the blocks, a
-// block's shared memory, and the letters (ptx/global_exchange.cuh) by which blocks hand each other what they
+// block's shared memory, and the letters (ptx/letters.cuh) by which blocks hand each other what they
 // made.
 #pragma once
 
 #include <cuda_bf16.h>
 
-#include "hw/cuda/device/ptx/global_exchange.cuh"
+#include "hw/cuda/device/ptx/letters.cuh"
 #include "hw/cuda/device/ptx/mbarrier.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "ops/cuda/element.cuh"
@@ -56,7 +56,7 @@ struct Layer {
 
 // Where letters lie; every kind comes once a layer, with the layer's tag.
 struct Letters {
-  uint64_t* next_tag;
+  uint64_t* last_tag;
   uint64_t* qkv;         // ((H + 2 Hkv) D) f32, not rotated yet
   uint64_t* mixed;       // (splits, H D / 2) pairs of elements: attention over a split's keys
   uint64_t* weights;     // (splits, H) f32: log2 of the sum of a split's exponentials
@@ -140,8 +140,7 @@ struct AttentionShare {
   __device__ __forceinline__ bool exists(const Step& p) const { return kv_head < p.kv_heads; }
 };
 
-// Parameters lie in constant memory, whose cache is small: what was not used for a layer's time comes from L2
-// again, and under this load that takes microseconds. So a block keeps a copy here.
+// A block's shared memory.
 struct Storage {
   uint8_t rows[kRingRows][kRowBytes];
   uint64_t full[kStages];
@@ -173,6 +172,8 @@ struct Storage {
   int keys;                  // of the sequence
   int64_t slot;              // of the step's key
   int pages[kMostPages];     // from the page on in which the block's first key lies, window aside
+  // Copies of the parameters. Those lie in constant memory, whose cache is small: what was not used for a
+  // layer's time comes from L2 again, and under this load that takes microseconds.
   Step step;
   Layer layer[kMostLayers];
 };

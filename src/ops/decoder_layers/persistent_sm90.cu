@@ -54,7 +54,7 @@ struct Begin {
 template <int kDim>
 __device__ __forceinline__ Begin begin_step(parts::Storage& s, const parts::Share& own) {
   const parts::Step& p = s.step;
-  const auto tag = static_cast<uint32_t>(*p.letters.next_tag) + 1;
+  const auto tag = static_cast<uint32_t>(*p.letters.last_tag) + 1;
   const parts::AttentionShare attention(p, 0, s.keys);
   const int thread = threadIdx.x, first_page = attention.begin * 16 / kPageTokens;
   if (attention.exists(p) && thread < parts::kMostPages && (first_page + thread) * kPageTokens < s.keys)
@@ -144,9 +144,9 @@ __device__ __forceinline__ void consume(parts::Storage& s) {
   }
   if (threadIdx.x < 32)
     for (int row = threadIdx.x; row < own.rows; row += 32) p.x[own.first + row] = s.own[row];
-  // Whoever is last tells the next launch its tag; all have read theirs.
+  // Whoever is last leaves the last tag for the next launch; all have read theirs.
   if (threadIdx.x == 0 && ptx::atomic_inc_acq_rel(p.done, gridDim.x - 1) == gridDim.x - 1)
-    *p.letters.next_tag = begin.tag + static_cast<uint32_t>(p.layers) - 1;
+    *p.letters.last_tag = begin.tag + static_cast<uint32_t>(p.layers) - 1;
 }
 
 template <int kDim>
@@ -192,7 +192,7 @@ Shape shape_of(const DecoderLayersArgs& args, const Caps& caps) {
 
 // Where the letters of a shape lie, in words from the beginning.
 struct LetterPlaces {
-  int64_t qkv, mixed, weights, hidden, scaled[2], squares[2], words = 2;  // the first is the next tag
+  int64_t qkv, mixed, weights, hidden, scaled[2], squares[2], words = 2;  // the first is the last tag
 
   explicit LetterPlaces(const Shape& s) {
     const auto place = [&](int64_t wanted) {
@@ -292,7 +292,7 @@ void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& cont
   p.block_table = args.block_table.ptr<int32_t>();
   p.k_page_stride = first.k_cache.stride(0);
   p.v_page_stride = first.v_cache.stride(0);
-  p.letters = {.next_tag = letters,
+  p.letters = {.last_tag = letters,
                .qkv = letters + places.qkv,
                .mixed = letters + places.mixed,
                .weights = letters + places.weights,

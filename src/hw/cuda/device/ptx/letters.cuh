@@ -1,28 +1,12 @@
-// Values that pass between blocks through global memory without a flag beside them: each 32-bit word says by
-// itself whether it has arrived. Words are read and written whole, past L1, and nothing else is ordered.
+// Letters: values that pass between the blocks of a kernel through global memory. A letter is 32 bits and the
+// tag that tells when they were written, in one word that is read and written whole, past L1. The reader asks
+// until the tag is the one it waits for, so neither side needs a fence, and nothing else is ordered.
 #pragma once
 
 #include <cstdint>
 
 namespace llamita::ptx {
 
-__device__ __forceinline__ float4 load_relaxed(const float4* from) {
-  float4 v;
-  asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-               : "l"(from)
-               : "memory");
-  return v;
-}
-
-__device__ __forceinline__ void store_relaxed(float4* to, float4 v) {
-  asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z),
-               "f"(v.w)
-               : "memory");
-}
-
-// A letter: 32 bits and the tag that tells when they were written, in one word that is read and written
-// whole. The reader asks until the tag is the one it waits for, so neither side needs a fence.
 __device__ __forceinline__ void post_letter(uint64_t* to, uint32_t value, uint32_t tag) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(uint64_t{tag} << 32 | value) : "memory");
 }

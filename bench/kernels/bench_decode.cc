@@ -35,9 +35,10 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256},
                              {"llama-3.2-3b", 3072, 28, 24, 8, 128, 8192, 128256},
+                             {"llava-1.5-7b", 4096, 32, 32, 32, 128, 11008, 32064},
                              {"qwen2.5-3b", 2048, 36, 16, 2, 128, 11008, 151936},
                              {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256}};
-constexpr int kMostKeys = 256;  // what the launches are planned for, as in a short decode
+constexpr int kMostKeys = 32768;
 constexpr Device kDevice{DeviceKind::cuda, 0};
 
 struct Options {
@@ -74,7 +75,7 @@ class Model {
     logits_ = made_up(DType::f32, {T, shape.vocab}, 0, 1);
     cos_sin_ = made_up(DType::f32, {T, D}, 0.7f, 0.01f);
     set_sequences();
-    plan_ = bound_attention(1, kMostKeys);
+    plan_ = bound_attention(1, planned_keys());
     stream.synchronize();
   }
 
@@ -226,7 +227,13 @@ class Model {
     for (const int64_t d : dims) elems *= d;
     return made_up_of(dtype, dims, elems, mean, spread);
   }
-  static constexpr int blocks() { return kMostKeys / kPageTokens; }
+  // What the launches are planned for, as in the engine: a power of two.
+  int planned_keys() const {
+    int keys = 256;
+    while (keys < options_.keys) keys *= 2;
+    return keys;
+  }
+  int blocks() const { return planned_keys() / kPageTokens; }
   Tensor cache() {
     return made_up(DType::bf16,
                    {int64_t{blocks()} * options_.tokens, shape_.kv_heads, kPageTokens, shape_.dim}, 0, 1);
@@ -413,7 +420,7 @@ int main(int argc, char** argv) {
   llamita::bench::Options options;
   if (!llamita::bench::parse(argc, argv, options)) {
     std::fprintf(stderr,
-                 "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 256] [--variants gemv,gemv_ring]\n"
+                 "bench_decode [SHAPE ...] [--tokens T] [--keys N] [--variants gemv,gemv_ring]\n"
                  "  [--chain attn_in,out]\n");
     return 2;
   }

@@ -271,7 +271,7 @@ TEST_F(CudaDecoderLayers, HeadsOfEveryKind) {
 TEST_F(CudaDecoderLayers, LengthsAroundEveryBorder) {
   if (!on_hopper()) GTEST_SKIP() << "persistent_sm90 needs compute capability 9.0";
   CudaMachine gpu(DType::bf16);
-  for (const int keys : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 257, 1000, 4097})
+  for (const int keys : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 257, 1000, 2000, 4097})
     for (const int window : {0, 1, 40, 128}) {
       const Case c{256, 256, 6, 2, 128, 1, {keys}, window};
       EXPECT_TRUE(check(c, gpu)) << text_of(c);

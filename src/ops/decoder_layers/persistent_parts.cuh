@@ -16,13 +16,14 @@ namespace llamita::device::persistent {
 using Element = __nv_bfloat16;
 
 inline constexpr int kMostLayers = 48;  // whose pointers a block keeps in shared memory
-inline constexpr int kMostSplits = 8;   // of the sequence's keys
+inline constexpr int kMostSplits = 16;  // of the sequence's keys
 inline constexpr int kMostGroup = 8;    // query heads of a KV head
 inline constexpr int kMostDim = 128;
 inline constexpr int kMostPages = 128;  // of a block's keys whose places are kept in shared memory
 
 inline constexpr int kConsumerWarps = 8;
-inline constexpr int kProducerWarps = 4;
+inline constexpr int kProducerWarps = 4;  // a whole group, since only groups can give registers away
+inline constexpr int kLoaderWarps = 2;    // of them; the third goes ahead in L2
 inline constexpr int kConsumers = 32 * kConsumerWarps;
 inline constexpr int kThreads = 32 * (kConsumerWarps + kProducerWarps);
 inline constexpr int kConsumerGroup = 1;  // named barrier
@@ -171,6 +172,7 @@ struct Storage {
   float inverse;             // 1 / RMS of the residual stream
   int keys;                  // of the sequence
   int64_t slot;              // of the step's key
+  volatile int asked;        // rows of weights that were asked for since the kernel's begin
   int pages[kMostPages];     // from the page on in which the block's first key lies, window aside
   // Copies of the parameters. Those lie in constant memory, whose cache is small: what was not used for a
   // layer's time comes from L2 again, and under this load that takes microseconds.
@@ -218,24 +220,30 @@ struct RingPlace {
   }
 };
 
+__device__ __forceinline__ bool came(const ulonglong2& letters, uint32_t tag) {
+  return ptx::has_tag(letters.x, tag) && ptx::has_tag(letters.y, tag);
+}
+
 // Takes items 0 .. count - 1, each two letters at from(i), as they arrive: take(i, first value, second
-// value). By all consumers; kAhead loads of a thread are under way at one time.
+// value). By all consumers; kAhead loads of a thread are under way at one time. Only what has not come is
+// asked for again: the letters of a hundred blocks are read by a hundred, and every look that is not needed
+// stands in the way of one that is.
 template <int kAhead, class From, class Take>
 __device__ __forceinline__ void receive(From from, int count, uint32_t tag, Take take) {
   for (int base = threadIdx.x; base < count; base += kAhead * kConsumers) {
     ulonglong2 letters[kAhead];
-    bool all;
-    do {
-      all = true;
 #pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        const int at = min(base + i * kConsumers, count - 1);
-        letters[i] = ptx::read_two_letters(from(at));
-      }
+    for (int i = 0; i < kAhead; ++i)
+      letters[i].x = letters[i].y = uint64_t{base + i * kConsumers < count ? ~tag : tag} << 32;
+    ptx::await_letters([&] {
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
-        all = all && ptx::has_tag(letters[i].x, tag) && ptx::has_tag(letters[i].y, tag);
-    } while (!all);
+        if (!came(letters[i], tag)) letters[i] = ptx::read_two_letters(from(base + i * kConsumers));
+      bool all = true;
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) all = all && came(letters[i], tag);
+      return all;
+    });
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)
       if (base + i * kConsumers < count)

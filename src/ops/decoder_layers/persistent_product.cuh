@@ -5,6 +5,7 @@
 // the same one for both.
 #pragma once
 
+#include "hw/cuda/device/online_softmax.cuh"
 #include "hw/cuda/device/ptx/math.cuh"
 #include "hw/cuda/device/ptx/mma_sync.cuh"
 #include "ops/decoder_layers/persistent_parts.cuh"
@@ -34,15 +35,15 @@ __device__ __forceinline__ void receive_squares(const Step& p, Storage& s, const
   float sum = 0;
   for (int base = threadIdx.x % 32; base < gridDim.x; base += 32 * kAhead) {
     uint64_t letters[kAhead];
-    bool all;
-    do {
-      all = true;
+    ptx::await_letters([&] {
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
         letters[i] = ptx::read_letter(from + min(base + 32 * i, static_cast<int>(gridDim.x) - 1));
+      bool all = true;
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) all = all && ptx::has_tag(letters[i], tag);
-    } while (!all);
+      return all;
+    });
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)
       if (base + 32 * i < gridDim.x) sum += __uint_as_float(static_cast<uint32_t>(letters[i]));
@@ -51,42 +52,55 @@ __device__ __forceinline__ void receive_squares(const Step& p, Storage& s, const
   if (threadIdx.x % 32 == 0) s.inverse = rsqrtf(sum / static_cast<float>(p.C) + p.norm_eps);
 }
 
-// Attention's result, of splits of the keys.
+// Attention's result, of splits of the keys, some splits at a time.
 __device__ __forceinline__ void receive_splits(const Step& p, Storage& s, uint32_t tag) {
+  constexpr int kTogether = 4;
   const int elements = p.q_rows();
   for (int i = threadIdx.x; i < elements / 4; i += kConsumers) {  // four elements, two letters of each split
     const int head = 4 * i / p.head_dim;
-    ulonglong2 pairs[kMostSplits];
-    uint64_t weights[kMostSplits];
-    bool all;
-    do {
-      all = true;
-#pragma unroll
-      for (int split = 0; split < kMostSplits; ++split) {
-        const int at = min(split, p.splits - 1);
-        pairs[split] = ptx::read_two_letters(p.letters.mixed + int64_t{at} * (elements / 2) + 2 * i);
-        weights[split] = ptx::read_letter(p.letters.weights + at * p.heads + head);
-      }
-#pragma unroll
-      for (int split = 0; split < kMostSplits; ++split)
-        all = all && ptx::has_tag(pairs[split].x, tag) && ptx::has_tag(pairs[split].y, tag) &&
-              ptx::has_tag(weights[split], tag);
-    } while (!all);
-    const auto weight_at = [&](int split) { return __uint_as_float(static_cast<uint32_t>(weights[split])); };
     float highest = -INFINITY, total = 0, sum[4] = {};
+#pragma unroll 1
+    for (int first = 0; first < p.splits; first += kTogether) {
+      ulonglong2 pairs[kTogether];
+      uint64_t weights[kTogether];
 #pragma unroll
-    for (int split = 0; split < kMostSplits; ++split) highest = fmaxf(highest, weight_at(split));
+      for (int j = 0; j < kTogether; ++j) {  // a split that does not exist has come, and weighs nothing
+        const uint64_t unread = uint64_t{first + j < p.splits ? ~tag : tag} << 32;
+        pairs[j] = {unread, unread};
+        weights[j] = unread | __float_as_uint(-INFINITY);
+      }
+      ptx::await_letters([&] {
 #pragma unroll
-    for (int split = 0; split < kMostSplits; ++split) {
-      if (split >= p.splits) break;
-      const float weight = ptx::exp2_approx(weight_at(split) - highest);
-      const float2 low = unpack2<Element>(static_cast<uint32_t>(pairs[split].x));
-      const float2 high = unpack2<Element>(static_cast<uint32_t>(pairs[split].y));
-      total += weight;
-      sum[0] += weight * low.x;
-      sum[1] += weight * low.y;
-      sum[2] += weight * high.x;
-      sum[3] += weight * high.y;
+        for (int j = 0; j < kTogether; ++j) {
+          if (came(pairs[j], tag) && ptx::has_tag(weights[j], tag)) continue;
+          pairs[j] = ptx::read_two_letters(p.letters.mixed + int64_t{first + j} * (elements / 2) + 2 * i);
+          weights[j] = ptx::read_letter(p.letters.weights + (first + j) * p.heads + head);
+        }
+        bool all = true;
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) all = all && came(pairs[j], tag) && ptx::has_tag(weights[j], tag);
+        return all;
+      });
+      const auto weight_at = [&](int j) { return __uint_as_float(static_cast<uint32_t>(weights[j])); };
+      float now = highest;
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) now = fmaxf(now, weight_at(j));
+      const float before = weight_of(highest, now);
+      highest = now;
+      total *= before;
+#pragma unroll
+      for (float& x : sum) x *= before;
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const float weight = weight_of(weight_at(j), now);
+        const float2 low = unpack2<Element>(static_cast<uint32_t>(pairs[j].x));
+        const float2 high = unpack2<Element>(static_cast<uint32_t>(pairs[j].y));
+        total += weight;
+        sum[0] += weight * low.x;
+        sum[1] += weight * low.y;
+        sum[2] += weight * high.x;
+        sum[3] += weight * high.y;
+      }
     }
     const float scale = 1 / total;
     reinterpret_cast<uint2*>(s.x)[i] = {pack2<Element>(sum[0] * scale, sum[1] * scale),

@@ -2,9 +2,9 @@
 //
 // Why: such a step is the stream of the weights, 66 us a layer of llama-3.2-3b at the read roof. As five
 // kernels a layer, each of which ends, starts its successor and fills its pipeline anew, it took 89 us. Here
-// the stream never ends: four warps fetch row after row into a ring of 190 KB a multiprocessor, in the order
-// of the products and over their borders, and are 8 us ahead while the consumers wait for what other blocks
-// make.
+// the stream never ends: row after row comes into a ring of 190 KB a multiprocessor, in the order of the
+// products and over their borders, and beyond the ring into L2. So the memory is 18 us ahead when the
+// consumers must wait for what other blocks make.
 //
 // Under this load a way to L2 and back takes 1 us, so the consumers' time is counted in such ways. A barrier
 // of the grid costs four (a fence, the count, the look at it, the data); here the data are their own barrier:
@@ -154,11 +154,11 @@ __global__ void __launch_bounds__(parts::kThreads, 1) decode_layers(const __grid
   auto& s = parts::storage();
   parts::copy_parameters(p, s);
   if (threadIdx.x < parts::kStages) {
-    ptx::mbarrier_init(&s.full[threadIdx.x], parts::kProducerWarps);
+    ptx::mbarrier_init(&s.full[threadIdx.x], parts::kLoaderWarps);
     ptx::mbarrier_init(&s.empty[threadIdx.x], parts::kConsumerWarps);
     ptx::mbarrier_init_fence();
   }
-  if (threadIdx.x == 32) s.keys = *p.step.kv_len, s.slot = *p.step.slot;
+  if (threadIdx.x == 32) s.keys = *p.step.kv_len, s.slot = *p.step.slot, s.asked = 0;
   __syncthreads();
   if (threadIdx.x >= parts::kConsumers) {
     ptx::setmaxnreg_decrease<40>();
@@ -184,8 +184,10 @@ Shape shape_of(const DecoderLayersArgs& args, const Caps& caps) {
           .D = layer.k_cache.dim(3),
           .splits = 1,
           .blocks = caps.sm_count};
-  // Two turns of the block's warps hide each other's loads, and splits have to be added up.
-  const int64_t wanted = args.plan->max_kv_len / (2 * 16 * parts::kConsumerWarps);
+  // A block's warps take 128 keys in a turn. A block with two turns is as fast as two blocks with one, since
+  // what splits leave has to be added up by all; with three it is not.
+  constexpr int64_t kTurn = 16 * parts::kConsumerWarps;
+  const int64_t turns = (args.plan->max_kv_len + kTurn - 1) / kTurn, wanted = turns <= 2 ? 1 : turns;
   s.splits = std::clamp<int64_t>(std::min(wanted, s.blocks / s.Hkv), 1, parts::kMostSplits);
   return s;
 }
@@ -260,13 +262,12 @@ bool decoder_layers_persistent_sm90_supports(const DecoderLayersArgs& args, cons
   });
 }
 
-// As measured at 192 keys on one H100: 17.7 us a layer beside the bytes (docs/performance/gpu.md). With more
-// keys than two turns of a block's warps the attention inside was slower than paged_decode's.
+// As measured with up to 4096 keys on one H100 (docs/performance/gpu.md): beside the bytes 9 us a layer, and
+// what attention takes longer than its bytes.
 double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Caps&) {
   const Cost cost = decoder_layers_op().cost(args);
   const auto layers = static_cast<double>(args.layers.size());
-  const double more_keys = std::max(0, args.plan->max_kv_len - 2 * 16 * parts::kConsumerWarps);
-  return (cost.bytes_read + cost.bytes_written) / 3.05e6 + layers * (17.7 + 0.03 * more_keys);
+  return (cost.bytes_read + cost.bytes_written) / 3.05e6 + layers * (9 + 0.0027 * args.plan->max_kv_len);
 }
 
 void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& context) {

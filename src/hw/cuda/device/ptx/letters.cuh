@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "hw/cuda/device/ptx/mbarrier.cuh"
+
 namespace llamita::ptx {
 
 __device__ __forceinline__ void post_letter(uint64_t* to, uint32_t value, uint32_t tag) {
@@ -37,6 +39,20 @@ __device__ __forceinline__ ulonglong2 read_two_letters(const uint64_t* from) {
 
 __device__ __forceinline__ bool has_tag(uint64_t letter, uint32_t tag) {
   return static_cast<uint32_t>(letter >> 32) == tag;
+}
+
+// Waits until ask() is true: it reads letters and looks at their tags. Builds with LLAMITA_DEVICE_TIMEOUT
+// stop the kernel after two seconds, as mbarrier_wait does.
+template <class Ask>
+__device__ __forceinline__ void await_letters(Ask ask) {
+#if LLAMITA_DEVICE_TIMEOUT
+  const uint64_t begin = global_timer_ns();
+  while (!ask())
+    if (global_timer_ns() - begin > 2'000'000'000ull) __trap();
+#else
+  while (!ask()) {
+  }
+#endif
 }
 
 }  // namespace llamita::ptx

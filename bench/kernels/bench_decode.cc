@@ -5,6 +5,8 @@
 // it takes out of a step, start and end included. A variant (LLAMITA_KERNEL's word for linear, attn_in and
 // mlp_in at once, beside what the environment forces; "" is the tables' choice) is first held against the
 // others: after one layer the residual stream must agree to bf16.
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -36,14 +38,17 @@ struct Shape {
 constexpr Shape kShapes[] = {{"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256},
                              {"llama-3.2-3b", 3072, 28, 24, 8, 128, 8192, 128256},
                              {"qwen2.5-3b", 2048, 36, 16, 2, 128, 11008, 151936},
-                             {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256}};
-constexpr int kMostKeys = 256;  // what the launches are planned for, as in a short decode
+                             {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256},
+                             {"llava-1.5-7b", 4096, 32, 32, 32, 128, 11008, 32064}};
 constexpr Device kDevice{DeviceKind::cuda, 0};
 
 struct Options {
   std::vector<std::string> shapes, variants{""};
   std::vector<std::string> chain;  // kernels of a layer to run instead of all
   int tokens = 1, keys = 192;
+
+  // What the launches are planned for: the powers of two of the engine's captured steps.
+  int most_keys() const { return std::max(256, static_cast<int>(std::bit_ceil(static_cast<unsigned>(keys)))); }
 };
 
 std::vector<std::string> split(std::string list) {
@@ -74,7 +79,7 @@ class Model {
     logits_ = made_up(DType::f32, {T, shape.vocab}, 0, 1);
     cos_sin_ = made_up(DType::f32, {T, D}, 0.7f, 0.01f);
     set_sequences();
-    plan_ = bound_attention(1, kMostKeys);
+    plan_ = bound_attention(1, options.most_keys());
     stream.synchronize();
   }
 
@@ -226,7 +231,7 @@ class Model {
     for (const int64_t d : dims) elems *= d;
     return made_up_of(dtype, dims, elems, mean, spread);
   }
-  static constexpr int blocks() { return kMostKeys / kPageTokens; }
+  int blocks() const { return options_.most_keys() / kPageTokens; }
   Tensor cache() {
     return made_up(DType::bf16,
                    {int64_t{blocks()} * options_.tokens, shape_.kv_heads, kPageTokens, shape_.dim}, 0, 1);
@@ -388,7 +393,7 @@ bool parse(int argc, char** argv, Options& options) {
       return false;
     }
   }
-  return options.tokens > 0 && options.keys > 0 && options.keys <= kMostKeys;
+  return options.tokens > 0 && options.keys > 0 && options.keys <= 1 << 16;
 }
 
 int run(const Options& options) {
@@ -413,7 +418,7 @@ int main(int argc, char** argv) {
   llamita::bench::Options options;
   if (!llamita::bench::parse(argc, argv, options)) {
     std::fprintf(stderr,
-                 "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 256] [--variants gemv,gemv_ring]\n"
+                 "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,gemv_ring]\n"
                  "  [--chain attn_in,out]\n");
     return 2;
   }

@@ -17,6 +17,8 @@ namespace llamita::device {
 
 inline constexpr int kDecodeRows = 16;  // packed rows of a tile: row = token * group + head of the group
 
+inline constexpr int kMergePages = 3;
+
 struct DecodeParams {
   AttentionParams attention;
   float* partial_out;     // (2 grid, kDecodeRows, D)
@@ -24,6 +26,7 @@ struct DecodeParams {
   unsigned* tickets;      // (segments), zero; null: no segment is shared
   int row_tiles;          // a sequence
   int sm_count;
+  int unit;
 };
 
 // Row tile `entry % row_tiles` of sequence `entry / row_tiles`.
@@ -77,10 +80,17 @@ class DecodeShare {
       return base + lane < entries_ ? decode_entry(d, base + lane).pages : 0;
     };
     const int kv_heads = d.attention.kv_heads;
-    int pages = 0;
-    for (int base = 0; base < entries_; base += 32) pages += pages_at(base);
+    int pages = 0, longest = 0, segments = 0;
+    for (int base = 0; base < entries_; base += 32) {
+      const int here = pages_at(base);
+      pages += here;
+      longest = max(longest, here);
+      segments += here > 0;
+    }
     pages = __reduce_add_sync(0xffffffff, pages) * kv_heads;
-    set_unit(pages);
+    longest = __reduce_max_sync(0xffffffff, longest);
+    segments = __reduce_add_sync(0xffffffff, segments) * kv_heads;
+    set_unit(pages, longest, segments);
     units_ = 0;
     for (int base = 0; base < entries_; base += 32) units_ += units_of(pages_at(base));
     units_ = __reduce_add_sync(0xffffffff, units_) * kv_heads;
@@ -112,10 +122,15 @@ class DecodeShare {
   }
 
  private:
-  __device__ __forceinline__ void set_unit(int pages) {
+  __device__ __forceinline__ void set_unit(int pages, int longest, int segments) {
     unit_ = 1;
+    const int blocks = static_cast<int>(gridDim.x), rounds = (segments + blocks - 1) / blocks;
     if (d_.tickets == nullptr)
       unit_ = INT_MAX / 2;
+    else if (d_.unit > 0)
+      unit_ = d_.unit;
+    else if (d_.unit < 0 && rounds * longest <= pages / blocks + kMergePages)
+      unit_ = longest;
     else if (pages < 8 * d_.sm_count)
       unit_ = max(1, (pages + d_.sm_count - 1) / d_.sm_count);
   }

@@ -26,6 +26,7 @@
 #include "ops/attention/decode_merge.cuh"
 #include "ops/attention/variants.h"
 #include "ops/cuda.h"
+#include <cstdlib>
 
 namespace llamita {
 
@@ -278,6 +279,8 @@ void launch_decode(const AttentionArgs& args, Context& context) {
   params.decode.attention = attention_params(args);
   params.decode.row_tiles = static_cast<int>(shape.row_tiles);
   params.decode.sm_count = context.caps().sm_count;
+  const char* unit = std::getenv("LLAMITA_UNIT");
+  params.decode.unit = unit != nullptr ? std::atoi(unit) : 0;
   if (may_share(shape)) {
     const int64_t rows = 2 * shape.blocks * device::kDecodeRows;
     params.decode.partial_out =

@@ -3,10 +3,11 @@
 //
 // A segment is what one row tile of a sequence reads of one KV head: its pages in order, counted in units of
 // `unit` pages. Segments stand in a row, sequence by sequence, row tile by row tile, head by head, and blocks
-// take equal runs of units. With few pages (one sequence) a unit is as many pages as give each SM one block,
-// and blocks get one unit each; with many a unit is one page. A segment that several blocks share has as many
-// parts; its last block to finish adds them in ascending order. Everything follows from the lengths on the
-// device: a captured launch serves any step.
+// take equal runs of units. Where segments alone load the blocks nearly evenly (a batch of short contexts), a
+// unit is a whole segment and nothing is to be added up. Else, with few pages (one sequence) a unit is as
+// many pages as give each SM one block, and blocks get one unit each; with many a unit is one page. A segment
+// that several blocks share has as many parts; its last block to finish adds them in ascending order.
+// Everything follows from the lengths on the device: a captured launch serves any step.
 #pragma once
 
 #include <climits>
@@ -17,6 +18,7 @@ namespace llamita::device {
 
 inline constexpr int kDecodeRows = 16;  // packed rows of a tile: row = token * group + head of the group
 
+// What parts and their sum cost a block, in pages (64 sequences of 192 or 250 keys are 5 us faster whole).
 inline constexpr int kMergePages = 3;
 
 struct DecodeParams {
@@ -26,7 +28,6 @@ struct DecodeParams {
   unsigned* tickets;      // (segments), zero; null: no segment is shared
   int row_tiles;          // a sequence
   int sm_count;
-  int unit;
 };
 
 // Row tile `entry % row_tiles` of sequence `entry / row_tiles`.
@@ -82,10 +83,10 @@ class DecodeShare {
     const int kv_heads = d.attention.kv_heads;
     int pages = 0, longest = 0, segments = 0;
     for (int base = 0; base < entries_; base += 32) {
-      const int here = pages_at(base);
-      pages += here;
-      longest = max(longest, here);
-      segments += here > 0;
+      const int own = pages_at(base);
+      pages += own;
+      longest = max(longest, own);
+      segments += own > 0;
     }
     pages = __reduce_add_sync(0xffffffff, pages) * kv_heads;
     longest = __reduce_max_sync(0xffffffff, longest);
@@ -124,13 +125,11 @@ class DecodeShare {
  private:
   __device__ __forceinline__ void set_unit(int pages, int longest, int segments) {
     unit_ = 1;
-    const int blocks = static_cast<int>(gridDim.x), rounds = (segments + blocks - 1) / blocks;
+    const int blocks = static_cast<int>(gridDim.x), most = (segments + blocks - 1) / blocks;  // a block
     if (d_.tickets == nullptr)
       unit_ = INT_MAX / 2;
-    else if (d_.unit > 0)
-      unit_ = d_.unit;
-    else if (d_.unit < 0 && rounds * longest <= pages / blocks + kMergePages)
-      unit_ = longest;
+    else if (most * longest <= pages / blocks + kMergePages)
+      unit_ = max(1, longest);
     else if (pages < 8 * d_.sm_count)
       unit_ = max(1, (pages + d_.sm_count - 1) / d_.sm_count);
   }

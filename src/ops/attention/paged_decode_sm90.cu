@@ -1,7 +1,7 @@
 // paged_decode_sm90: attention for few rows a sequence on Hopper. The rows of a sequence and the query heads
 // of a KV head are packed as the 16 rows of an mma fragment, so each key and value is read once for all of
-// them; decode_share.cuh gives every block an equal run of pages, decode_merge.cuh sums
-// what they leave.
+// them; decode_share.cuh gives every block an equal run of pages or, in a batch of short contexts, whole
+// segments; decode_merge.cuh sums what they leave.
 //
 // Block: one warp that loads and four that multiply, 16 keys of each page a warp, with an online softmax of
 // its own; their states meet in shared memory at the end of a segment. The copy engine brings whole pages of
@@ -26,7 +26,6 @@
 #include "ops/attention/decode_merge.cuh"
 #include "ops/attention/variants.h"
 #include "ops/cuda.h"
-#include <cstdlib>
 
 namespace llamita {
 
@@ -279,8 +278,6 @@ void launch_decode(const AttentionArgs& args, Context& context) {
   params.decode.attention = attention_params(args);
   params.decode.row_tiles = static_cast<int>(shape.row_tiles);
   params.decode.sm_count = context.caps().sm_count;
-  const char* unit = std::getenv("LLAMITA_UNIT");
-  params.decode.unit = unit != nullptr ? std::atoi(unit) : 0;
   if (may_share(shape)) {
     const int64_t rows = 2 * shape.blocks * device::kDecodeRows;
     params.decode.partial_out =

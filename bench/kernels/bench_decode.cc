@@ -48,7 +48,9 @@ struct Options {
   int tokens = 1, keys = 192;
 
   // What the launches are planned for: the powers of two of the engine's captured steps.
-  int most_keys() const { return std::max(256, static_cast<int>(std::bit_ceil(static_cast<unsigned>(keys)))); }
+  int most_keys() const {
+    return std::max(256, static_cast<int>(std::bit_ceil(static_cast<unsigned>(keys))));
+  }
 };
 
 std::vector<std::string> split(std::string list) {
@@ -417,9 +419,10 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   llamita::bench::Options options;
   if (!llamita::bench::parse(argc, argv, options)) {
-    std::fprintf(stderr,
-                 "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,gemv_ring]\n"
-                 "  [--chain attn_in,out]\n");
+    std::fprintf(
+        stderr,
+        "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,gemv_ring]\n"
+        "  [--chain attn_in,out]\n");
     return 2;
   }
   try {

@@ -5,6 +5,8 @@
 // it takes out of a step, start and end included. A variant (LLAMITA_KERNEL's word for linear, attn_in and
 // mlp_in at once, beside what the environment forces; "" is the tables' choice) is first held against the
 // others: after one layer the residual stream must agree to bf16.
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -35,16 +37,20 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256},
                              {"llama-3.2-3b", 3072, 28, 24, 8, 128, 8192, 128256},
-                             {"llava-1.5-7b", 4096, 32, 32, 32, 128, 11008, 32064},
                              {"qwen2.5-3b", 2048, 36, 16, 2, 128, 11008, 151936},
-                             {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256}};
-constexpr int kMostKeys = 32768;
+                             {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256},
+                             {"llava-1.5-7b", 4096, 32, 32, 32, 128, 11008, 32064}};
 constexpr Device kDevice{DeviceKind::cuda, 0};
 
 struct Options {
   std::vector<std::string> shapes, variants{""};
   std::vector<std::string> chain;  // kernels of a layer to run instead of all
   int tokens = 1, keys = 192;
+
+  // What the launches are planned for: the powers of two of the engine's captured steps.
+  int most_keys() const {
+    return std::max(256, static_cast<int>(std::bit_ceil(static_cast<unsigned>(keys))));
+  }
 };
 
 std::vector<std::string> split(std::string list) {
@@ -75,7 +81,7 @@ class Model {
     logits_ = made_up(DType::f32, {T, shape.vocab}, 0, 1);
     cos_sin_ = made_up(DType::f32, {T, D}, 0.7f, 0.01f);
     set_sequences();
-    plan_ = bound_attention(1, planned_keys());
+    plan_ = bound_attention(1, options.most_keys());
     stream.synchronize();
   }
 
@@ -227,13 +233,7 @@ class Model {
     for (const int64_t d : dims) elems *= d;
     return made_up_of(dtype, dims, elems, mean, spread);
   }
-  // What the launches are planned for, as in the engine: a power of two.
-  int planned_keys() const {
-    int keys = 256;
-    while (keys < options_.keys) keys *= 2;
-    return keys;
-  }
-  int blocks() const { return planned_keys() / kPageTokens; }
+  int blocks() const { return options_.most_keys() / kPageTokens; }
   Tensor cache() {
     return made_up(DType::bf16,
                    {int64_t{blocks()} * options_.tokens, shape_.kv_heads, kPageTokens, shape_.dim}, 0, 1);
@@ -395,7 +395,7 @@ bool parse(int argc, char** argv, Options& options) {
       return false;
     }
   }
-  return options.tokens > 0 && options.keys > 0 && options.keys <= kMostKeys;
+  return options.tokens > 0 && options.keys > 0 && options.keys <= 1 << 16;
 }
 
 int run(const Options& options) {
@@ -419,9 +419,10 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   llamita::bench::Options options;
   if (!llamita::bench::parse(argc, argv, options)) {
-    std::fprintf(stderr,
-                 "bench_decode [SHAPE ...] [--tokens T] [--keys N] [--variants gemv,gemv_ring]\n"
-                 "  [--chain attn_in,out]\n");
+    std::fprintf(
+        stderr,
+        "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,gemv_ring]\n"
+        "  [--chain attn_in,out]\n");
     return 2;
   }
   try {

@@ -209,6 +209,12 @@ TEST_F(CudaAttention, ManySequencesFillTheCard) {
   Batch batch{{}, 8, 4, 64};
   for (int32_t i = 0; i < 70; ++i) batch.sequences.push_back({1, 1 + i * 13 % 400});
   check(batch, DType::bf16);
+  // paged_decode_sm90 gives blocks whole segments of these, the second with blocks left over.
+  Batch shorts{{}, 24, 8, 128}, few{{}, 24, 8, 128};
+  for (int32_t i = 0; i < 64; ++i) shorts.sequences.push_back({1, 100 + 2 * i});
+  for (int32_t i = 0; i < 12; ++i) few.sequences.push_back({1 + i % 2, 2 + 17 * i});
+  check(shorts, DType::bf16);
+  check(few, DType::bf16);
   Batch large{{}, 16, 8, 128};  // more pages than paged_decode_sm90 gives whole to blocks
   for (int32_t i = 0; i < 40; ++i) large.sequences.push_back({1 + i % 2, 2 + i * 131 % 900});
   check(large, DType::bf16);
@@ -217,9 +223,10 @@ TEST_F(CudaAttention, ManySequencesFillTheCard) {
 // Launches that follow each other closely share scratch and counters; parts of a sum must have arrived before
 // they are added. Any race shows as bits that differ from a run alone.
 TEST_F(CudaAttention, EveryRunOfAChainGivesTheSameBits) {
-  Batch many{{}, 24, 8, 128}, other{{{16, 4000}, {1, 2000}}, 8, 1, 128};
+  Batch many{{}, 24, 8, 128}, other{{{16, 4000}, {1, 2000}}, 8, 1, 128}, shorts{{}, 24, 8, 128};
   for (int32_t i = 0; i < 48; ++i) many.sequences.push_back({1, 1500 + 37 * i % 600});
-  for (const Batch& batch : {many, other}) {
+  for (int32_t i = 0; i < 64; ++i) shorts.sequences.push_back({1, 100 + 3 * i});
+  for (const Batch& batch : {many, other, shorts}) {
     CudaMachine gpu(DType::bf16);
     Scene one(batch, DType::bf16), two(batch, DType::bf16);
     two.q->fill_normal(9);

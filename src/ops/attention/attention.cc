@@ -101,10 +101,9 @@ double paged_decode_us(const AttentionArgs& args, const Caps& caps) {
                                           4 * cuda_mma_us(caps, work.flops / std::max(tiles, 1.0)));
 }
 
-// It takes 0.8 of paged_decode's time, and is not chosen by itself yet: why it once merged stale parts is not
-// proven (docs/performance/kernels.md), and the form at hand has not been through the chain test on a card.
+// 0.58 to 0.79 of paged_decode's time (docs/performance/gpu.md, 12 and 64 sequences of 100 to 250 keys).
 double paged_decode_sm90_us(const AttentionArgs& args, const Caps& caps) {
-  return 1.1 * paged_decode_us(args, caps);
+  return 0.75 * paged_decode_us(args, caps);
 }
 
 // One block walks over all keys of its rows: about 0.5 us a page of few rows and 3 us of 128, however few

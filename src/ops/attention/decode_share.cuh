@@ -3,10 +3,11 @@
 //
 // A segment is what one row tile of a sequence reads of one KV head: its pages in order, counted in units of
 // `unit` pages. Segments stand in a row, sequence by sequence, row tile by row tile, head by head, and blocks
-// take equal runs of units. With few pages (one sequence) a unit is as many pages as give each SM one block,
-// and blocks get one unit each; with many a unit is one page. A segment that several blocks share has as many
-// parts; its last block to finish adds them in ascending order. Everything follows from the lengths on the
-// device: a captured launch serves any step.
+// take equal runs of units. Where segments alone load the blocks nearly evenly (a batch of short contexts), a
+// unit is a whole segment and nothing is to be added up. Else, with few pages (one sequence) a unit is as
+// many pages as give each SM one block, and blocks get one unit each; with many a unit is one page. A segment
+// that several blocks share has as many parts; its last block to finish adds them in ascending order.
+// Everything follows from the lengths on the device: a captured launch serves any step.
 #pragma once
 
 #include <climits>
@@ -16,6 +17,9 @@
 namespace llamita::device {
 
 inline constexpr int kDecodeRows = 16;  // packed rows of a tile: row = token * group + head of the group
+
+// What parts and their sum cost a block, in pages (64 sequences of 192 or 250 keys are 5 us faster whole).
+inline constexpr int kMergePages = 3;
 
 struct DecodeParams {
   AttentionParams attention;
@@ -77,10 +81,17 @@ class DecodeShare {
       return base + lane < entries_ ? decode_entry(d, base + lane).pages : 0;
     };
     const int kv_heads = d.attention.kv_heads;
-    int pages = 0;
-    for (int base = 0; base < entries_; base += 32) pages += pages_at(base);
+    int pages = 0, longest = 0, segments = 0;
+    for (int base = 0; base < entries_; base += 32) {
+      const int own = pages_at(base);
+      pages += own;
+      longest = max(longest, own);
+      segments += own > 0;
+    }
     pages = __reduce_add_sync(0xffffffff, pages) * kv_heads;
-    set_unit(pages);
+    longest = __reduce_max_sync(0xffffffff, longest);
+    segments = __reduce_add_sync(0xffffffff, segments) * kv_heads;
+    set_unit(pages, longest, segments);
     units_ = 0;
     for (int base = 0; base < entries_; base += 32) units_ += units_of(pages_at(base));
     units_ = __reduce_add_sync(0xffffffff, units_) * kv_heads;
@@ -112,10 +123,13 @@ class DecodeShare {
   }
 
  private:
-  __device__ __forceinline__ void set_unit(int pages) {
+  __device__ __forceinline__ void set_unit(int pages, int longest, int segments) {
     unit_ = 1;
+    const int blocks = static_cast<int>(gridDim.x), most = (segments + blocks - 1) / blocks;  // a block
     if (d_.tickets == nullptr)
       unit_ = INT_MAX / 2;
+    else if (most * longest <= pages / blocks + kMergePages)
+      unit_ = max(1, longest);
     else if (pages < 8 * d_.sm_count)
       unit_ = max(1, (pages + d_.sm_count - 1) / d_.sm_count);
   }

@@ -1,7 +1,7 @@
 // paged_decode_sm90: attention for few rows a sequence on Hopper. The rows of a sequence and the query heads
 // of a KV head are packed as the 16 rows of an mma fragment, so each key and value is read once for all of
-// them; decode_share.cuh gives every block an equal run of pages, decode_merge.cuh sums
-// what they leave.
+// them; decode_share.cuh gives every block an equal run of pages or, in a batch of short contexts, whole
+// segments; decode_merge.cuh sums what they leave.
 //
 // Block: one warp that loads and four that multiply, 16 keys of each page a warp, with an online softmax of
 // its own; their states meet in shared memory at the end of a segment. The copy engine brings whole pages of
@@ -19,6 +19,7 @@
 #include "hw/cuda/device/mma.cuh"
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/atomic.cuh"
+#include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/shared_storage.cuh"
 #include "hw/cuda/stream.h"
@@ -154,6 +155,16 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
   }
 }
 
+// After a warp's last read of a stage. An ldmatrix that was issued has not read yet, and the release is no
+// barrier to it: without the fence the copy engine overwrote what was still to be read, in some launches of a
+// hundred.
+template <class Ring>
+__device__ __forceinline__ void let_go(Ring& ring, uint32_t stage, int lane) {
+  ptx::fence_proxy_async_smem();
+  __syncwarp();
+  if (lane == 0) ring.release(stage);
+}
+
 // The piece's pages, one after the other.
 template <class C>
 __device__ __forceinline__ void walk_pages(const AttentionParams& p, device::DecodeStorage<C>& s,
@@ -174,8 +185,7 @@ __device__ __forceinline__ void walk_pages(const AttentionParams& p, device::Dec
     float scores[8], correction[2];
     s.k_ring.wait_full(at);
     scores_of<C>(scores, s, at.stage(), warp, lane);
-    __syncwarp();
-    if (lane == 0) s.k_ring.release(at.stage());
+    let_go(s.k_ring, at.stage(), lane);
     const int column = key0 + 2 * (lane % 4);
     const int from[2] = {first[0] - column, first[1] - column}, to[2] = {end[0] - column, end[1] - column};
     device::mask_scores(scores, from, to);
@@ -192,8 +202,7 @@ __device__ __forceinline__ void walk_pages(const AttentionParams& p, device::Dec
       weights[i] = device::pack2<typename C::Element>(scores[2 * i], scores[2 * i + 1]);
     s.v_ring.wait_full(at);
     add_values<C>(out, weights, s, at.stage(), piece.entry.end - key0, warp, lane);
-    __syncwarp();
-    if (lane == 0) s.v_ring.release(at.stage());
+    let_go(s.v_ring, at.stage(), lane);
   }
 }
 

@@ -158,7 +158,7 @@ class GemmBench {
       // The model is not so wrong that a quarter more could be the best.
       const double expected = gemm_tile_us(of, tile);
       if (!gemm_tile_fits(of, tile) || expected > 1.25 * gemm_tile_us(of, chosen)) continue;
-      choices.push_back({.name = cat(tile.width, "/", tile.splits, "/", tile.rows),
+      choices.push_back({.name = cat(tile.height, "x", tile.width, "/", tile.splits, "/", tile.rows),
                          .chosen = tile == chosen,
                          .expected_us = expected,
                          .run = [&, tile](size_t set, Context& context) {

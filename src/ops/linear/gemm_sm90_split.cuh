@@ -20,7 +20,7 @@ __device__ __forceinline__ void add_parts(const Params& p, Storage<C>& s, const 
   const int parts = p.cluster.parts, thread = warp * 32 + lane;
   // Which part finishes a chunk: turned by the warp so that a block's warps share the work evenly.
   const auto owner = [&](int chunk) { return (chunk + warp) % parts; };
-  ptx::named_barrier_sync(1, 128 * kConsumers);  // no warp multiplies from the ring any more
+  ptx::named_barrier_sync(1, 128 * C::kConsumers);  // no warp multiplies from the ring any more
 #pragma unroll
   for (int chunk = 0; chunk < C::kChunks; ++chunk) {
     if (owner(chunk) == place.part) continue;

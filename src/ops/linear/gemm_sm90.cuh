@@ -212,9 +212,12 @@ __global__ void __launch_bounds__(C::kThreads, 1) gemm(const __grid_constant__ P
   if (threadIdx.x == 32)
     for (const CUtensorMap* map : {&p.b[0], &p.b[1], &p.a, &p.out}) ptx::tma_prefetch_map(map);
   const bool paired = p.cluster.rows > 1;  // loads and releases go to the other row's block too
-  if (threadIdx.x == 0) s.ring.init(C::kConsumers * 4 * p.cluster.rows);
+  if (threadIdx.x == 0) {
+    if constexpr (C::kSplit) init_exchange<C>(p, s);
+    s.ring.init(C::kConsumers * 4 * p.cluster.rows);
+  }
   __syncwarp();
-  if (paired) ptx::cluster_arrive_relaxed();
+  if (paired || C::kSplit) ptx::cluster_arrive_relaxed();
   const Place place(p);
   const Work first = work_of<C>(p, place.cluster, place);
   if (paired) ptx::cluster_wait();
@@ -228,15 +231,10 @@ __global__ void __launch_bounds__(C::kThreads, 1) gemm(const __grid_constant__ P
     if constexpr (C::kConsumers == 2) ptx::setmaxnreg_decrease<56>();
     if (threadIdx.x == 0) produce<C>(p, s, place, first);
     __syncwarp();
-    if constexpr (C::kSplit) ptx::cluster_sync();  // the parts' sums are there
   } else {
     if constexpr (C::kConsumers == 2) ptx::setmaxnreg_increase<224>();
     ptx::grid_dependency_wait();  // what we store to may still be read
     consume<C>(p, s, place, first, group - 1);
-  }
-  if constexpr (C::kSplit) {  // the others have read our sums
-    ptx::cluster_arrive_relaxed();
-    ptx::cluster_wait();
   }
 }
 

@@ -3,7 +3,9 @@
 
 #include <cuda.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -43,6 +45,13 @@ struct Config {
   static constexpr int kRoom =
       (kSharedBytes - kStages * (kBytesA + kBytesB)) / (4 * kConsumers * kChunkBytes);
   static constexpr int kBuffers = kRoom < kChunks ? kRoom : kChunks;
+  // Of sums that other parts push: float4 of a thread, each the most that any number of parts needs.
+  static constexpr int kChunkQuads = kChunk / 8;
+  static constexpr int pushed_by(int parts) {
+    return (parts - 1) * ((kChunks + parts - 1) / parts) * kChunkQuads;
+  }
+  static constexpr int kMostPushed = std::max({pushed_by(2), pushed_by(3), pushed_by(4)});
+  static_assert(!kSplit || kMostPushed * 128 * kConsumers * 16 <= kStages * (kBytesA + kBytesB));
   static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4 && kRoom >= 2);
 };
 
@@ -71,6 +80,13 @@ struct Params {
   bool add;
 };
 
+template <int kWarps>
+struct Exchange {
+  uint64_t rings_free;       // the other parts' rings
+  uint64_t arrived[kWarps];  // what the others pushed to a warp
+};
+struct NoExchange {};
+
 // Sums that parts of K exchange take the place of the ring.
 template <class C>
 struct Storage {
@@ -79,10 +95,11 @@ struct Storage {
       uint8_t a[C::kStages][C::kBytesA];
       uint8_t b[C::kStages][2][C::kBytesB / 2];
     };
-    float4 sums[C::kSplit ? C::kWidth / 8 : 1][128 * C::kConsumers];
+    float4 pushed[C::kSplit ? C::kMostPushed : 1][128 * C::kConsumers];
   };
   uint8_t chunk[4 * C::kConsumers][C::kBuffers][C::kChunkBytes];
   device::Ring<C::kStages> ring;
+  std::conditional_t<C::kSplit, Exchange<4 * C::kConsumers>, NoExchange> exchange;
 };
 
 // A block's place: its cluster, and where it stands there.

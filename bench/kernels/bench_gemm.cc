@@ -32,11 +32,13 @@ struct Shape {
   int m, n, k;
 };
 
-std::vector<Shape> grid_shapes() {  // M of the project's target, the layers of Llama-3.2-3B and Llama-3.1-8B
+// M of the project's target, if not told, and the layers of Llama-3.2-3B and Llama-3.1-8B.
+std::vector<Shape> grid_shapes(std::vector<int> tokens) {
+  if (tokens.empty()) tokens = {256, 512, 1024, 2048, 8192};
   const int layers[8][2] = {{5120, 3072}, {3072, 3072}, {16384, 3072}, {3072, 8192},
                             {6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};  // N, K
   std::vector<Shape> shapes;
-  for (const int m : {256, 512, 1024, 2048, 8192})
+  for (const int m : tokens)
     for (const auto& layer : layers) shapes.push_back({m, layer[0], layer[1]});
   return shapes;
 }
@@ -45,12 +47,14 @@ std::vector<Shape> ladder_shapes() {  // of lessons/gemm_ladder
   return {{4096, 4096, 4096}, {8192, 8192, 8192}, {512, 4096, 4096}, {2048, 6144, 4096}, {2048, 4096, 14336}};
 }
 
-std::vector<Shape> skinny_shapes() {  // QKV, O, gate-up, down of Llama-3.2-1B and 3B, Llama-3.1-8B; a head
+// QKV, O, gate-up, down of Llama-3.2-1B and 3B, Llama-3.1-8B; a head.
+std::vector<Shape> skinny_shapes(std::vector<int> tokens) {
+  if (tokens.empty()) tokens = {1, 2, 4, 8, 12, 16, 32, 64, 128};
   const int layers[13][2] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {2048, 8192}, {5120, 3072},
                              {3072, 3072},  {16384, 3072}, {3072, 8192},  {6144, 4096}, {4096, 4096},
                              {28672, 4096}, {4096, 14336}, {128256, 3072}};  // N, K
   std::vector<Shape> shapes;
-  for (const int m : {1, 2, 4, 8, 12, 16, 32, 64, 128})
+  for (const int m : tokens)
     for (const auto& layer : layers) shapes.push_back({m, layer[0], layer[1]});
   return shapes;
 }
@@ -158,7 +162,7 @@ class GemmBench {
       // The model is not so wrong that a quarter more could be the best.
       const double expected = gemm_tile_us(of, tile);
       if (!gemm_tile_fits(of, tile) || expected > 1.25 * gemm_tile_us(of, chosen)) continue;
-      choices.push_back({.name = cat(tile.width, "/", tile.splits, "/", tile.rows),
+      choices.push_back({.name = cat(tile.height, "x", tile.width, "/", tile.splits, "/", tile.rows),
                          .chosen = tile == chosen,
                          .expected_us = expected,
                          .run = [&, tile](size_t set, Context& context) {
@@ -331,12 +335,9 @@ int run(const std::string& which, const std::vector<int>& tokens, std::FILE* jso
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
-  std::vector<Shape> shapes = which == "skinny" || which == "cuts" ? skinny_shapes()
-                              : which == "ladder"                  ? ladder_shapes()
-                                                                   : grid_shapes();
-  if (!tokens.empty())
-    std::erase_if(
-        shapes, [&](const Shape& s) { return std::find(tokens.begin(), tokens.end(), s.m) == tokens.end(); });
+  const std::vector<Shape> shapes = which == "skinny" || which == "cuts" ? skinny_shapes(tokens)
+                                    : which == "ladder"                  ? ladder_shapes()
+                                                                         : grid_shapes(tokens);
   GemmBench bench;
   int bad = 0;
   if (which == "tiles" || which == "cuts") {

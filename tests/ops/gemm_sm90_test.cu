@@ -52,8 +52,8 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   for (const GemmTile tile : gemm_tiles()) {
     if (!gemm_tile_fits(shape, tile)) continue;
     const std::string what =
-        cat(c.M, " x ", c.N, " x ", c.K, " in ", tile.width, " / ", tile.splits, " / ", tile.rows, " ",
-            name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
+        cat(c.M, " x ", c.N, " x ", c.K, " in ", tile.height, " x ", tile.width, " / ", tile.splits, " / ",
+            tile.rows, " ", name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
     std::vector<float> first;
     for (int run = 0; run < 3; ++run) {
       out.fill(before);

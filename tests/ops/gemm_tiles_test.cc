@@ -28,7 +28,8 @@ TEST(GemmTiles, ClustersAreSmallAndHaveNoEmptyRows) {
     EXPECT_LE(tile.splits * tile.rows, 8);
     for (const int M : {128, 256, 384, 512, 1000}) {
       if (!gemm_tile_fits({M, 3072, 4096, false, false, kSms}, tile)) continue;
-      EXPECT_EQ((M + 127) / 128 % tile.rows, 0) << M << " in clusters of " << tile.rows << " rows";
+      EXPECT_EQ((M + tile.height - 1) / tile.height % tile.rows, 0)
+          << M << " in clusters of " << tile.rows << " rows";
     }
   }
 }

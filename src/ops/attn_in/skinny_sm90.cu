@@ -141,7 +141,7 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
   const SkinnyPlan plan = skinny_sm90_plan(g.M, g.N, g.K, true, context.caps());
   const int half = static_cast<int>(D) / 2;
   const skinny::Layout layout{.box_rows = std::min(half, skinny::kRows / 2),
-                              .run_pairs = half,
+                              .run_pairs = device::Divider(half),
                               .run_rows = static_cast<int>(D),
                               .second_step = half};
   with_half_type(g.element, [&]<class Element>() {

@@ -47,21 +47,24 @@ struct Work {
 
 template <class C>
 __device__ __forceinline__ Work work_of(const Params& p, int unit, const Place& place) {
-  const int2 at = device::grouped_tile(unit, p.row_tiles, p.column_tiles, kGroupRows / p.cluster.rows);
+  const int2 at = p.order.tile(unit);
   Work w;
-  w.row0 = (at.x * p.cluster.rows + place.row) * kTileM;
+  w.row0 = (at.x * p.cluster.rows + place.row) * C::kHeight;
   w.column0 = at.y * C::kOutWidth;
-  w.begin = C::kSplit ? p.blocks * place.part / p.cluster.parts : 0;
-  w.end = C::kSplit ? p.blocks * (place.part + 1) / p.cluster.parts : p.blocks;
+  w.begin = C::kSplit ? p.begin[place.part] : 0;
+  w.end = p.begin[C::kSplit ? place.part + 1 : 1];
   return w;
 }
 
-// The clusters of a split problem have one tile each.
+// From the block's first work on. The clusters of a split problem have one tile each.
 template <class C, class Visit>
-__device__ __forceinline__ void for_each_work(const Params& p, const Place& place, Visit visit) {
-  const int units = p.row_tiles * p.column_tiles, size = p.cluster.size();
-  for (int unit = blockIdx.x / size; unit < units; unit += gridDim.x / size)
-    visit(work_of<C>(p, unit, place));
+__device__ __forceinline__ void for_each_work(const Params& p, const Place& place, Work work, Visit visit) {
+  for (int unit = place.cluster;;) {
+    visit(work);
+    unit += p.clusters;
+    if (C::kSplit || unit >= p.units) return;
+    work = work_of<C>(p, unit, place);
+  }
 }
 
 template <class C>
@@ -79,18 +82,25 @@ __device__ __forceinline__ void load_b(const Params& p, Storage<C>& s, uint32_t 
   }
 }
 
+// The weights of the first round.
 template <class C>
-__device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Place& place) {
-  constexpr int kBytes = C::kBytesA + C::kBytesB;
-  device::RingCursor<C::kStages> at, early;
-  const Work first = work_of<C>(p, blockIdx.x / p.cluster.size(), place);
-  int loaded = min(C::kStages, first.end - first.begin);  // steps whose weights are under way
-  for (int i = 0; i < loaded; ++i, early.advance()) {
-    s.ring.acquire(early, kBytes);
-    load_b<C>(p, s, early.stage(), first.begin + i, first.column0, place);
+__device__ __forceinline__ void begin_ring(const Params& p, Storage<C>& s, const Place& place,
+                                           const Work& first) {
+  const int steps = min(C::kStages, first.end - first.begin);
+  for (int i = 0; i < steps; ++i) {
+    s.ring.announce(i, C::kBytesA + C::kBytesB);
+    load_b<C>(p, s, i, first.begin + i, first.column0, place);
   }
+}
+
+template <class C>
+__device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Place& place,
+                                        const Work& first) {
+  constexpr int kBytes = C::kBytesA + C::kBytesB;
+  device::RingCursor<C::kStages> at;
+  int loaded = min(C::kStages, first.end - first.begin);  // steps whose weights are under way
   ptx::grid_dependency_wait();
-  for_each_work<C>(p, place, [&](const Work& w) {
+  for_each_work<C>(p, place, first, [&](const Work& w) {
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
       const uint32_t stage = at.stage();
       if (loaded > 0) {
@@ -102,6 +112,7 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Pl
       ptx::tma_load_2d(s.a[stage], &p.a, block * kDepth, w.row0, &s.ring.full[stage]);
     }
   });
+  s.ring.drain(at);
 }
 
 // Both row tiles write to a stage of either.
@@ -118,7 +129,8 @@ __device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t
 // One consumer's 64 rows. A finished tile of 16-bit outputs is packed into half the registers of its sums and
 // stored, a chunk a step, under the next tile's first multiplies.
 template <class C>
-__device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Place& place, int consumer) {
+__device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Place& place, const Work& first,
+                                        int consumer) {
   constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit;
   const int lane = threadIdx.x % 32, warp = consumer * 4 + static_cast<int>(threadIdx.x) % 128 / 32;
   device::RingCursor<C::kStages> at;
@@ -134,7 +146,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       if (waiting == C::kChunks - chunk) store(chunk, out[chunk]);
     --waiting;
   };
-  for_each_work<C>(p, place, [&](const Work& w) {
+  for_each_work<C>(p, place, first, [&](const Work& w) {
     float sum[C::kWidth / 2];
     uint32_t former = 0;
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
@@ -175,8 +187,8 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
   if constexpr (kDeferred) {
     // The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for
     // another.
-    static_assert(4 * kConsumers * C::kChunks * C::kChunkBytes <= sizeof s.a);
-    ptx::named_barrier_sync(1, 128 * kConsumers);  // no warp multiplies from the ring any more
+    static_assert(4 * C::kConsumers * C::kChunks * C::kChunkBytes <= sizeof s.a);
+    ptx::named_barrier_sync(1, 128 * C::kConsumers);  // no warp multiplies from the ring any more
     uint8_t* place_out = s.a[0] + warp * C::kChunks * C::kChunkBytes;
 #pragma unroll
     for (int chunk = 0; chunk < C::kChunks; ++chunk)
@@ -194,31 +206,36 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, 1) gemm(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(C::kThreads, 1) gemm(const __grid_constant__ Params p) {
   auto& s = device::shared_storage<Storage<C>>();
   const int group = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
-  const bool clustered = p.cluster.size() > 1;
+  if (threadIdx.x == 32)
+    for (const CUtensorMap* map : {&p.b[0], &p.b[1], &p.a, &p.out}) ptx::tma_prefetch_map(map);
+  const bool paired = p.cluster.rows > 1;  // loads and releases go to the other row's block too
   if (threadIdx.x == 0) {
-    for (const CUtensorMap* map : {&p.a, &p.b[0], &p.b[1], &p.out}) ptx::tma_prefetch_map(map);
-    s.ring.init(kConsumers * 4 * p.cluster.rows);
+    if constexpr (C::kSplit) init_exchange<C>(p, s);
+    s.ring.init(C::kConsumers * 4 * p.cluster.rows);
+  }
+  __syncwarp();
+  if (paired || C::kSplit) ptx::cluster_arrive_relaxed();
+  const Place place(p);
+  const Work first = work_of<C>(p, place.cluster, place);
+  if (paired) ptx::cluster_wait();
+  if (threadIdx.x == 0) {
+    begin_ring<C>(p, s, place, first);
     ptx::grid_launch_dependents();
   }
-  if (clustered)
-    ptx::cluster_sync();
-  else
-    __syncthreads();
-  const Place place(p.cluster);
+  __syncwarp();
+  if (!paired) __syncthreads();
   if (group == 0) {
-    ptx::setmaxnreg_decrease<56>();
-    if (threadIdx.x == 0) produce<C>(p, s, place);
+    if constexpr (C::kConsumers == 2) ptx::setmaxnreg_decrease<56>();
+    if (threadIdx.x == 0) produce<C>(p, s, place, first);
     __syncwarp();
-    if constexpr (C::kSplit) ptx::cluster_sync();  // the parts' sums are there
   } else {
-    ptx::setmaxnreg_increase<224>();
+    if constexpr (C::kConsumers == 2) ptx::setmaxnreg_increase<224>();
     ptx::grid_dependency_wait();  // what we store to may still be read
-    consume<C>(p, s, place, group - 1);
+    consume<C>(p, s, place, first, group - 1);
   }
-  if (clustered) ptx::cluster_sync();
 }
 
 // How many clusters of a size run at one time.
@@ -241,7 +258,8 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
   };
   Params p{};
   p.cluster = {.parts = tile.splits, .rows = tile.rows};
-  p.a = cuda::make_tensor_map(matrix(g.a, g.element, g.M, g.K, g.a_stride), {kTileM, kDepth});
+  p.cluster_blocks = device::Divider(p.cluster.size());
+  p.a = cuda::make_tensor_map(matrix(g.a, g.element, g.M, g.K, g.a_stride), {C::kHeight, kDepth});
   const bool gated = C::kEpilogue == Epilogue::gated;
   for (int half = 0; half < 2; ++half)
     p.b[half] = cuda::make_tensor_map(matrix(gated && half == 1 ? g.b_up : g.b, g.element, g.N, g.K, g.K),
@@ -253,23 +271,23 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
   const auto ceil_div = [](int a, int b) { return (a + b - 1) / b; };
   p.half_step = gated ? 0 : C::kWidth / 2;
   p.columns = g.N;
-  p.row_tiles = ceil_div(g.M, kTileM * tile.rows);
-  p.column_tiles = ceil_div(g.N, C::kOutWidth);
-  p.blocks = ceil_div(g.K, kDepth);
+  const int row_tiles = ceil_div(g.M, C::kHeight * tile.rows), column_tiles = ceil_div(g.N, C::kOutWidth);
+  p.order = device::TileOrder(row_tiles, column_tiles, kGroupRows / (C::kHeight * tile.rows));
+  p.units = row_tiles * column_tiles;
+  for (int part = 0; part <= tile.splits; ++part) p.begin[part] = ceil_div(g.K, kDepth) * part / tile.splits;
   p.bias = g.bias;
   p.bias_up = g.bias_up;
   p.linear = kLog2e * gate_coefficients(g.activation).linear;
   p.cubic = kLog2e * gate_coefficients(g.activation).cubic;
   p.add = g.kind == GemmSm90::Out::f32_add;
-  cuda::LaunchConfig config{.block = dim3(kThreads),
+  cuda::LaunchConfig config{.block = dim3(C::kThreads),
                             .smem = device::smem_bytes<Storage<C>>(),
                             .stream = context.stream().get(),
                             .cluster = p.cluster.size(),
                             .pdl = true};
-  const int units = p.row_tiles * p.column_tiles;
-  const int clusters =
-      C::kSplit ? units : std::min(units, clusters_at_a_time<C>(config, context.caps().sm_count));
-  config.grid = dim3(static_cast<unsigned>(clusters * p.cluster.size()));
+  p.clusters =
+      C::kSplit ? p.units : std::min(p.units, clusters_at_a_time<C>(config, context.caps().sm_count));
+  config.grid = dim3(static_cast<unsigned>(p.clusters * p.cluster.size()));
   cuda::launch(gemm<C>, config, p);
 }
 
@@ -281,6 +299,13 @@ void launch_tile(const GemmSm90& g, GemmTile tile, Context& context) {
       case 128: return launch<Config<Element, 128, kEpilogue, true>>(g, tile, context);
       case 192: return launch<Config<Element, 192, kEpilogue, true>>(g, tile, context);
       default: return launch<Config<Element, 256, kEpilogue, true>>(g, tile, context);
+    }
+  }
+  if (tile.height == 64) {
+    switch (tile.width) {
+      case 96: return launch<Config<Element, 96, kEpilogue, false, 64>>(g, tile, context);
+      case 128: return launch<Config<Element, 128, kEpilogue, false, 64>>(g, tile, context);
+      default: return launch<Config<Element, 160, kEpilogue, false, 64>>(g, tile, context);
     }
   }
   switch (tile.width) {

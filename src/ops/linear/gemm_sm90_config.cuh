@@ -3,36 +3,41 @@
 
 #include <cuda.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/swizzle.cuh"
+#include "hw/cuda/device/tile_order.cuh"
 
 namespace llamita::gemm_sm90_detail {
 
 constexpr float kLog2e = 1.4426950408889634f;
-constexpr int kTileM = 128;
 constexpr int kDepth = 64;
-constexpr int kConsumers = 2;
-constexpr int kThreads = 128 * (1 + kConsumers);
-constexpr int kGroupRows = 8;                // row tiles that run side by side, for L2: 4 to 32 are alike
+constexpr int kMostParts = 4;
+constexpr int kGroupRows = 1024;  // rows of tiles that run side by side, for L2: 512 to 4096 are alike
 constexpr int kSharedBytes = 232448 - 2048;  // of a block, less alignment and barriers
 
 enum class Epilogue : uint8_t { element, f32, gated };
 
-template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK>
+// A tile is kHeight rows, 64 for each consumer, x kWide columns of products.
+template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK, int kTall = 128>
 struct Config {
   using Element = ElementType;
   static constexpr Epilogue kEpilogue = kEpilogueKind;
   static constexpr bool kSplit = kSplitK;
   static constexpr int kWidth = kWide;
+  static constexpr int kHeight = kTall;
+  static constexpr int kConsumers = kTall / 64;
+  static constexpr int kThreads = 128 * (1 + kConsumers);
   static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
   // Columns of a store, rows of 128 bytes; half of it where that leaves room for one stage more.
   static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 ? 32 : 64;
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
   static constexpr int kChunks = kOutWidth / kChunk;
-  static constexpr int kBytesA = kTileM * device::kSwizzleRowBytes;
+  static constexpr int kBytesA = kHeight * device::kSwizzleRowBytes;
   static constexpr int kBytesB = kWidth * device::kSwizzleRowBytes;
   static constexpr int kStages = (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
   // Of a warp, in what the ring leaves: the fewer a tile's stores wait for each other, the shorter the end of
@@ -40,6 +45,13 @@ struct Config {
   static constexpr int kRoom =
       (kSharedBytes - kStages * (kBytesA + kBytesB)) / (4 * kConsumers * kChunkBytes);
   static constexpr int kBuffers = kRoom < kChunks ? kRoom : kChunks;
+  // Of sums that other parts push: float4 of a thread, each the most that any number of parts needs.
+  static constexpr int kChunkQuads = kChunk / 8;
+  static constexpr int pushed_by(int parts) {
+    return (parts - 1) * ((kChunks + parts - 1) / parts) * kChunkQuads;
+  }
+  static constexpr int kMostPushed = std::max({pushed_by(2), pushed_by(3), pushed_by(4)});
+  static_assert(!kSplit || kMostPushed * 128 * kConsumers * 16 <= kStages * (kBytesA + kBytesB));
   static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4 && kRoom >= 2);
 };
 
@@ -51,20 +63,29 @@ struct Cluster {
 };
 
 struct Params {
-  CUtensorMap a;     // (M, K), box (128, 64)
+  CUtensorMap a;     // (M, K), box (height, 64)
   CUtensorMap b[2];  // (N, K) of each half, box (width / 2, 64)
   CUtensorMap out;   // (M, N), box (16, chunk)
   Cluster cluster;
-  int half_step;  // rows of B from the first half to the second: 0 when gated
-  int columns;    // N
-  int row_tiles;  // in clusters
-  int column_tiles;
-  int blocks;  // of 64 along K
+  device::Divider cluster_blocks;
+  int half_step;              // rows of B from the first half to the second: 0 when gated
+  int columns;                // N
+  device::TileOrder order;    // of the work of clusters
+  int units;                  // of it
+  int clusters;               // in the grid
+  int begin[kMostParts + 1];  // of each part of K, in blocks of 64
   const float* bias;
   const float* bias_up;
   float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
   bool add;
 };
+
+template <int kWarps>
+struct Exchange {
+  uint64_t rings_free;       // the other parts' rings
+  uint64_t arrived[kWarps];  // what the others pushed to a warp
+};
+struct NoExchange {};
 
 // Sums that parts of K exchange take the place of the ring.
 template <class C>
@@ -74,20 +95,22 @@ struct Storage {
       uint8_t a[C::kStages][C::kBytesA];
       uint8_t b[C::kStages][2][C::kBytesB / 2];
     };
-    float4 sums[C::kSplit ? C::kWidth / 8 : 1][128 * kConsumers];
+    float4 pushed[C::kSplit ? C::kMostPushed : 1][128 * C::kConsumers];
   };
-  uint8_t chunk[4 * kConsumers][C::kBuffers][C::kChunkBytes];
+  uint8_t chunk[4 * C::kConsumers][C::kBuffers][C::kChunkBytes];
   device::Ring<C::kStages> ring;
+  std::conditional_t<C::kSplit, Exchange<4 * C::kConsumers>, NoExchange> exchange;
 };
 
-// A block's place in its cluster.
+// A block's place: its cluster, and where it stands there.
 struct Place {
-  int part, row;
+  int cluster, part, row;
 
-  __device__ __forceinline__ explicit Place(const Cluster& c) {
-    const int rank = c.size() > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
-    part = rank / c.rows;
-    row = rank - part * c.rows;
+  __device__ __forceinline__ explicit Place(const Params& p) {
+    const int rows = p.cluster.rows, rank = p.cluster.size() > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
+    cluster = p.cluster_blocks.quotient(static_cast<int>(blockIdx.x));
+    part = rank >> (rows - 1);  // one or two rows
+    row = rank & (rows - 1);
   }
 };
 

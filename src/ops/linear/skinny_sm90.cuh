@@ -32,6 +32,7 @@
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/ptx/wgmma_mma_narrow.cuh"
 #include "hw/cuda/device/shared_storage.cuh"
+#include "hw/cuda/device/tile_order.cuh"
 #include "hw/cuda/device/wgmma.cuh"
 #include "hw/cuda/launch.h"
 #include "hw/cuda/stream.h"
@@ -81,14 +82,22 @@ struct Config {
 // run's end.
 struct Layout {
   int box_rows = kRows;
-  int run_pairs = INT32_MAX;
+  device::Divider run_pairs{INT32_MAX};
   int run_rows = 0;
   int second_step = 0;
 };
 
+constexpr int kMostParts = 8;
+
 struct Cut {
-  int stages;  // of K in a tile
-  int split;   // blocks of a cluster, which share a tile
+  int split;                  // blocks of a cluster, which share a tile
+  device::Divider blocks;     // the same
+  int begin[kMostParts + 1];  // of each part of K, in stages
+
+  Cut() = default;
+  Cut(int stages, int split) : split(split), blocks(split) {
+    for (int part = 0; part <= split; ++part) begin[part] = stages * part / split;
+  }
 };
 
 template <class C>
@@ -127,9 +136,9 @@ struct Share {
 
   __device__ __forceinline__ explicit Share(const Cut& cut) {
     part = cut.split > 1 ? static_cast<int>(ptx::cluster_rank()) : 0;
-    tile = static_cast<int>(blockIdx.x) / cut.split;
-    begin = cut.stages * part / cut.split;
-    count = cut.stages * (part + 1) / cut.split - begin;
+    tile = cut.blocks.quotient(static_cast<int>(blockIdx.x));
+    begin = cut.begin[part];
+    count = cut.begin[part + 1] - begin;
   }
 };
 
@@ -141,7 +150,8 @@ __device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32
   } else {
     for (int box = 0; box < C::kOutRows; box += p.layout.box_rows) {
       const int pair = tile * C::kOutRows + box;
-      const int row = pair / p.layout.run_pairs * p.layout.run_rows + pair % p.layout.run_pairs;
+      const int run = p.layout.run_pairs.quotient(pair);
+      const int row = run * p.layout.run_rows + pair - run * p.layout.run_pairs.by();
       uint8_t* to = s.w[stage] + box * device::kSwizzleRowBytes;
       ptx::tma_load_2d(to, &p.w[0], at * kDepth, row, full);
       ptx::tma_load_2d(to + C::kOutRows * device::kSwizzleRowBytes, &p.w[1], at * kDepth,
@@ -155,17 +165,23 @@ __device__ __forceinline__ void load_x(const Params<C>& p, Storage<C>& s, uint32
   ptx::tma_load_2d(s.x[stage], &p.x, at * kDepth, 0, &s.ring.full[stage]);
 }
 
+// The weights of the first round.
+template <class C>
+__device__ __forceinline__ void begin_ring(const Params<C>& p, Storage<C>& s, const Share& share) {
+  const int filled = min(share.count, C::kStages);
+  for (int i = 0; i < filled; ++i) {
+    s.ring.announce(i, C::kBytesW + C::kBytesX);
+    load_w<C>(p, s, i, share.tile, share.begin + i);
+  }
+  if (filled == share.count) ptx::grid_launch_dependents();
+}
+
 template <class C>
 __device__ __forceinline__ void produce(const Params<C>& p, Storage<C>& s, const Share& share) {
   const int filled = min(share.count, C::kStages);
-  device::RingCursor<C::kStages> cursor;
-  for (int i = 0; i < filled; ++i, cursor.advance()) {
-    s.ring.acquire(cursor, C::kBytesW + C::kBytesX);
-    load_w<C>(p, s, cursor.stage(), share.tile, share.begin + i);
-  }
-  if (filled == share.count) ptx::grid_launch_dependents();
   ptx::grid_dependency_wait();
   for (int i = 0; i < filled; ++i) load_x<C>(p, s, i, share.begin + i);
+  device::RingCursor<C::kStages> cursor(static_cast<uint32_t>(filled));
   for (int i = filled; i < share.count; ++i, cursor.advance()) {
     s.ring.acquire(cursor, C::kBytesW + C::kBytesX);
     load_w<C>(p, s, cursor.stage(), share.tile, share.begin + i);
@@ -307,6 +323,7 @@ __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const
     ptx::named_barrier_sync(1, kConsumers);
     return finish<C>(p, s.sums, share, 1);
   }
+  ptx::cluster_wait();  // the others' barriers are there
   const int rank = static_cast<int>(threadIdx.x);
   if (rank < p.cut.split && rank != share.part)
     ptx::mbarrier_arrive_cluster(&s.rings_free, static_cast<uint32_t>(rank));
@@ -323,22 +340,18 @@ template <class C>
 __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Params<C> p) {
   auto& s = device::shared_storage<Storage<C>>();
   const Share share(p.cut);
+  if (threadIdx.x == 0) ptx::tma_prefetch_map(&p.x);
   if (threadIdx.x == kConsumers) {
-    for (const CUtensorMap& map : p.w) ptx::tma_prefetch_map(&map);
-    ptx::tma_prefetch_map(&p.x);
-  }
-  if (threadIdx.x == 0) {
     if (p.cut.split > 1) {
       ptx::mbarrier_init(&s.rings_free, p.cut.split - 1);
       ptx::mbarrier_init(&s.arrived, 1);
     }
     s.ring.init(kConsumers / 32);
+    begin_ring<C>(p, s, share);
     if (p.cut.split > 1) ptx::mbarrier_arrive_expect_tx(&s.arrived, pushed_bytes<C>(p.cut, share.part));
   }
-  if (p.cut.split > 1)
-    ptx::cluster_sync();  // the others' barriers are there
-  else
-    __syncthreads();
+  __syncthreads();
+  if (p.cut.split > 1) ptx::cluster_arrive_relaxed();
   if (threadIdx.x < kConsumers)
     consume<C>(p, s, share);
   else if (threadIdx.x == kConsumers)
@@ -371,7 +384,7 @@ void launch(const Operands& o, const Layout& layout, const typename C::Epilogue&
   p.layout = layout;
   p.epilogue = epilogue;
   p.tokens = o.M;
-  p.cut = {.stages = (o.K + kDepth - 1) / kDepth, .split = plan.split};
+  p.cut = Cut((o.K + kDepth - 1) / kDepth, plan.split);
   cuda::launch(skinny<C>,
                {.grid = dim3(static_cast<unsigned>(plan.blocks)),
                 .block = dim3(kThreads),

@@ -10,10 +10,8 @@ namespace llamita {
 
 namespace {
 
-constexpr int kTileM = 128;
-
 constexpr auto kTiles = [] {
-  std::array<GemmTile, 40> tiles{};
+  std::array<GemmTile, 48> tiles{};
   size_t count = 0;
   for (const int width : {256, 224, 192, 160, 128, 96})
     for (const int splits : {1, 2, 3, 4})
@@ -23,6 +21,8 @@ constexpr auto kTiles = [] {
         const int rows = splits == 1 ? 2 - i : 1 + i;
         if (splits == 1 || (width != 224 && width != 160)) tiles[count++] = {width, splits, rows};
       }
+  for (const int width : {160, 128, 96})
+    for (const int rows : {2, 1}) tiles[count++] = {width, 1, rows, 64};
   return std::pair(tiles, count);
 }();
 
@@ -30,7 +30,7 @@ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // Clusters of a problem.
 int units(const GemmShape& s, GemmTile tile) {
-  return ceil_div(s.M, kTileM * tile.rows) * ceil_div(s.N, gemm_out_width(s, tile));
+  return ceil_div(s.M, tile.height * tile.rows) * ceil_div(s.N, gemm_out_width(s, tile));
 }
 
 // Clusters that run at one time. Each lies within a group of 14 to 18 multiprocessors, so that those of four
@@ -46,10 +46,10 @@ int clusters(const GemmShape& s, GemmTile tile) {
 int gemm_out_width(const GemmShape& s, GemmTile tile) { return s.gated ? tile.width / 2 : tile.width; }
 
 bool gemm_tile_fits(const GemmShape& s, GemmTile tile) {
-  if (s.gated && (tile.width % 64 != 0 || tile.splits > 1)) return false;
-  if (ceil_div(s.M, kTileM) % tile.rows != 0) return false;
+  if (s.gated && (tile.width % 64 != 0 || tile.splits > 1 || tile.height != 128)) return false;
+  if (ceil_div(s.M, tile.height) % tile.rows != 0) return false;
   // Parts of unpaired rows load too much for L2 where the card is full: 512 x 4096 x 4096 took 35 us, not 30.
-  if (tile.splits > 1 && tile.rows == 1 && s.M > 2 * kTileM &&
+  if (tile.splits > 1 && tile.rows == 1 && s.M > 2 * tile.height &&
       units(s, tile) * tile.splits > 0.75 * s.sm_count)
     return false;
   return tile.splits == 1 || (ceil_div(s.K, 64) >= 4 * tile.splits && units(s, tile) <= clusters(s, tile));
@@ -72,10 +72,11 @@ double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   const double clocks_per_us = 1830 - 280 * std::max(2 * busy - 1, 0.0);
   const double steps = std::ceil(s.K / 64.0 / tile.splits);
   const double store = s.f32_out ? 600 + 12.0 * columns : 300;
-  const double sums = 4.0 * kTileM * tile.width * (tile.splits - 1) / tile.splits;
+  const double sums = 4.0 * tile.height * tile.width * (tile.splits - 1) / tile.splits;
   const double exchange_us = tile.splits == 1 ? 0 : 2.4 + sums / 16e3;
   const double bytes = 2.0 * s.K * (double{1} * s.M + (s.gated ? 2.0 : 1.0) * s.N);
-  const double multiply_us = waves * (steps * (350 + 3.0 * tile.width) + store) / clocks_per_us;
+  const double step = tile.height == 128 ? 350 + 3.0 * tile.width : 180 + 1.7 * tile.width;
+  const double multiply_us = waves * (steps * step + store) / clocks_per_us;
   // A tenth of the multiplies where memory binds, so that of equals the quickest wins.
   return kLaunchUs + exchange_us + std::max(multiply_us, bytes / kMemoryBytesPerUs + 0.1 * multiply_us);
 }

@@ -15,12 +15,13 @@ struct GemmShape {
   int sm_count = 0;
 };
 
-// 128 rows x `width` columns of products. A cluster has one or two neighbouring row tiles, which share the
-// loads of B, and divides their K among `splits` blocks each.
+// `height` rows (128, or 64 where K is whole) x `width` columns of products. A cluster has one or two
+// neighbouring row tiles, which share the loads of B, and divides their K among `splits` blocks each.
 struct GemmTile {
   int width = 0;
   int splits = 1;
   int rows = 1;
+  int height = 128;
 
   bool operator==(const GemmTile&) const = default;
 };

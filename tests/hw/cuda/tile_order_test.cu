@@ -1,4 +1,5 @@
-// grouped_tile visits every tile once, whatever the grid, and keeps neighbours in time close in space.
+// grouped_tile visits every tile once, whatever the grid, and keeps neighbours in time close in space;
+// TileOrder is the same order; Divider divides.
 #include "hw/cuda/device/tile_order.cuh"
 
 #include <gtest/gtest.h>
@@ -34,6 +35,27 @@ TEST(TileOrder, TheTilesOfOneWaveFormAPatch) {
   }
   EXPECT_EQ(rows.size(), 8u);
   EXPECT_EQ(columns.size(), 8u);
+}
+
+TEST(TileOrder, PreparedIsTheSameOrder) {
+  for (const int rows : {1, 2, 3, 8, 9, 65})
+    for (const int columns : {1, 5, 12, 1336})
+      for (const int group : {1, 4, 8}) {
+        const device::TileOrder order(rows, columns, group);
+        int wrong = 0;
+        for (int i = 0; i < rows * columns; ++i) {
+          const int2 a = order.tile(i), b = device::grouped_tile(i, rows, columns, group);
+          wrong += a.x != b.x || a.y != b.y;
+        }
+        EXPECT_EQ(wrong, 0) << rows << " x " << columns << " / " << group;
+      }
+}
+
+TEST(Divider, DividesWhateverIsAsked) {
+  for (const int by : {1, 2, 3, 7, 641, 65536, 10688, INT32_MAX})
+    for (const int n :
+         {0, 1, 2, by - 1, by, INT32_MAX / by * by - 1, INT32_MAX / by * by, INT32_MAX - 1, INT32_MAX})
+      EXPECT_EQ(device::Divider(by).quotient(n), n / by) << n << " / " << by;
 }
 
 }  // namespace

@@ -60,6 +60,18 @@ struct Ring {
     ptx::mbarrier_arrive_expect_tx(&full[at.stage()], bytes);
   }
 
+  // The same in round 0, when every stage is free.
+  __device__ __forceinline__ void announce(uint32_t stage, uint32_t bytes) {
+    ptx::mbarrier_arrive_expect_tx(&full[stage], bytes);
+  }
+
+  // Producer of a cluster, last of all: until every release of the last rounds has come. Before that the
+  // block may not leave, for other blocks still write to its barriers. `at`: behind the last stage that was
+  // filled.
+  __device__ __forceinline__ void drain(Cursor at) {
+    for (int i = 0; i < kStages; ++i, at.advance()) ptx::mbarrier_wait(&empty[at.stage()], at.empty_parity());
+  }
+
   // Consumer: waits until the stage's data is there.
   __device__ __forceinline__ void wait_full(const Cursor& at) {
     ptx::mbarrier_wait(&full[at.stage()], at.full_parity());

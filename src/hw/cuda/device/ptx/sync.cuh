@@ -28,6 +28,15 @@ __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
+// The same in two steps and without a memory barrier: the release above is a fence of the whole card,
+// hundreds of clocks. Enough where the barrier says that the others run, and that mbarriers are set up whose
+// init fence came before.
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
+
 // sm_90a. Every warp of the warpgroup executes it; the kernel needs __launch_bounds__(threads, 1), and the
 // totals over all warpgroups must fit the 64K registers or increase waits for ever. kRegisters: a multiple of
 // 8, 24..256.

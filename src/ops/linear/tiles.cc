@@ -59,7 +59,8 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 // Fitted to 186 times of 40 shapes of the grid on an H100, M = 128 to 2048 (bench_gemm --shapes tiles;
 // docs/performance/kernels.md): within 4 % in the mean, every choice within 2 % of the best tile measured.
 // - a launch costs 1.7 us, divided K 1.8 more and its sums, pushed at 35 bytes a nanosecond and block;
-// - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5 a column;
+// - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5 a
+// column;
 // - what its blocks take in from L2 slows it as more of the card works: a column of B that two rows share
 //   counts half;
 // - memory gives 3 TB/s; multiplies and memory hide behind each other but where both need the same time;

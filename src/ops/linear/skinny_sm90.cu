@@ -73,11 +73,11 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
          (g.w_up == nullptr || (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
 }
 
-// A start and an end that nothing hides and that grow with the sums, and a stream that the reading of x from
-// L2 slows: within 6 % of most times in docs/performance/kernels.md.
+// A start and an end that nothing hides and that grow with the sums, most where a tile holds 128 tokens, and
+// a stream that the reading of x from L2 slows: within 6 % of most times in docs/performance/kernels.md.
 double skinny_sm90_us(const SkinnySm90& g, const Caps&) {
   const double weights = (g.w_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
-  return 2.2 + 0.02 * g.M + weights / 3.0e6 * (1 + g.M / 1100.0);
+  return 2.2 + 0.012 * g.M + (g.M > 64 ? 1.6 : 0) + weights / 3.0e6 * (1 + g.M / 1250.0);
 }
 
 void skinny_sm90(const SkinnySm90& g, Context& context) {

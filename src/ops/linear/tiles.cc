@@ -16,8 +16,7 @@ constexpr auto kTiles = [] {
   for (const int width : {256, 224, 192, 160, 128, 96})
     for (const int splits : {1, 2, 3, 4})
       for (const int i : {0, 1}) {
-        // Of equals the first is taken: pairs, but smaller clusters where K is divided (512 x 3072 x 8192
-        // took 49 us in 256 columns and two parts of single rows, 55 of pairs).
+        // Of equals the first is taken: pairs, but smaller clusters where K is divided.
         const int rows = splits == 1 ? 2 - i : 1 + i;
         if (splits == 1 || (width != 224 && width != 160)) tiles[count++] = {width, splits, rows};
       }
@@ -57,28 +56,33 @@ bool gemm_tile_fits(const GemmShape& s, GemmTile tile) {
 
 std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kTiles.second); }
 
-// Fitted to 530 times of 32 shapes of the grid on an H100, with M = 256 to 2048 (bench_gemm --shapes tiles;
-// docs/performance/kernels.md): within 5 % in the mean, the choices within 0.3 % of the best.
-// - a step of 64 along K costs 350 clocks and 3 a column;
-// - the clock falls as more of the card multiplies: the power limit;
-// - memory gives 2.6 TB/s;
-// - sums are exchanged at 16 bytes a nanosecond and block;
+// Fitted to 186 times of 40 shapes of the grid on an H100, M = 128 to 2048 (bench_gemm --shapes tiles;
+// docs/performance/kernels.md): within 4 % in the mean, every choice within 2 % of the best tile measured.
+// - a launch costs 1.7 us, divided K 1.8 more and its sums, pushed at 35 bytes a nanosecond and block;
+// - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5 a
+// column;
+// - what its blocks take in from L2 slows it as more of the card works: a column of B that two rows share
+//   counts half;
+// - memory gives 3 TB/s; multiplies and memory hide behind each other but where both need the same time;
 // - fp32 outputs are stored before the next tile begins, 16-bit ones under it.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
-  constexpr double kLaunchUs = 1.6, kMemoryBytesPerUs = 2.6e6;
+  constexpr double kLaunchUs = 1.7, kSplitUs = 1.8, kPushedBytesPerUs = 35e3;
+  constexpr double kMemoryBytesPerUs = 3e6, kClocksPerUs = 1800;
+  const bool full = tile.height == 128;
   const int columns = gemm_out_width(s, tile), work = units(s, tile), blocks = tile.rows * tile.splits;
   const double waves = ceil_div(work, clusters(s, tile));
   const double busy = work * blocks / (waves * std::max(s.sm_count, 1));
-  const double clocks_per_us = 1830 - 280 * std::max(2 * busy - 1, 0.0);
-  const double steps = std::ceil(s.K / 64.0 / tile.splits);
-  const double store = s.f32_out ? 600 + 12.0 * columns : 300;
+  const double wgmma = full ? std::max(4.1 * tile.width, 428.0) : 145 + 1.5 * tile.width;
+  const double loads = (full ? 0.82 : 1.1) * (tile.height + tile.width / tile.rows) * busy;
+  const double store = s.f32_out ? 600 + 12.0 * columns : 50;
+  const double steps = ceil_div(ceil_div(s.K, 64), tile.splits);
+  const double multiply_us = waves * (steps * (wgmma + loads) + store) / kClocksPerUs;
+  const double read = 2.0 * s.K * (double{1} * s.M + (s.gated ? 2.0 : 1.0) * s.N);
+  const double written = (s.f32_out ? 4.0 : 2.0) * s.M * s.N;
+  const double memory_us = (read + written) / kMemoryBytesPerUs;
   const double sums = 4.0 * tile.height * tile.width * (tile.splits - 1) / tile.splits;
-  const double exchange_us = tile.splits == 1 ? 0 : 2.4 + sums / 16e3;
-  const double bytes = 2.0 * s.K * (double{1} * s.M + (s.gated ? 2.0 : 1.0) * s.N);
-  const double step = tile.height == 128 ? 350 + 3.0 * tile.width : 180 + 1.7 * tile.width;
-  const double multiply_us = waves * (steps * step + store) / clocks_per_us;
-  // A tenth of the multiplies where memory binds, so that of equals the quickest wins.
-  return kLaunchUs + exchange_us + std::max(multiply_us, bytes / kMemoryBytesPerUs + 0.1 * multiply_us);
+  const double split_us = tile.splits == 1 ? 0 : kSplitUs + sums / kPushedBytesPerUs;
+  return kLaunchUs + split_us + std::pow(std::pow(multiply_us, 4) + std::pow(memory_us, 4), 0.25);
 }
 
 GemmTile best_gemm_tile(const GemmShape& s) {

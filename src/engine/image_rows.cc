@@ -17,9 +17,11 @@ void ImageRows::provide() {
   if (slot_memory_.bytes() > 0) return;
   const auto rows = static_cast<size_t>(vision_.image_rows());
   const auto side = static_cast<size_t>(vision_.image_size);
-  slot_memory_ = memory_.allocate(slots_.size() * rows * row_bytes_);
-  step_memory_ = memory_.allocate(static_cast<size_t>(step_tokens_) * row_bytes_);
+  Storage slots = memory_.allocate(slots_.size() * rows * row_bytes_);
+  Storage step = memory_.allocate(static_cast<size_t>(step_tokens_) * row_bytes_);
   pixels_ = memory_.allocate(static_cast<size_t>(per_pass_) * 3 * side * side * sizeof(float));
+  step_memory_ = std::move(step);
+  slot_memory_ = std::move(slots);  // last: with it all is there
 }
 
 std::byte* ImageRows::slot_rows(size_t slot, int64_t row) const {
@@ -35,13 +37,12 @@ size_t ImageRows::find(const PreparedImage& image) const {
 
 Tensor ImageRows::rows_of(const StepImages& images, Context& context) {
   provide();
-  ++calls_;
   int64_t at = 0;
   for (size_t i = 0; i < images.rows.size(); ++i) {
     const StepImages::Part& part = images.rows[i];
     if (find(*part.image) == slots_.size()) encode(images, i, context);
     const size_t slot = find(*part.image);
-    slots_[slot].used = calls_;
+    slots_[slot].used = ++uses_;
     const int64_t count = part.end - part.begin;
     LLAMITA_CHECK(at + count <= step_tokens_, "a step of ", at + count, " image tokens");
     memory_.copy(static_cast<std::byte*>(step_memory_.data()) + static_cast<size_t>(at) * row_bytes_,
@@ -52,7 +53,7 @@ Tensor ImageRows::rows_of(const StepImages& images, Context& context) {
 }
 
 // Part `first`'s image, and as many more that are not there yet as a pass takes: the step's first, then those
-// ahead. They take the slots that were used longest ago.
+// ahead. They take the slots that were used longest ago; there are at least as many as a pass takes.
 void ImageRows::encode(const StepImages& images, size_t first, Context& context) {
   std::vector<std::shared_ptr<const PreparedImage>> group;
   const auto want = [&](const std::shared_ptr<const PreparedImage>& image) {
@@ -81,7 +82,7 @@ void ImageRows::encode(const StepImages& images, size_t first, Context& context)
   for (size_t i = 0; i < group.size(); ++i) {
     const auto oldest = std::min_element(slots_.begin(), slots_.end(),
                                          [](const Slot& a, const Slot& b) { return a.used < b.used; });
-    *oldest = {group[i], calls_};
+    *oldest = {group[i], ++uses_};
     const size_t begin = i * static_cast<size_t>(vision_.tokens()) + skipped;
     memory_.copy(slot_rows(static_cast<size_t>(oldest - slots_.begin()), 0),
                  static_cast<const std::byte*>(rows.data()) + begin * row_bytes_,
@@ -92,9 +93,13 @@ void ImageRows::encode(const StepImages& images, size_t first, Context& context)
 const ForwardBatch& ImageRows::pass_of(int images) {
   const auto found = passes_.find(images);
   if (found != passes_.end()) return found->second.batch;
-  Pass& pass = passes_.try_emplace(images, Pass{VisionBatch(vision_, images), {}, {}}).first->second;
+  Pass pass{VisionBatch(vision_, images), {}, {}};
   pass.batch = pass.host.on_host();
-  if (memory_.device.kind == DeviceKind::cpu) return pass.batch;
+  if (memory_.device.kind != DeviceKind::cpu) to_device(pass);
+  return passes_.emplace(images, std::move(pass)).first->second.batch;
+}
+
+void ImageRows::to_device(Pass& pass) const {
   Tensor* const tensors[] = {&pass.batch.kv_slot, &pass.batch.q_start, &pass.batch.kv_len,
                              &pass.batch.block_table};
   constexpr size_t kAlignment = 16;
@@ -108,7 +113,6 @@ const ForwardBatch& ImageRows::pass_of(int images) {
     *tensor = Tensor(to, tensor->dtype(), tensor->shape(), memory_.device);
     at += (static_cast<size_t>(tensor->bytes()) + kAlignment - 1) / kAlignment * kAlignment;
   }
-  return pass.batch;
 }
 
 }  // namespace llamita

@@ -36,7 +36,7 @@ class ImageRows {
  private:
   struct Slot {
     std::shared_ptr<const PreparedImage> image;
-    int64_t used = 0;  // when, in calls
+    int64_t used = 0;  // the use of any slot that was this one's last
   };
   // A VisionBatch of one size on the device.
   struct Pass {
@@ -49,6 +49,7 @@ class ImageRows {
   size_t find(const PreparedImage& image) const;
   void encode(const StepImages& images, size_t first, Context& context);
   const ForwardBatch& pass_of(int images);
+  void to_device(Pass& pass) const;
   std::byte* slot_rows(size_t slot, int64_t row) const;
 
   const Model& model_;
@@ -58,7 +59,7 @@ class ImageRows {
   int per_pass_;
   size_t row_bytes_;
   std::vector<Slot> slots_;
-  int64_t calls_ = 0;
+  int64_t uses_ = 0;
   Storage slot_memory_, step_memory_, pixels_;
   std::map<int, Pass> passes_;  // by images
 };

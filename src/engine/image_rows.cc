@@ -92,11 +92,11 @@ void ImageRows::encode(const StepImages& images, size_t first, Context& context)
 
 const ForwardBatch& ImageRows::pass_of(int images) {
   const auto found = passes_.find(images);
-  if (found != passes_.end()) return found->second.batch;
-  Pass pass{VisionBatch(vision_, images), {}, {}};
-  pass.batch = pass.host.on_host();
-  if (memory_.device.kind != DeviceKind::cpu) to_device(pass);
-  return passes_.emplace(images, std::move(pass)).first->second.batch;
+  if (found != passes_.end()) return found->second->batch;
+  auto pass = std::make_unique<Pass>(Pass{VisionBatch(vision_, images), {}, {}});
+  pass->batch = pass->host.on_host();
+  if (memory_.device.kind != DeviceKind::cpu) to_device(*pass);
+  return passes_.emplace(images, std::move(pass)).first->second->batch;
 }
 
 void ImageRows::to_device(Pass& pass) const {

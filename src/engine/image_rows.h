@@ -38,7 +38,7 @@ class ImageRows {
     std::shared_ptr<const PreparedImage> image;
     int64_t used = 0;  // the use of any slot that was this one's last
   };
-  // A VisionBatch of one size on the device.
+  // A VisionBatch of one size on the device; the batch points into it.
   struct Pass {
     VisionBatch host;
     Storage memory;
@@ -61,7 +61,7 @@ class ImageRows {
   std::vector<Slot> slots_;
   int64_t uses_ = 0;
   Storage slot_memory_, step_memory_, pixels_;
-  std::map<int, Pass> passes_;  // by images
+  std::map<int, std::unique_ptr<Pass>> passes_;  // by images
 };
 
 }  // namespace llamita

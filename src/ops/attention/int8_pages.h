@@ -55,8 +55,11 @@ class Int8Pages {
     }
   }
 
-  void score(const AttentionJob& job, int64_t row, int64_t head, int begin, int end, float* to) const {
-    const int64_t query = row * job.group + head, width = padded(job);
+  static bool in_tiles(const AttentionJob&) { return false; }
+  void score_tiles(const AttentionJob&, int64_t, int, float (*)[kPage]) const {}
+
+  void score(const AttentionJob& job, int64_t query, int begin, int end, float* to) const {
+    const int64_t width = padded(job);
     const int16_t* q = queries_ + query * width;
     const F scale = S::set(query_scales_[query] * job.scale);
     for (int j = begin / kLanes * kLanes; j < end; j += kLanes) {

@@ -170,6 +170,13 @@ struct Avx512 {
     __builtin_memcpy(&bits, from, sizeof bits);
     return {_mm512_set1_epi32(bits)};
   }
+  LLAMITA_SIMD void transpose(Pairs (&v)[16]) {
+    F lanes[16];
+    for (int i = 0; i < 16; ++i) lanes[i] = {_mm512_castsi512_ps(v[i].v)};
+    transpose(lanes);
+    for (int i = 0; i < 16; ++i) v[i] = {_mm512_castps_si512(lanes[i].v)};
+  }
+  LLAMITA_SIMD void store_pairs(int16_t* to, Pairs a) { _mm512_storeu_si512(to, a.v); }
   // sum + a0 b0 + a1 b1
   LLAMITA_SIMD I add_products(I sum, Pairs a, Pairs b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
   // As of floats.

@@ -157,7 +157,9 @@ struct Avx2 {
     transpose(lanes);
     for (int i = 0; i < 8; ++i) v[i] = {_mm256_castps_si256(lanes[i].v)};
   }
-  LLAMITA_SIMD void store_pairs(int16_t* to, Pairs a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), a.v); }
+  LLAMITA_SIMD void store_pairs(int16_t* to, Pairs a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), a.v);
+  }
   // sum + a0 b0 + a1 b1
   LLAMITA_SIMD I add_products(I sum, Pairs a, Pairs b) {
     return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))};

@@ -122,8 +122,7 @@ class Int8Pages {
         Pairs block[kLanes];
         for (int key = 0; key < kLanes; ++key) block[key] = S::load_pairs(keys_ + (j + key) * width + d);
         S::transpose(block);
-        for (int i = 0; i < kLanes; ++i)
-          S::store_pairs(tiled_ + (d / 2 + i) * 2 * kPage + 2 * j, block[i]);
+        for (int i = 0; i < kLanes; ++i) S::store_pairs(tiled_ + (d / 2 + i) * 2 * kPage + 2 * j, block[i]);
       }
     }
   }
@@ -237,7 +236,7 @@ class Int8Pages {
   static constexpr int kHeads = 4;  // at most that weigh() takes at once
 
   alignas(64) int16_t queries_[kMaxQueries * kMaxHeadDim];
-  alignas(64) int16_t keys_[kPage * kMaxHeadDim];    // (page, padded)
+  alignas(64) int16_t keys_[kPage * kMaxHeadDim];   // (page, padded)
   alignas(64) int16_t tiled_[kPage * kMaxHeadDim];  // (padded / 2, page, 2)
   int first_tiled_ = 0, end_tiled_ = 0;
   alignas(64) int16_t values_[kPage * kMaxHeadDim];  // (page / 2, D, 2)

@@ -20,8 +20,9 @@ struct PagedAttention {
   using F = typename S::F;
   static constexpr int kLanes = S::kLanes;
   static constexpr int kPage = kPageTokens;
-  static constexpr int kBatch = kLanes;  // queries of a softmax: a lane each where lanes are added or compared
-  static constexpr int kShared = 4;      // queries that share the loads of values
+  static constexpr int kBatch =
+      kLanes;                        // queries of a softmax: a lane each where lanes are added or compared
+  static constexpr int kShared = 4;  // queries that share the loads of values
 
   Pages pages;
   alignas(64) float scores[kBatch][kPage];

@@ -178,7 +178,8 @@ void CpuProduct::multiply(const Rows& rows, float* out, int64_t out_stride) cons
   if (bf16_.used) return kernels_.bf16_multiply({job, bf16_.x, padded(K())}, 0, count);
   const Int8Run run = kernels_.int8_multiply == nullptr ? Int8Run::none : int8_run(job.format);
   if (run == Int8Run::none) {
-    const CpuKernels::Multiply kernel = T() <= kernels_.plain_few_tokens ? kernels_.plain_few : kernels_.plain_many;
+    const CpuKernels::Multiply kernel =
+        T() <= kernels_.plain_few_tokens ? kernels_.plain_few : kernels_.plain_many;
     return multiply_rows(job, count, [&](const LinearJob& some, int64_t n) { kernel(some, 0, n); });
   }
   const Int8Rows& x = run == Int8Run::of32 ? of32_ : of256_;

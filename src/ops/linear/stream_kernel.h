@@ -3,8 +3,8 @@
 // Three rows by eight tokens (six by four) have a sum each in registers, while the rows stream from memory
 // once: what binds is reading them, as long as the 24 multiply-adds of a step of 16 elements hide behind the
 // 96 bytes of bf16 it reads. The panels (panel_kernel.h) decode first and multiply then, and memory waits
-// meanwhile. x comes from L2 once for these rows, in the panels' tiles, because eight rows of it K floats apart
-// would share the sets of L1 with the rows of the weight. The order is that of kernels.h.
+// meanwhile. x comes from L2 once for these rows, in the panels' tiles, because eight rows of it K floats
+// apart would share the sets of L1 with the rows of the weight. The order is that of kernels.h.
 #pragma once
 
 #include "ops/linear/rows_kernel.h"
@@ -32,7 +32,8 @@ template <class S, template <class> class Format, int kRows, int kTiles>
   for (int64_t chunk = 0; chunk < groups; chunk += kChunkGroups) {
     const int64_t chunk_end = chunk + kChunkGroups < groups ? chunk + kChunkGroups : groups;
     const float* x[kTiles];
-    for (int i = 0; i < kTiles; ++i) x[i] = job.x_tiles + panel_tile(job.K, job.T, t + i * kPanelTokens, 32 * chunk);
+    for (int i = 0; i < kTiles; ++i)
+      x[i] = job.x_tiles + panel_tile(job.K, job.T, t + i * kPanelTokens, 32 * chunk);
     for (int64_t g = chunk; g < chunk_end; ++g) {
       for (int64_t line = 0; ahead != 0 && line < group_bytes; line += 64) {
 #pragma GCC unroll 8

@@ -280,8 +280,16 @@ class Bench : public Subcommand {
     const TokenCost cost = cost_of(model, runner.memory_plan().kv_bytes_per_token);
     if (model.config().vision) measure_images(runner, model, roofs, cost, rows);
     for (const int batch : batches_) {
+      int filled = -1;  // tokens that are there
       for (const int depth : depths_) {
-        runner.prefill(depth, batch, room());  // once: every test goes back to this depth
+        // Once: every test goes back to this depth, and a deeper one goes on from it.
+        if (filled < 0 || depth < filled) {
+          runner.prefill(depth, batch, longest() - depth);
+        } else {
+          runner.rewind(filled);
+          if (depth > filled) runner.extend(depth - filled);
+        }
+        filled = depth;
         for (const bool decode : {false, true}) {
           for (const int tokens : decode ? generates_ : prompts_) {
             if (tokens == 0) continue;

@@ -62,7 +62,7 @@ bench: setup build/build.ninja ## prefill and decode speed against this machine'
 	@cmake --build build -j $(JOBS) --target llamita
 	@build/llamita bench $(MODEL)
 
-bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table of ratios (FILES= ROWS= THREADS= PAIRS= MINUTES= FULL=1 CHECK=1)
+bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table of ratios (FILES= ROWS= THREADS= LAYERS= PAIRS= MINUTES= FULL=1 PREPARE=1 CHECK=1)
 	@cmake --build build -j $(JOBS) --target llamita
 	@python3 bench/peers/bench_cpu.py
 

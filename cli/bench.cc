@@ -100,13 +100,16 @@ struct Row {
   std::string test, device;
   int threads = 0, tokens = 0, depth = 0, batch = 1;
   double mean = 0, deviation = 0;  // tokens per second, of all sequences together
+  std::vector<double> rates;       // of the repetitions
   double milliseconds = 0;         // of a decode step, or of the whole prompt
   double achieved = 0, roof = 0;   // bytes/s of a tg row, flops/s of a pp row
   bool decode = false;
 };
 
+constexpr int kWarmUpTokens = 16;  // decoded on a CPU before a row is timed
+
 void finish(Row& row, const std::vector<double>& seconds, double work, double roof) {
-  std::vector<double> rates;
+  std::vector<double>& rates = row.rates;
   for (const double each : seconds) rates.push_back(static_cast<double>(row.batch) * row.tokens / each);
   for (const double rate : rates) row.mean += rate / static_cast<double>(rates.size());
   double squares = 0;
@@ -277,8 +280,16 @@ class Bench : public Subcommand {
     const TokenCost cost = cost_of(model, runner.memory_plan().kv_bytes_per_token);
     if (model.config().vision) measure_images(runner, model, roofs, cost, rows);
     for (const int batch : batches_) {
+      int filled = -1;  // tokens that are there
       for (const int depth : depths_) {
-        runner.prefill(depth, batch, room());  // once: every test goes back to this depth
+        // Once: every test goes back to this depth, and a deeper one goes on from it.
+        if (filled < 0 || depth < filled) {
+          runner.prefill(depth, batch, longest() - depth);
+        } else {
+          runner.rewind(filled);
+          if (depth > filled) runner.extend(depth - filled);
+        }
+        filled = depth;
         for (const bool decode : {false, true}) {
           for (const int tokens : decode ? generates_ : prompts_) {
             if (tokens == 0) continue;
@@ -288,10 +299,14 @@ class Bench : public Subcommand {
             row.device = runner.device_name();
             row.threads = runner.threads(), row.tokens = tokens, row.depth = depth, row.batch = batch;
             row.decode = decode;
-            const auto seconds = repeat([&] {
+            const bool gpu = model.placement().on_gpu();
+            const auto run = [&](int count) {
               runner.rewind(depth);
-              return decode ? run_decode(runner, tokens, model.placement().on_gpu()) : runner.extend(tokens);
-            });
+              return decode ? run_decode(runner, count, gpu) : runner.extend(count);
+            };
+            // On a GPU each length may have a launch that it is the first to need.
+            const int first = decode && !gpu ? std::min(tokens, kWarmUpTokens) : tokens;
+            const auto seconds = repeat([&] { return run(tokens); }, [&] { return run(first); });
             const double keys = depth + (tokens + 1) / 2.0;
             if (decode) {
               finish(row, seconds, cost.bytes + cost.bytes_per_key * keys * batch,
@@ -393,8 +408,12 @@ class Bench : public Subcommand {
   // Seconds of each repetition, after one that does not count.
   template <class Seconds>
   std::vector<double> repeat(const Seconds& seconds) const {
+    return repeat(seconds, seconds);
+  }
+  template <class Seconds, class WarmUp>
+  std::vector<double> repeat(const Seconds& seconds, const WarmUp& warm_up) const {
     std::vector<double> all;
-    seconds();
+    warm_up();
     for (int i = 0; i < repetitions_; ++i) all.push_back(seconds());
     return all;
   }
@@ -426,6 +445,8 @@ class Bench : public Subcommand {
   Json to_json(const Subject& subject, const std::vector<Row>& rows) const {
     Json::Array list;
     for (const Row& row : rows) {
+      Json::Array samples;
+      for (const double rate : row.rates) samples.push_back(Json(rate));
       list.push_back(Json(Json::Object{{"test", Json(row.test)},
                                        {"device", Json(row.device)},
                                        {"threads", Json(int64_t{row.threads})},
@@ -434,6 +455,7 @@ class Bench : public Subcommand {
                                        {"batch", Json(int64_t{row.batch})},
                                        {"tokens_per_second", Json(row.mean)},
                                        {"standard_deviation", Json(row.deviation)},
+                                       {"samples", Json(std::move(samples))},
                                        {"milliseconds", Json(row.milliseconds)},
                                        {"unit", Json(std::string(row.decode ? "bytes/s" : "flops/s"))},
                                        {"achieved", Json(row.achieved)},

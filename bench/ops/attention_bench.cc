@@ -54,7 +54,7 @@ void run_attention(benchmark::State& state, const Variant<AttentionArgs>& varian
 
 const bool registered = [] {
   for (const Shape shape : {Shape{9, 3, 64}, Shape{32, 8, 128}}) {
-    for (const auto& [rows, keys] : {std::pair{1, 512}, {1, 4096}, {1, 16384}, {512, 512}}) {
+    for (const auto& [rows, keys] : {std::pair{1, 512}, {1, 4096}, {1, 16384}, {512, 512}, {512, 4608}}) {
       for (const Variant<AttentionArgs>& variant : attention_op().variants) {
         const bool runs = variant.name == "reference" || variant.name.ends_with(cpu::name(cpu::best_isa()));
         for (const DType dtype : {DType::f16, DType::i8}) {

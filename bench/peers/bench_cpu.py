@@ -4,15 +4,22 @@
 Run: make bench-cpu      (pip: numpy; a C++ compiler and CMake; the network once, for llama-cpp-python's source archive)
 
 llama.cpp comes out of llama-cpp-python's source archive and is built for this processor. Files: SmolLM2-135M Q4_1, and the
-shape of Llama-3.2-1B with random weights, quantised by llama-quantize of the same archive. Each row is the median of pairs:
-A and B one after the other, so that what disturbs the machine disturbs both. A row whose ratios spread (interquartile range
-over median) by more than 10 % is no result and says so; best / best, over all rounds, is what a busy machine disturbs
-least.
+shape of Llama-3.2-1B with random weights, quantised by llama-quantize of the same archive. By default that shape has four of
+its sixteen layers, so that all rows have their nine pairs in 45 minutes: the output matrix is then half of what a token reads
+and attention a smaller part, neither of which is where Llamita gains most.
 
-  FILES=Q4_0,Q6_K  ROWS=pp512,tg128  THREADS=1,2  PAIRS=3   less of it, for a quick look; LAYERS=4 cuts the random model
-  MINUTES=45       rounds go on while there is time; FULL=1: every row, no limit
-  CHECK=1          exit 1 when a row with a target falls short of it or is missing
-  PEER=DIR         a folder with llama-bench, llama-batched-bench and llama-quantize that are built already
+A round of a row starts both programs one after the other, who is first takes turns, and each runs three times: three pairs,
+and what disturbs the machine for longer disturbs both. A row is the median of the pairs' ratios. One whose ratios spread
+(interquartile range over median) by more than 10 % is no result and says so; while there is time, such rows go on. A/A is
+what ratios of a program to itself, a round earlier, spread by: a row meets its target when it is above it, less half of
+that. best / best is what a busy machine disturbs least.
+
+  FILES=Q4_0,Q6_K  ROWS=pp512,tg128  THREADS=1,2  PAIRS=3   less of it, for a quick look
+  LAYERS=16        the whole model; takes about three times as long
+  MINUTES=45       when no further round begins; FULL=1: every row, no limit
+  CHECK=1          exit 1 when a row with a target falls short of it, is refused, or has fewer pairs than PAIRS
+  PREPARE=1        build and make what the run needs (files, contexts of llama.cpp), and stop
+  PEER=DIR         a folder with llama-bench, llama-batched-bench, llama-quantize and llama_depth that are built already
 """
 
 import json
@@ -21,7 +28,7 @@ import subprocess
 import sys
 import time
 
-from llama_cpp_build import ROOT, WORK, build, default_model, option, run
+from llama_cpp_build import ROOT, WORK, build, build_depth, default_model, option, run
 
 QUANTISED = ["Q4_0", "Q4_K_M", "Q5_K", "Q6_K", "Q8_0", "BF16"]
 BINARIES = ["llama-bench", "llama-batched-bench", "llama-quantize"]
@@ -37,99 +44,164 @@ TARGETS = {  # (file, test): the least ratio, at 2 threads; with 1 thread where 
     **{("BF16", f"tg32 @ d{depth}", 2): ratio for depth, ratio in {4096: 1.05, 8192: 1.2, 16384: 1.4}.items()},
 }
 MOST_SPREAD = 0.10
+REPETITIONS = 3  # of a program that has been started
+DEPTHS = (4096, 8192, 16384)
 
 
 def listed(name, default):
     return [item for item in option(name, default).split(",") if item]
 
 
+def layers():
+    return int(option("LAYERS", "4"))
+
+
 def model_file(name, peer):
     if name == "SmolLM2":
         return default_model()
-    layers = int(option("LAYERS", "16"))
     WORK.mkdir(parents=True, exist_ok=True)
-    path = WORK / f"random-1b-{layers}-{name}.gguf"
+    path = WORK / f"random-1b-{layers()}-{name}.gguf"
     if path.exists():
         return path
     partial = path.with_suffix(".partial")
     if name == "BF16":
-        run(sys.executable, ROOT / "bench" / "peers" / "random_llama.py", partial, layers)
+        run(sys.executable, ROOT / "bench" / "peers" / "random_llama.py", partial, layers())
     else:
         run(peer / "llama-quantize", model_file("BF16", peer), partial, name, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
     return partial.rename(path)
 
 
-def batch_of(test):
-    """Sequences at once: 8 in "tg32 x 8"."""
-    return int(test.partition(" x ")[2] or 1)
+class Test:
+    """"pp512", "tg128", "tg32 x 8" or "tg32 @ d4096+8192": one start of a program, a row for each depth."""
 
+    def __init__(self, text):
+        self.base, _, depths = text.partition(" @ d")
+        kind, _, batch = self.base.partition(" x ")
+        self.decodes, self.tokens, self.batch = kind.startswith("tg"), kind[2:], int(batch or 1)
+        self.depths = [int(depth) for depth in depths.split("+")] if depths else []
 
-def arguments_of(test):
-    """-p, -n, -d and the repetitions: at a depth the filled cache serves several."""
-    base, _, depth = test.partition(" @ d")
-    tokens = base.partition(" x ")[0][2:]
-    return ["-p", tokens if base.startswith("pp") else "0", "-n", tokens if base.startswith("tg") else "0",
-            "-d", depth or "0", "-r", "3" if depth else "1"]
+    def rows(self):
+        return [f"{self.base} @ d{depth}" for depth in self.depths] or [self.base]
 
 
 def ours(path, test, threads):
-    out = run(ROOT / "build" / "llamita", "bench", path, *arguments_of(test), "-b", batch_of(test), "-t", threads,
-              "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    row = json.loads(out)["rows"][0]
-    return row["tokens_per_second"], row["achieved"] / row["roof"], row["roof"]
+    """{row: ([tokens a second], part of the roof, roof)}"""
+    out = run(ROOT / "build" / "llamita", "bench", path, "-p", "0" if test.decodes else test.tokens, "-n",
+              test.tokens if test.decodes else "0", "-d", ",".join(map(str, test.depths)) or "0", "-r", REPETITIONS, "-b", test.batch,
+              "-t", threads, "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    return {name: (row["samples"], row["achieved"] / row["roof"], row["roof"])
+            for name, row in zip(test.rows(), json.loads(out)["rows"], strict=True)}
 
 
-def theirs(peer, path, test, threads):
-    """The better of flash attention on and off where there is a depth."""
-    if batch_of(test) > 1:
-        tokens, batch = arguments_of(test)[3], batch_of(test)
-        out = run(peer / "llama-batched-bench", "-m", path, "-npp", "1", "-ntg", tokens, "-npl", batch, "-t", threads, "-c",
-                  batch * (int(tokens) + 2), "--output-format", "jsonl", stdout=subprocess.PIPE,
-                  stderr=subprocess.DEVNULL, text=True).stdout
-        return json.loads([line for line in out.splitlines() if line.startswith("{")][-1])["speed_tg"]
-    best = 0.0
-    for flash in (["0", "1"] if " @ d" in test else ["auto"]):
-        out = run(peer / "llama-bench", "-m", path, *arguments_of(test), "-t", threads, "-fa", flash, "-o", "json",
-                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-        best = max(best, json.loads(out)[-1]["avg_ts"])
-    return best
+class Peer:
+    def __init__(self, folder):
+        self.folder, self.depth_program = folder, build_depth(folder)
+        self.better_flash = {}  # of a file and row: which was faster the first time
+
+    def json_lines(self, *command):
+        out = run(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+    def measure(self, path, test, threads):
+        """{row: [tokens a second]}"""
+        if test.depths:
+            return self.at_depths(path, test, threads)
+        if test.batch > 1:
+            lines = self.json_lines(self.folder / "llama-batched-bench", "-m", path, "-npp", "1", "-ntg", test.tokens, "-npl",
+                                    ",".join([str(test.batch)] * REPETITIONS), "-t", threads, "-c",
+                                    test.batch * (int(test.tokens) + 2), "--output-format", "jsonl")
+            return {test.base: [line["speed_tg"] for line in lines if "speed_tg" in line]}
+        lines = self.json_lines(self.folder / "llama-bench", "-m", path, "-p", "0" if test.decodes else test.tokens, "-n",
+                                test.tokens if test.decodes else "0", "-t", threads, "-r", REPETITIONS, "-o", "jsonl")
+        return {test.base: lines[-1]["samples_ts"]}
+
+    def at_depths(self, path, test, threads):
+        """With flash attention or without it, whichever is faster: both the first time, then the better one of each depth."""
+        results = {}
+        for flash in (0, 1):
+            depths = [depth for depth in test.depths if self.better_flash.get((path, depth), flash) == flash]
+            for depth, samples in self.run_depths(path, test.tokens, threads, flash, depths).items():
+                row = f"{test.base} @ d{depth}"
+                if row not in results or statistics.median(samples) > statistics.median(results[row][1]):
+                    results[row] = (flash, samples)
+        for depth in test.depths:
+            self.better_flash[path, depth] = results[f"{test.base} @ d{depth}"][0]
+        return {row: samples for row, (_, samples) in results.items()}
+
+    def run_depths(self, path, tokens, threads, flash, depths):
+        if not depths:
+            return {}
+        contexts = WORK / (f"random-1b-{layers()}" if path.name.startswith("random-1b") else path.stem)
+        lines = self.json_lines(self.depth_program, path, threads, flash, tokens, REPETITIONS, contexts, *depths)
+        return {line["depth"]: line["samples"] for line in lines}
 
 
 def cases():
-    full = option("FULL", "") == "1"
-    tests = ["pp512", "tg128", "tg32 x 8"] + [f"tg32 @ d{depth}" for depth in (4096, 8192, 16384)]
-    for test in listed("ROWS", ",".join(tests)):
+    """(file, test, threads)"""
+    full, files = option("FULL", "") == "1", option("FILES", "")
+    deep = "tg32 @ d" + "+".join(map(str, DEPTHS))
+    rows = option("ROWS", "")
+    tests = rows.split(",") if rows else ["pp512", "tg128", "tg32 x 8", deep]
+    for test in tests:
         for file in listed("FILES", "SmolLM2," + ",".join(QUANTISED)):
-            for threads in listed("THREADS", "1,2" if test == "tg128" or full else "2"):
-                deep = " @ d" in test
-                if deep and not full and file not in ("Q4_K_M", "BF16") and not option("FILES", ""):
-                    continue
+            default = "1,2" if test == "tg128" or full else "2"
+            without_target = all((file, row, 2) not in TARGETS for row in Test(test).rows())
+            if without_target and not (full or files):
+                continue
+            for threads in listed("THREADS", default):
                 yield file, test, int(threads)
 
 
-def measure(peer):
-    """{case: [(ours, theirs, of the roof, roof)]}, round after round while there is time."""
-    pairs, limit = int(option("PAIRS", "9")), float(option("MINUTES", "45")) * 60
-    wanted = list(cases())
-    results = {case: [] for case in wanted}
-    files = {file: model_file(file, peer) for file in dict.fromkeys(case[0] for case in wanted)}
-    begin = time.monotonic()
-    for round_number in range(pairs):
-        for case in wanted:
-            file, test, threads = case
-            if " @ d" in test and round_number % 3 != 0:
-                continue  # each has three repetitions
-            if option("FULL", "") != "1" and time.monotonic() - begin > limit:
-                return results
-            first = round_number % 2  # who goes first takes turns
-            rates = {}
-            for who in (first, 1 - first):
-                rates[who] = ours(files[file], test, threads) if who == 0 else theirs(peer, files[file], test, threads)
-            results[case].append((rates[0][0], rates[1], *rates[0][1:]))
-            print(f"{round_number + 1} {file} {test} {threads}: {rates[0][0]:.2f} / {rates[1]:.2f} = "
-                  f"{rates[0][0] / rates[1]:.2f}", file=sys.stderr, flush=True)
-    return results
+class Measurement:
+    """{(file, row, threads): [(ours, theirs, part of the roof, roof)]}, a row's rounds in order."""
+
+    def __init__(self, peer):
+        self.peer, self.cases, self.rounds, self.seconds = peer, list(cases()), {}, {}
+        self.results = {(file, row, threads): [] for file, test, threads in self.cases for row in Test(test).rows()}
+        self.files = {file: model_file(file, peer.folder) for file in dict.fromkeys(case[0] for case in self.cases)}
+        self.begin = time.monotonic()
+        self.limit = float("inf") if option("FULL", "") == "1" else float(option("MINUTES", "45")) * 60
+
+    def rows_of(self, case):
+        return [(case[0], row, case[2]) for row in Test(case[1]).rows()]
+
+    def has_time(self, case):
+        return time.monotonic() - self.begin + self.seconds.get(case, 0) < self.limit
+
+    def run_round(self, case):
+        file, text, threads = case
+        test, begin, rates = Test(text), time.monotonic(), {}
+        first = self.rounds.get(case, 0) % 2
+        for who in (first, 1 - first):
+            rates[who] = ours(self.files[file], test, threads) if who == 0 else self.peer.measure(self.files[file], test, threads)
+        for row in test.rows():
+            samples, of_roof, roof = rates[0][row]
+            pairs = list(zip(samples, rates[1][row], strict=True))
+            self.results[file, row, threads] += [(a, b, of_roof, roof) for a, b in pairs]
+            print(f"{self.rounds.get(case, 0) + 1} {file} {row} {threads}: " +
+                  ", ".join(f"{a:.2f} / {b:.2f} = {a / b:.2f}" for a, b in pairs), file=sys.stderr, flush=True)
+        self.rounds[case] = self.rounds.get(case, 0) + 1
+        self.seconds[case] = time.monotonic() - begin
+
+    def run(self, pairs):
+        for _ in range((pairs + REPETITIONS - 1) // REPETITIONS):
+            for case in self.cases:
+                if self.has_time(case):
+                    self.run_round(case)
+        # More rounds for what spreads too much to be a result, and only for that: which way it fell plays no part.
+        while True:
+            noisy = [case for case in self.cases if self.has_time(case) and self.rounds.get(case, 0) < 4 * pairs / REPETITIONS and
+                     any(spread(ratios_of(self.results[row])) > MOST_SPREAD for row in self.rows_of(case))]
+            if pairs < 9 or not noisy:
+                return self.results
+            for case in noisy:
+                if self.has_time(case):
+                    self.run_round(case)
+
+
+def ratios_of(pairs):
+    return [a / b for a, b, _, _ in pairs]
 
 
 def spread(values):
@@ -139,39 +211,58 @@ def spread(values):
     return (high - low) / statistics.median(values)
 
 
-def report(results):
-    """Prints the table; returns the cases that fall short of their target or are no result."""
+def spread_of_same(pairs):
+    """What each program's ratio to itself spreads by, a round earlier and so in another process."""
+    ratios = [later[who] / earlier[who] for who in (0, 1) for earlier, later in zip(pairs, pairs[REPETITIONS:])]
+    return spread(ratios) if len(ratios) >= 3 else 0.0
+
+
+def report(results, wanted):
+    """Prints the table; returns the rows that fall short of their target or are no result."""
     short = []
-    print("| file | test | threads | llamita tok/s | llama.cpp tok/s | ratio | spread | best / best | pairs | of the roof | roof | must | |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
-    for case, pairs in results.items():
-        file, test, threads = case
-        must = TARGETS.get(case)
+    print("| file | test | threads | llamita tok/s | llama.cpp tok/s | ratio | spread | A/A | best / best | pairs | of the roof | roof | must | |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
+    for row, pairs in results.items():
+        file, test, threads = row
+        must = TARGETS.get(row)
         if not pairs:
-            print(f"| {file} | {test} | {threads} | | | | | | 0 | | | {must or ''} | no time |")
-            short += [case] if must else []
+            print(f"| {file} | {test} | {threads} | | | | | | | 0 | | | {must or ''} | no time |")
+            short += [row] if must else []
             continue
-        ratios = [a / b for a, b, _, _ in pairs]
-        middle, width = statistics.median(ratios), spread(ratios)
-        refused = width > MOST_SPREAD
-        passed = not refused and (must is None or middle >= must * (1 - width / 2))
+        ratios = ratios_of(pairs)
+        middle, width, same = statistics.median(ratios), spread(ratios), spread_of_same(pairs)
+        refused = "refused: spread" if width > MOST_SPREAD else "too few pairs" if len(pairs) < wanted else ""
+        passed = not refused and (must is None or middle >= must * (1 - same / 2))
         unit = "GB/s" if test.startswith("tg") else "GFLOP/s"
         columns = [file, test, threads, f"{statistics.median(p[0] for p in pairs):.2f}",
-                   f"{statistics.median(p[1] for p in pairs):.2f}", f"{middle:.2f}", f"{100 * width:.0f} %",
+                   f"{statistics.median(p[1] for p in pairs):.2f}", f"{middle:.2f}", f"{100 * width:.0f} %", f"{100 * same:.0f} %",
                    f"{max(p[0] for p in pairs) / max(p[1] for p in pairs):.2f}", len(pairs),
                    f"{100 * statistics.median(p[2] for p in pairs):.0f} %",
                    f"{statistics.median(p[3] for p in pairs) / 1e9:.1f} {unit}", must or "",
-                   "refused: spread" if refused else "" if must is None else "met" if passed else "short"]
+                   refused or ("" if must is None else "met" if passed else "short")]
         print("| " + " | ".join(map(str, columns)) + " |")
         if must is not None and not passed:
-            short.append(case)
+            short.append(row)
     return short
 
 
+def prepare(peer):
+    """Contexts of llama.cpp at each depth, which take minutes to compute: the files of a shape share them."""
+    for file, test, threads in cases():
+        for flash in (0, 1):
+            peer.run_depths(model_file(file, peer.folder), "1", threads, flash, Test(test).depths)
+
+
 def main():
-    short = report(measure(build(*BINARIES)))
+    peer, pairs = Peer(build(*BINARIES)), int(option("PAIRS", "9"))
+    measurement = Measurement(peer)
+    prepare(peer)
+    if option("PREPARE", "") == "1":
+        return
+    measurement.begin = time.monotonic()
+    short = report(measurement.run(pairs), pairs)
     if option("CHECK", "") == "1" and short:
-        sys.exit("short of the target or no result: " + ", ".join(" ".join(map(str, case)) for case in short))
+        sys.exit("short of the target or no result: " + ", ".join(" ".join(map(str, row)) for row in short))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,21 @@ def build(*programs):
     return binaries
 
 
+def build_depth(binaries):
+    """llama_depth.cc beside llama.cpp's libraries; out of PEER where that is given."""
+    if option("PEER", ""):
+        return binaries / "llama_depth"
+    source, program = ROOT / "bench" / "peers" / "llama_depth.cc", WORK / "llama_depth"
+    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+        return program
+    llama, libraries = source_folder(), WORK / "llama"
+    run(os.environ.get("CXX", "c++"), "-std=c++17", "-O2", "-I", llama / "include", "-I", llama / "ggml" / "include", source,
+        "-o", program, libraries / "src" / "libllama.a", *(libraries / "ggml" / "src" / f"lib{name}.a"
+                                                          for name in ("ggml", "ggml-cpu", "ggml-base")),
+        "-fopenmp", "-lpthread", "-ldl")
+    return program
+
+
 def default_model():
     folder = pathlib.Path(option("LLAMITA_MODELS", "~/.cache/llamita/models")).expanduser() / "smollm2-135m-instruct"
     if not list(folder.glob("*.gguf")):

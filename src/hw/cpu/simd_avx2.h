@@ -46,19 +46,39 @@ struct Avx2 {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
-  // Lane i: the sum of v[i], in the same tree; 21 instructions for eight sums.
-  LLAMITA_SIMD F sums(const F (&v)[8]) {
-    __m256 fours[4], twos[2];
+  // Lane i: the lanes of v[i] by one operation, in the tree of sum(); 21 instructions for eight results.
+  template <F (*operation)(F, F)>
+  LLAMITA_SIMD F fold(const F (&v)[8]) {
+    F fours[4], twos[2];
     for (int i = 0; i < 4; ++i) {
-      fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x20),
-                               _mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x31));
+      fours[i] = operation({_mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x20)},
+                           {_mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x31)});
     }
     for (int i = 0; i < 2; ++i) {
-      twos[i] = _mm256_add_ps(_mm256_shuffle_ps(fours[2 * i], fours[2 * i + 1], 0x44),
-                              _mm256_shuffle_ps(fours[2 * i], fours[2 * i + 1], 0xee));
+      const __m256 a = fours[2 * i].v, b = fours[2 * i + 1].v;
+      twos[i] = operation({_mm256_shuffle_ps(a, b, 0x44)}, {_mm256_shuffle_ps(a, b, 0xee)});
     }
-    return {
-        _mm256_add_ps(_mm256_shuffle_ps(twos[0], twos[1], 0x88), _mm256_shuffle_ps(twos[0], twos[1], 0xdd))};
+    const __m256 a = twos[0].v, b = twos[1].v;
+    return operation({_mm256_shuffle_ps(a, b, 0x88)}, {_mm256_shuffle_ps(a, b, 0xdd)});
+  }
+  LLAMITA_SIMD F sums(const F (&v)[8]) { return fold<add>(v); }
+  LLAMITA_SIMD F largests(const F (&v)[8]) { return fold<max>(v); }
+  // Lane j of v[i] and lane i of v[j] change places.
+  LLAMITA_SIMD void transpose(F (&v)[8]) {
+    __m256 fours[8];
+    for (int i = 0; i < 8; i += 4) {  // fours[i + j]: lanes j and 4 + j of v[i..i+3]
+      const __m256 a = _mm256_unpacklo_ps(v[i].v, v[i + 1].v), b = _mm256_unpackhi_ps(v[i].v, v[i + 1].v);
+      const __m256 c = _mm256_unpacklo_ps(v[i + 2].v, v[i + 3].v),
+                   d = _mm256_unpackhi_ps(v[i + 2].v, v[i + 3].v);
+      fours[i] = _mm256_shuffle_ps(a, c, 0x44);
+      fours[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+      fours[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+      fours[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int j = 0; j < 4; ++j) {
+      v[j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x20);
+      v[4 + j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x31);
+    }
   }
   LLAMITA_SIMD float largest(F a) {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
@@ -130,6 +150,15 @@ struct Avx2 {
     int bits;
     __builtin_memcpy(&bits, from, sizeof bits);
     return {_mm256_set1_epi32(bits)};
+  }
+  LLAMITA_SIMD void transpose(Pairs (&v)[8]) {
+    F lanes[8];
+    for (int i = 0; i < 8; ++i) lanes[i] = {_mm256_castsi256_ps(v[i].v)};
+    transpose(lanes);
+    for (int i = 0; i < 8; ++i) v[i] = {_mm256_castps_si256(lanes[i].v)};
+  }
+  LLAMITA_SIMD void store_pairs(int16_t* to, Pairs a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), a.v);
   }
   // sum + a0 b0 + a1 b1
   LLAMITA_SIMD I add_products(I sum, Pairs a, Pairs b) {

@@ -55,23 +55,50 @@ struct Avx512 {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
-  // Lane i: the sum of v[i], in the same tree; three instructions a sum.
-  LLAMITA_SIMD F sums(const F (&v)[16]) {
-    __m512 eights[8], fours[4], twos[2];
+  // Lane i: the lanes of v[i] by one operation, in the tree of sum(); three instructions a result.
+  template <F (*operation)(F, F)>
+  LLAMITA_SIMD F fold(const F (&v)[16]) {
+    F eights[8], fours[4], twos[2];
     for (int i = 0; i < 8; ++i) {
       const __m512 a = v[i + i / 4 * 4].v, b = v[i + i / 4 * 4 + 4].v;
-      eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+      eights[i] = operation({_mm512_shuffle_f32x4(a, b, 0x44)}, {_mm512_shuffle_f32x4(a, b, 0xee)});
     }
     for (int i = 0; i < 4; ++i) {
-      const __m512 a = eights[i], b = eights[i + 4];
-      fours[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+      const __m512 a = eights[i].v, b = eights[i + 4].v;
+      fours[i] = operation({_mm512_shuffle_f32x4(a, b, 0x88)}, {_mm512_shuffle_f32x4(a, b, 0xdd)});
     }
     for (int i = 0; i < 2; ++i) {
-      const __m512 a = fours[2 * i], b = fours[2 * i + 1];
-      twos[i] = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+      const __m512 a = fours[2 * i].v, b = fours[2 * i + 1].v;
+      twos[i] = operation({_mm512_shuffle_ps(a, b, 0x44)}, {_mm512_shuffle_ps(a, b, 0xee)});
     }
-    return {
-        _mm512_add_ps(_mm512_shuffle_ps(twos[0], twos[1], 0x88), _mm512_shuffle_ps(twos[0], twos[1], 0xdd))};
+    const __m512 a = twos[0].v, b = twos[1].v;
+    return operation({_mm512_shuffle_ps(a, b, 0x88)}, {_mm512_shuffle_ps(a, b, 0xdd)});
+  }
+  LLAMITA_SIMD F sums(const F (&v)[16]) { return fold<add>(v); }
+  LLAMITA_SIMD F largests(const F (&v)[16]) { return fold<max>(v); }
+  // Lane j of v[i] and lane i of v[j] change places.
+  LLAMITA_SIMD void transpose(F (&v)[16]) {
+    __m512 pairs[16], fours[16];
+    for (int i = 0; i < 16; i += 2) {
+      pairs[i] = _mm512_unpacklo_ps(v[i].v, v[i + 1].v);
+      pairs[i + 1] = _mm512_unpackhi_ps(v[i].v, v[i + 1].v);
+    }
+    for (int i = 0; i < 16; i += 4) {  // fours[i + j]: lanes j, 4 + j, 8 + j and 12 + j of v[i..i+3]
+      for (int j = 0; j < 2; ++j) {
+        const __m512d a = _mm512_castps_pd(pairs[i + j]), b = _mm512_castps_pd(pairs[i + j + 2]);
+        fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+      }
+    }
+    for (int j = 0; j < 4; ++j) {
+      const __m512 a = fours[j], b = fours[4 + j], c = fours[8 + j], d = fours[12 + j];
+      const __m512 ab0 = _mm512_shuffle_f32x4(a, b, 0x88), ab1 = _mm512_shuffle_f32x4(a, b, 0xdd);
+      const __m512 cd0 = _mm512_shuffle_f32x4(c, d, 0x88), cd1 = _mm512_shuffle_f32x4(c, d, 0xdd);
+      v[j].v = _mm512_shuffle_f32x4(ab0, cd0, 0x88);
+      v[4 + j].v = _mm512_shuffle_f32x4(ab1, cd1, 0x88);
+      v[8 + j].v = _mm512_shuffle_f32x4(ab0, cd0, 0xdd);
+      v[12 + j].v = _mm512_shuffle_f32x4(ab1, cd1, 0xdd);
+    }
   }
   LLAMITA_SIMD float largest(F a) {
     const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
@@ -143,6 +170,13 @@ struct Avx512 {
     __builtin_memcpy(&bits, from, sizeof bits);
     return {_mm512_set1_epi32(bits)};
   }
+  LLAMITA_SIMD void transpose(Pairs (&v)[16]) {
+    F lanes[16];
+    for (int i = 0; i < 16; ++i) lanes[i] = {_mm512_castsi512_ps(v[i].v)};
+    transpose(lanes);
+    for (int i = 0; i < 16; ++i) v[i] = {_mm512_castps_si512(lanes[i].v)};
+  }
+  LLAMITA_SIMD void store_pairs(int16_t* to, Pairs a) { _mm512_storeu_si512(to, a.v); }
   // sum + a0 b0 + a1 b1
   LLAMITA_SIMD I add_products(I sum, Pairs a, Pairs b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
   // As of floats.

@@ -42,8 +42,9 @@ class Int8Pages {
     const auto* v = static_cast<const int8_t*>(job.v_cache) + page * job.page_stride;
     take_scales(k + job.scales_offset, key_scales_);
     take_scales(v + job.scales_offset, value_scales_);
-    begin = begin / kLanes * kLanes;
-    end = (end + kLanes - 1) / kLanes * kLanes;
+    const int step = in_tiles(job) ? kStripKeys : kLanes;
+    begin = begin / step * step;
+    end = (end + step - 1) / step * step;
     for (int j = begin; j < end; ++j) {
       int16_t* to = keys_ + j * padded(job);
       for (int64_t d = 0; d < job.D; d += 16) widen(k + j * job.D + d, to + d);
@@ -53,10 +54,32 @@ class Int8Pages {
       for (int64_t d = 0; d < job.D; d += 16)
         interleave(v + j * job.D + d, v + (j + 1) * job.D + d, values_ + j * job.D + 2 * d);
     }
+    if (in_tiles(job)) transpose_keys(padded(job), begin, end);
   }
 
-  void score(const AttentionJob& job, int64_t row, int64_t head, int begin, int end, float* to) const {
-    const int64_t query = row * job.group + head, width = padded(job);
+  // Whether the queries are worth a transposed page: lanes are keys then, and no lanes are added.
+  static bool in_tiles(const AttentionJob& job) { return job.rows * job.group >= kLanes; }
+
+  // Scores of all keys taken, for queries [first, first + count); rows of `to` up to the next multiple of
+  // kTileQueries are written.
+  void score_tiles(const AttentionJob& job, int64_t first, int count, float (*to)[kPage]) const {
+    const int64_t width = padded(job);
+    for (int j = first_tiled_; j < end_tiled_; j += kStripKeys) {
+      for (int i = 0; i < count; i += kTileQueries) {
+        const int16_t* q[kTileQueries];
+        F scales[kTileQueries];
+        for (int u = 0; u < kTileQueries; ++u) {
+          const int64_t query = first + (i + u < count ? i + u : count - 1);
+          q[u] = queries_ + query * width;
+          scales[u] = S::set(query_scales_[query] * job.scale);
+        }
+        score_tile(width, q, scales, j, to[i] + j);
+      }
+    }
+  }
+
+  void score(const AttentionJob& job, int64_t query, int begin, int end, float* to) const {
+    const int64_t width = padded(job);
     const int16_t* q = queries_ + query * width;
     const F scale = S::set(query_scales_[query] * job.scale);
     for (int j = begin / kLanes * kLanes; j < end; j += kLanes) {
@@ -88,6 +111,45 @@ class Int8Pages {
   }
 
  private:
+  // A tile of scores: queries by vectors of keys, 4 x 2 sums with AVX-512, 2 x 2 with AVX2.
+  static constexpr int kTileQueries = kLanes == 16 ? 4 : 2, kTileVectors = 2;
+  static constexpr int kStripKeys = kTileVectors * kLanes;
+
+  void transpose_keys(int64_t width, int begin, int end) {
+    first_tiled_ = begin, end_tiled_ = end;
+    for (int j = begin; j < end; j += kLanes) {
+      for (int64_t d = 0; d < width; d += 2 * kLanes) {
+        Pairs block[kLanes];
+        for (int key = 0; key < kLanes; ++key) block[key] = S::load_pairs(keys_ + (j + key) * width + d);
+        S::transpose(block);
+        for (int i = 0; i < kLanes; ++i) S::store_pairs(tiled_ + (d / 2 + i) * 2 * kPage + 2 * j, block[i]);
+      }
+    }
+  }
+
+  [[gnu::noinline]] void score_tile(int64_t width, const int16_t* const (&q)[kTileQueries],
+                                    const F (&scales)[kTileQueries], int key, float* to) const {
+    I sums[kTileQueries][kTileVectors];
+    for (int u = 0; u < kTileQueries; ++u) {
+      for (int v = 0; v < kTileVectors; ++v) sums[u][v] = S::set_int(0);
+    }
+    const int16_t* keys = tiled_ + 2 * key;
+    for (int64_t d = 0; d < width; d += 2, keys += 2 * kPage) {
+      Pairs k[kTileVectors];
+      for (int v = 0; v < kTileVectors; ++v) k[v] = S::load_pairs(keys + 2 * v * kLanes);
+      for (int u = 0; u < kTileQueries; ++u) {
+        const Pairs part = S::set_pair(q[u] + d);
+        for (int v = 0; v < kTileVectors; ++v) sums[u][v] = S::add_products(sums[u][v], part, k[v]);
+      }
+    }
+    for (int u = 0; u < kTileQueries; ++u) {
+      for (int v = 0; v < kTileVectors; ++v) {
+        const F scaled = S::mul(S::to_float(sums[u][v]), S::load(key_scales_ + key + v * kLanes));
+        S::store(to + u * kPage + v * kLanes, S::mul(scaled, scales[u]));
+      }
+    }
+  }
+
   // D up to whole vectors of pairs; what is more is zero.
   static int64_t padded(const AttentionJob& job) {
     return (job.D + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes);
@@ -174,7 +236,9 @@ class Int8Pages {
   static constexpr int kHeads = 4;  // at most that weigh() takes at once
 
   alignas(64) int16_t queries_[kMaxQueries * kMaxHeadDim];
-  alignas(64) int16_t keys_[kPage * kMaxHeadDim];    // (page, padded)
+  alignas(64) int16_t keys_[kPage * kMaxHeadDim];   // (page, padded)
+  alignas(64) int16_t tiled_[kPage * kMaxHeadDim];  // (padded / 2, page, 2)
+  int first_tiled_ = 0, end_tiled_ = 0;
   alignas(64) int16_t values_[kPage * kMaxHeadDim];  // (page / 2, D, 2)
   alignas(64) float key_scales_[kPage], value_scales_[kPage];
   alignas(64) int16_t weights_[kHeads][kPage];

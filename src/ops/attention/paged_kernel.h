@@ -3,6 +3,7 @@
 //
 // What one row and head computes depends on the position, the window and the page borders alone:
 //   page      m' = max(m, scores of the page); p = e^(s - m'); l = l e^(m - m') + sum of p, lanes first
+//             (kBatch queries at once, which share the trees that add and compare lanes)
 //   output    o = o e^(m - m') + p_j v_j of the page
 //   partition of kPartitionKeys at absolute positions: starts from nothing; (m, l, o) of the partitions are
 //             merged in ascending order: o = o e^(m - m') + o_p e^(m_p - m'); o / l at the end
@@ -19,10 +20,12 @@ struct PagedAttention {
   using F = typename S::F;
   static constexpr int kLanes = S::kLanes;
   static constexpr int kPage = kPageTokens;
-  static constexpr int kHeads = 4;  // that share the loads of values
+  static constexpr int kBatch =
+      kLanes;                        // queries of a softmax: a lane each where lanes are added or compared
+  static constexpr int kShared = 4;  // queries that share the loads of values
 
   Pages pages;
-  alignas(64) float scores[kHeads][kPage];
+  alignas(64) float scores[kBatch][kPage];
   // Of the partition at work, for each query: m, l and (queries, D) o; and m and l of what is merged.
   float largest[kMaxQueries], sums[kMaxQueries];
   alignas(64) float outputs[kMaxQueries * kMaxHeadDim];
@@ -30,7 +33,7 @@ struct PagedAttention {
   float merged_largest[kMaxQueries], merged_sums[kMaxQueries];
 
   // Part `part` of `parts` of the page after this one, which may lie anywhere: the processor cannot guess it.
-  // In parts between the heads, because hundreds of lines at once would hold up what is at work.
+  // In parts between the queries, because hundreds of lines at once would hold up what is at work.
   static void fetch_ahead(const AttentionJob& job, int64_t page, int64_t part, int64_t parts) {
     const int64_t elem_bytes = Pages::element_bytes(job), bytes = kPage * job.D * elem_bytes;
     const int64_t at = page * job.page_stride * elem_bytes;
@@ -40,52 +43,77 @@ struct PagedAttention {
     }
   }
 
-  // scores[slot] of keys [begin, end) of the page, for one row and head, become probabilities, 0 for the
-  // other keys; returns what the outputs must be multiplied by.
-  float score_page(const AttentionJob& job, int64_t row, int64_t head, int slot, int begin, int end) {
-    const auto query = static_cast<size_t>(row * job.group + head);
-    float* to = scores[slot];
-    pages.score(job, row, head, begin, end, to);
-    for (int j = 0; j < begin; ++j) to[j] = -__builtin_inff();
-    for (int j = end; j < kPage; ++j) to[j] = -__builtin_inff();
+  // Keys of a page that a query sees.
+  struct Seen {
+    int begin, end;
+    bool operator==(const Seen&) const = default;
+  };
+  static Seen seen_of(const AttentionJob& job, int64_t row, int64_t page_begin) {
+    const int64_t position = job.first_position + row;
+    return {within_page(first_key_of(job, position) - page_begin),
+            within_page(end_key_of(job, position) - page_begin)};
+  }
 
-    F most = S::load(to);
-    for (int i = kLanes; i < kPage; i += kLanes) most = S::max(most, S::load(to + i));
-    const float page_largest = S::largest(most);
-    const float new_largest = page_largest > largest[query] ? page_largest : largest[query];
-    F sum = S::zero();
-    for (int i = 0; i < kPage; i += kLanes) {
-      const F p = cpu::exp<S>(S::add(S::load(to + i), S::set(-new_largest)));
-      S::store(to + i, p);
-      sum = S::add(sum, p);
+  // Scores of `count` queries from `first` on, -inf for keys that they do not see. The page that follows is
+  // fetched meanwhile.
+  void score(const AttentionJob& job, int64_t first, int count, const Seen* seen, int64_t all) {
+    if (Pages::in_tiles(job)) pages.score_tiles(job, first, count, scores);
+    for (int i = 0; i < count; ++i) {
+      float* to = scores[i];
+      if (!Pages::in_tiles(job)) pages.score(job, first + i, seen[i].begin, seen[i].end, to);
+      for (int j = 0; j < seen[i].begin; ++j) to[j] = -__builtin_inff();
+      for (int j = seen[i].end; j < kPage; ++j) to[j] = -__builtin_inff();
+      if (next_page >= 0 && first + i < all) fetch_ahead(job, next_page, first + i, all);
+    }
+  }
+
+  // Scores become probabilities; shrink[i] is what the outputs of query first + i must be multiplied by.
+  void softmax(int64_t first, int count, float* shrink) {
+    F most[kBatch], sum[kBatch];
+    alignas(64) float state[2][kBatch] = {}, negative[kBatch];
+    for (int i = 0; i < count; ++i) {
+      most[i] = S::load(scores[i]);
+      for (int j = kLanes; j < kPage; j += kLanes) most[i] = S::max(most[i], S::load(scores[i] + j));
+      state[0][i] = largest[first + i], state[1][i] = sums[first + i];
+    }
+    for (int i = count; i < kBatch; ++i) most[i] = sum[i] = S::zero();
+    const F before = S::load(state[0]), now = S::max(S::largests(most), before);
+    S::store(negative, S::mul(now, S::set(-1)));
+    for (int i = 0; i < count; ++i) {
+      sum[i] = S::zero();
+      for (int j = 0; j < kPage; j += kLanes) {
+        const F p = cpu::exp<S>(S::add(S::load(scores[i] + j), S::set(negative[i])));
+        S::store(scores[i] + j, p);
+        sum[i] = S::add(sum[i], p);
+      }
     }
     // The first page has nothing to shrink: e^-inf is 0.
-    alignas(64) float shrink[kLanes];
-    S::store(shrink, cpu::exp<S>(S::set(largest[query] - new_largest)));
-    sums[query] = sums[query] * shrink[0] + S::sum(sum);
-    largest[query] = new_largest;
-    return shrink[0];
+    const F factor = cpu::exp<S>(S::add(before, S::load(negative)));
+    S::store(shrink, factor);
+    S::store(state[0], now);
+    S::store(state[1], S::fma(S::load(state[1]), factor, S::sums(sum)));
+    for (int i = 0; i < count; ++i) largest[first + i] = state[0][i], sums[first + i] = state[1][i];
   }
 
-  // kCount heads of a row from `head` on, against keys [begin, end) of the page.
-  template <int kCount>
-  void attend_page(const AttentionJob& job, int64_t row, int64_t head, int begin, int end) {
-    const int64_t query = row * job.group + head;
-    float shrink[kCount];
-    for (int h = 0; h < kCount; ++h) {
-      shrink[h] = score_page(job, row, head + h, h, begin, end);
-      if (next_page >= 0 && query + h < job.group) fetch_ahead(job, next_page, query + h, job.group);
-    }
-    pages.template weigh<kCount>(job, scores, begin, end, shrink, outputs + query * job.D);
-  }
-
-  // Up to kHeads heads of a row, from `head` on.
-  void attend_heads(const AttentionJob& job, int64_t row, int64_t head, int begin, int end) {
-    switch (job.group - head) {
-      case 1: return attend_page<1>(job, row, head, begin, end);
-      case 2: return attend_page<2>(job, row, head, begin, end);
-      case 3: return attend_page<3>(job, row, head, begin, end);
-      default: return attend_page<4>(job, row, head, begin, end);
+  // Queries [first, first + count) against a page, of which they all see something; `all` queries there are.
+  void attend(const AttentionJob& job, int64_t first, int count, int64_t page_begin, int64_t all) {
+    Seen seen[kBatch];
+    alignas(64) float shrink[kBatch];
+    for (int i = 0; i < count; ++i) seen[i] = seen_of(job, (first + i) / job.group, page_begin);
+    score(job, first, count, seen, all);
+    softmax(first, count, shrink);
+    for (int i = 0, shared = 1; i < count; i += shared, shared = 1) {
+      while (shared < kShared && i + shared < count && seen[i + shared] == seen[i]) ++shared;
+      const auto weigh = [&]<int kCount>() {
+        pages.template weigh<kCount>(job, scores + i, seen[i].begin, seen[i].end, shrink + i,
+                                     outputs + (first + i) * job.D);
+      };
+      switch (shared) {
+        case 1: weigh.template operator()<1>(); break;
+        case 2: weigh.template operator()<2>(); break;
+        case 3: weigh.template operator()<3>(); break;
+        default: weigh.template operator()<4>();
+      }
     }
   }
 
@@ -106,14 +134,17 @@ struct PagedAttention {
       const int begin = within_page(first_key - base), end = within_page(end_key - base);
       pages.take_page(job, job.pages[page], begin, end);
       next_page = (page + 1) * kPage < end_key ? job.pages[page + 1] : -1;
-      for (int64_t row = 0; row < job.rows; ++row) {
-        const int64_t position = job.first_position + row;
-        const int from = within_page(first_key_of(job, position) - base),
-                  to = within_page(end_key_of(job, position) - base);
-        if (from >= to) continue;
-        for (int64_t head = 0; head < job.group; head += kHeads) {
-          attend_heads(job, row, head, from, to);
-        }
+      // The rows that see any of it follow each other: none before their first key, none past their window.
+      const auto sees = [&](int64_t row) {
+        const Seen seen = seen_of(job, row, base);
+        return seen.begin < seen.end;
+      };
+      int64_t row = 0, end_row = job.rows;
+      while (row < end_row && !sees(row)) ++row;
+      while (end_row > row && !sees(end_row - 1)) --end_row;
+      const int64_t all = end_row * job.group;
+      for (int64_t first = row * job.group; first < all; first += kBatch) {
+        attend(job, first, static_cast<int>(all - first < kBatch ? all - first : kBatch), base, all);
       }
     }
   }

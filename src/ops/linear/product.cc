@@ -13,7 +13,6 @@ namespace {
 constexpr int64_t kGroup = 32;  // elements that the plain and bf16 kernels read at once
 // Rows of an interleaved weight that are put back at once: whole groups, and whole units of every kernel.
 constexpr int64_t kRowsPutBack = 48;
-constexpr int64_t kFewTokens = 8;  // below it plain_few
 
 int64_t padded(int64_t K) { return (K + kGroup - 1) / kGroup * kGroup; }
 int64_t tiles_of(int64_t T) { return (T + kTileTokens - 1) / kTileTokens; }
@@ -69,7 +68,7 @@ CpuProduct::CpuProduct(const LinearArgs& args, const CpuKernels& kernels, Arena&
   }
   const bool plain = kernels.bf16_multiply == nullptr && (!integers || needs(Int8Run::none));
   tiles_plain_ = plain && kernels.plain_tile_lanes != 0 &&
-                 (T() >= kFewTokens || kernels.plain_few == kernels.plain_many);
+                 (T() > kernels.plain_few_tokens || kernels.plain_few == kernels.plain_many);
   if (kernels.bf16_multiply != nullptr) {
     bf16_ = {true, static_cast<uint16_t*>(arena.take(DType::bf16, {T(), padded(K())}).data())};
   } else if (tiles_plain_) {
@@ -123,16 +122,17 @@ void CpuProduct::prepare_token(int64_t t) const {
   }
 }
 
-// A token's row of x to its place in its tiles.
+// A token's row of x to its place in its tiles, and zeros to the places after the last token.
 void CpuProduct::tile_plain(const float* x, int64_t t) const {
   const int64_t lanes = kernels_.plain_tile_lanes;
   for (int64_t chunk = 0; chunk < padded(K()); chunk += kPanelChunk) {
     float* to = x_tiles_ + panel_tile(K(), T(), t, chunk) + t % kPanelTokens * lanes;
     const int64_t end = std::min(chunk + kPanelChunk, padded(K()));
+    const int64_t places = t == T() - 1 ? kPanelTokens - t % kPanelTokens : 1;
     for (int64_t k = chunk; k < end; k += lanes, to += kPanelTokens * lanes) {
       const int64_t count = std::clamp<int64_t>(K() - k, 0, lanes);
       std::copy_n(x + std::min(k, K()), count, to);
-      std::fill(to + count, to + lanes, 0.0f);
+      std::fill(to + count, to + places * lanes, 0.0f);
     }
   }
 }
@@ -178,7 +178,8 @@ void CpuProduct::multiply(const Rows& rows, float* out, int64_t out_stride) cons
   if (bf16_.used) return kernels_.bf16_multiply({job, bf16_.x, padded(K())}, 0, count);
   const Int8Run run = kernels_.int8_multiply == nullptr ? Int8Run::none : int8_run(job.format);
   if (run == Int8Run::none) {
-    const CpuKernels::Multiply kernel = T() < kFewTokens ? kernels_.plain_few : kernels_.plain_many;
+    const CpuKernels::Multiply kernel =
+        T() <= kernels_.plain_few_tokens ? kernels_.plain_few : kernels_.plain_many;
     return multiply_rows(job, count, [&](const LinearJob& some, int64_t n) { kernel(some, 0, n); });
   }
   const Int8Rows& x = run == Int8Run::of32 ? of32_ : of256_;

@@ -16,9 +16,10 @@ namespace llamita {
 struct CpuKernels {
   using Multiply = void (*)(const LinearJob& job, int64_t begin, int64_t end);
   int64_t unit;  // rows that fill a kernel's registers or panel: what a thread takes at the least
-  Multiply plain_few = nullptr;   // up to seven tokens
+  Multiply plain_few = nullptr;   // up to plain_few_tokens
   Multiply plain_many = nullptr;  // more; the same bits
   int64_t plain_tile_lanes = 0;   // of the tiles of x that plain_many reads; 0: it reads rows
+  int64_t plain_few_tokens = 7;
 
   void (*int8_round_row)(const float* x, int64_t K, int64_t t, const Int8Rows& to) = nullptr;
   void (*int8_pack_tile)(int64_t K, int64_t t, int64_t count, const Int8Rows& x) = nullptr;  // or rows do

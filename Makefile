@@ -63,7 +63,8 @@ bench: setup build/build.ninja ## prefill and decode speed against this machine'
 	@build/llamita bench $(MODEL)
 
 bench-cpu: setup build/build.ninja ## against llama.cpp, which it builds: table of ratios (FILES= ROWS= THREADS= LAYERS= PAIRS= MINUTES= FULL=1 PREPARE=1 CHECK=1)
-	@cmake --build build -j $(JOBS) --target llamita
+	@cmake build -DLLAMITA_BENCH=ON > /dev/null
+	@cmake --build build -j $(JOBS) --target llamita bench_ops
 	@python3 bench/peers/bench_cpu.py
 
 bench-load: setup build/build.ninja ## process start to first token, with and without --packed-cache (MODEL= SHAPE=1b:Q4_0 PAIRS= DECODE=1)

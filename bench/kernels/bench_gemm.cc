@@ -386,6 +386,7 @@ int main(int argc, char** argv) {
   }
   good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles" ||
                   shapes == "cuts");
+  good = good && (tokens.empty() || shapes != "ladder");  // whose steps have sizes of their own
   if (!good) {
     std::fprintf(stderr,
                  "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]\n");

@@ -12,14 +12,15 @@ A round of a row starts both programs one after the other, who is first takes tu
 and what disturbs the machine for longer disturbs both. A row is the median of the pairs' ratios. One whose ratios spread
 (interquartile range over median) by more than 10 % is no result and says so; while there is time, such rows go on. A/A is
 what ratios of a program to itself, a round earlier, spread by: a row meets its target when it is above it, less half of
-that. best / best is what a busy machine disturbs least.
+that. best / best is what a busy machine disturbs least. "matmul N" is one product of N tokens with 4096 x 4096 weights out of DRAM, by bench_ops and ggml_linear: tokens a
+second through it.
 
   FILES=Q4_0,Q6_K  ROWS=pp512,tg128  THREADS=1,2  PAIRS=3   less of it, for a quick look
   LAYERS=16        the whole model; takes about three times as long
   MINUTES=45       when no further round begins; FULL=1: every row, no limit
   CHECK=1          exit 1 when a row with a target falls short of it, is refused, or has fewer pairs than PAIRS
   PREPARE=1        build and make what the run needs (files, contexts of llama.cpp), and stop
-  PEER=DIR         a folder with llama-bench, llama-batched-bench, llama-quantize and llama_depth that are built already
+  PEER=DIR         a folder with llama-bench, llama-batched-bench, llama-quantize, llama_depth and ggml_linear, all built already
 """
 
 import json
@@ -28,10 +29,12 @@ import subprocess
 import sys
 import time
 
-from llama_cpp_build import ROOT, WORK, build, build_depth, default_model, option, run
+from llama_cpp_build import ROOT, WORK, build, build_beside, default_model, option, run
 
 QUANTISED = ["Q4_0", "Q4_K_M", "Q5_K", "Q6_K", "Q8_0", "BF16"]
 BINARIES = ["llama-bench", "llama-batched-bench", "llama-quantize"]
+TYPES = {"Q4_0": "q4_0", "Q4_K_M": "q4_K", "Q5_K": "q5_K", "Q6_K": "q6_K", "Q8_0": "q8_0", "BF16": "bf16"}  # as ggml spells them
+MATMUL = "matmul 4+16+512"
 TARGETS = {  # (file, test): the least ratio, at 2 threads; with 1 thread where it says so
     **{(file, "pp512", 2): ratio for file, ratio in
        {"Q4_0": 1.5, "Q4_K_M": 1.5, "Q8_0": 1.7, "Q6_K": 2.0, "Q5_K": 2.5, "BF16": 1.0, "SmolLM2": 1.5}.items()},
@@ -39,6 +42,10 @@ TARGETS = {  # (file, test): the least ratio, at 2 threads; with 1 thread where 
     **{(file, "tg128", 1): ratio for file, ratio in
        {"Q4_0": 1.2, "Q4_K_M": 1.1, "Q5_K": 1.1, "Q8_0": 1.3, "Q6_K": 1.0, "BF16": 1.0}.items()},
     **{(file, "tg32 x 8", 2): ratio for file, ratio in
+       {"Q4_0": 1.5, "Q4_K_M": 1.5, "Q5_K": 1.5, "Q6_K": 1.5, "Q8_0": 1.4, "BF16": 1.2}.items()},
+    **{(file, "matmul 512", 2): ratio for file, ratio in
+       {"Q4_0": 1.8, "Q4_K_M": 1.5, "Q8_0": 2.0, "Q6_K": 2.5, "Q5_K": 3.5, "BF16": 1.05}.items()},
+    **{(file, f"matmul {tokens}", 2): ratio for tokens in (4, 16) for file, ratio in
        {"Q4_0": 1.5, "Q4_K_M": 1.5, "Q5_K": 1.5, "Q6_K": 1.5, "Q8_0": 1.4, "BF16": 1.2}.items()},
     **{("Q4_K_M", f"tg32 @ d{depth}", 2): ratio for depth, ratio in {4096: 1.1, 8192: 1.3, 16384: 1.6}.items()},
     **{("BF16", f"tg32 @ d{depth}", 2): ratio for depth, ratio in {4096: 1.05, 8192: 1.2, 16384: 1.4}.items()},
@@ -73,20 +80,43 @@ def model_file(name, peer):
 
 
 class Test:
-    """"pp512", "tg128", "tg32 x 8" or "tg32 @ d4096+8192": one start of a program, a row for each depth."""
+    """"pp512", "tg128", "tg32 x 8", "tg32 @ d4096+8192" or "matmul 4+512": one start of a program, a row for each depth or
+    count of tokens."""
 
     def __init__(self, text):
+        self.counts = [int(count) for count in text.removeprefix("matmul ").split("+")] if text.startswith("matmul ") else []
         self.base, _, depths = text.partition(" @ d")
         kind, _, batch = self.base.partition(" x ")
         self.decodes, self.tokens, self.batch = kind.startswith("tg"), kind[2:], int(batch or 1)
         self.depths = [int(depth) for depth in depths.split("+")] if depths else []
 
     def rows(self):
+        if self.counts:
+            return [f"matmul {count}" for count in self.counts]
         return [f"{self.base} @ d{depth}" for depth in self.depths] or [self.base]
 
 
-def ours(path, test, threads):
+def our_products(file, counts, threads):
+    pattern = f"^linear/{TYPES[file].upper()}/chosen/T:({'|'.join(map(str, counts))})/threads:{threads}/"
+    out = run(ROOT / "build" / "bench" / "bench_ops", f"--benchmark_filter={pattern}", f"--benchmark_repetitions={REPETITIONS}",
+              "--benchmark_min_time=0.3", "--benchmark_format=json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    runs = [one for one in json.loads(out)["benchmarks"] if one["run_type"] == "iteration"]
+    results = {}
+    for count in counts:
+        same = [one for one in runs if f"/T:{count}/" in one["name"]]
+        if not same:
+            sys.exit(f"bench_ops has no product of {count} tokens by {threads} threads: 1, 2, 4, 8, 16 or 512 tokens, and 1, 2, 4, ... "
+                     "threads up to the cores")
+        of_roof = statistics.median(one["%roof"] for one in same) / 100
+        flops = 1e9 * statistics.median(one["GFLOP/s"] for one in same)
+        results[f"matmul {count}"] = ([count / (1e-3 * one["real_time"]) for one in same], of_roof, flops / of_roof)
+    return results
+
+
+def ours(file, path, test, threads):
     """{row: ([tokens a second], part of the roof, roof)}"""
+    if test.counts:
+        return our_products(file, test.counts, threads)
     out = run(ROOT / "build" / "llamita", "bench", path, "-p", "0" if test.decodes else test.tokens, "-n",
               test.tokens if test.decodes else "0", "-d", ",".join(map(str, test.depths)) or "0", "-r", REPETITIONS, "-b", test.batch,
               "-t", threads, "--json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
@@ -96,15 +126,19 @@ def ours(path, test, threads):
 
 class Peer:
     def __init__(self, folder):
-        self.folder, self.depth_program = folder, build_depth(folder)
+        self.folder, self.depth_program = folder, build_beside(folder, "llama_depth")
+        self.product_program = build_beside(folder, "ggml_linear")
         self.better_flash = {}  # of a file and row: which was faster the first time
 
     def json_lines(self, *command):
         out = run(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
         return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
-    def measure(self, path, test, threads):
+    def measure(self, file, path, test, threads):
         """{row: [tokens a second]}"""
+        if test.counts:
+            lines = self.json_lines(self.product_program, TYPES[file], threads, REPETITIONS, *test.counts)
+            return {f"matmul {line['tokens']}": [1e6 * line["tokens"] / us for us in line["samples"]] for line in lines}
         if test.depths:
             return self.at_depths(path, test, threads)
         if test.batch > 1:
@@ -142,10 +176,12 @@ def cases():
     full, files = option("FULL", "") == "1", option("FILES", "")
     deep = "tg32 @ d" + "+".join(map(str, DEPTHS))
     rows = option("ROWS", "")
-    tests = rows.split(",") if rows else ["pp512", "tg128", "tg32 x 8", deep]
+    tests = rows.split(",") if rows else ["pp512", "tg128", "tg32 x 8", MATMUL, deep]
     for test in tests:
         for file in listed("FILES", "SmolLM2," + ",".join(QUANTISED)):
             default = "1,2" if test == "tg128" or full else "2"
+            if Test(test).counts and file not in TYPES:
+                continue
             without_target = all((file, row, 2) not in TARGETS for row in Test(test).rows())
             if without_target and not (full or files):
                 continue
@@ -174,7 +210,8 @@ class Measurement:
         test, begin, rates = Test(text), time.monotonic(), {}
         first = self.rounds.get(case, 0) % 2
         for who in (first, 1 - first):
-            rates[who] = ours(self.files[file], test, threads) if who == 0 else self.peer.measure(self.files[file], test, threads)
+            measure = ours if who == 0 else self.peer.measure
+            rates[who] = measure(file, self.files[file], test, threads)
         for row in test.rows():
             samples, of_roof, roof = rates[0][row]
             pairs = list(zip(samples, rates[1][row], strict=True))

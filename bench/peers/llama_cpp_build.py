@@ -46,11 +46,11 @@ def build(*programs):
     return binaries
 
 
-def build_depth(binaries):
-    """llama_depth.cc beside llama.cpp's libraries; out of PEER where that is given."""
+def build_beside(binaries, name):
+    """A program of ours over llama.cpp's libraries, bench/peers/NAME.cc; out of PEER where that is given."""
     if option("PEER", ""):
-        return binaries / "llama_depth"
-    source, program = ROOT / "bench" / "peers" / "llama_depth.cc", WORK / "llama_depth"
+        return binaries / name
+    source, program = ROOT / "bench" / "peers" / f"{name}.cc", WORK / name
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return program
     llama, libraries = source_folder(), WORK / "llama"

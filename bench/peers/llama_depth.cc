@@ -41,8 +41,11 @@ struct Bench {
     std::vector<llama_token> tokens(1);
     size_t count = 0;
     const bool is_there = std::ifstream(file).good();
-    if (is_there && llama_state_load_file(context, file.c_str(), tokens.data(), tokens.size(), &count))
+    if (is_there) {
+      if (!llama_state_load_file(context, file.c_str(), tokens.data(), tokens.size(), &count))
+        fail("cannot read " + file + ": delete it");
       return;
+    }
     for (int at = from; at < depth; at += 2048) decode(depth - at < 2048 ? depth - at : 2048);
     const std::string partial = file + ".partial";
     if (!llama_state_save_file(context, partial.c_str(), tokens.data(), 0) ||

@@ -101,7 +101,7 @@ double paged_decode_us(const AttentionArgs& args, const Caps& caps) {
                                           4 * cuda_mma_us(caps, work.flops / std::max(tiles, 1.0)));
 }
 
-// 0.58 to 0.79 of paged_decode's time (docs/performance/gpu.md, 12 and 64 sequences of 100 to 250 keys).
+// 0.58 to 0.80 of paged_decode's time (docs/performance/gpu.md, 12 and 64 sequences of 100 to 250 keys).
 double paged_decode_sm90_us(const AttentionArgs& args, const Caps& caps) {
   return 0.75 * paged_decode_us(args, caps);
 }

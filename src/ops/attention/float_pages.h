@@ -1,7 +1,8 @@
 // A page of an f32, f16 or bf16 cache for the kernels of paged_kernel.h: decoded to f32 once (64 x D floats
 // of keys and of values, in L1 and L2) and used for all query heads of the group and all rows of the item.
-//   scores  q . k in S::kLanes sums over ascending d, d modulo kLanes each, added in S::sum's tree, times
-//   scale output  o = o shrink + p_j v_j over ascending keys
+//   scores: q . k in S::kLanes sums over ascending d, d modulo kLanes each, added in S::sum's tree, times
+//           scale
+//   output: o = o shrink + p_j v_j over ascending keys
 // A few queries have these sums in the lanes of a vector, and one tree of shuffles adds those of kLanes keys.
 // For many (in_tiles) the page is transposed, which costs as much as the trees of eight queries: lanes are
 // keys, and the tree is kLanes - 1 additions of whole vectors. The bits are the same.

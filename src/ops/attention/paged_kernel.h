@@ -20,8 +20,8 @@ struct PagedAttention {
   using F = typename S::F;
   static constexpr int kLanes = S::kLanes;
   static constexpr int kPage = kPageTokens;
-  static constexpr int kBatch =
-      kLanes;                        // queries of a softmax: a lane each where lanes are added or compared
+  // Queries of a softmax: a lane each where lanes are added or compared.
+  static constexpr int kBatch = kLanes;
   static constexpr int kShared = 4;  // queries that share the loads of values
 
   Pages pages;
@@ -55,15 +55,16 @@ struct PagedAttention {
   }
 
   // Scores of `count` queries from `first` on, -inf for keys that they do not see. The page that follows is
-  // fetched meanwhile.
-  void score(const AttentionJob& job, int64_t first, int count, const Seen* seen, int64_t all) {
+  // fetched meanwhile, in as many parts as there are queries from `begin` to `all`.
+  void score(const AttentionJob& job, int64_t begin, int64_t first, int count, const Seen* seen,
+             int64_t all) {
     if (Pages::in_tiles(job)) pages.score_tiles(job, first, count, scores);
     for (int i = 0; i < count; ++i) {
       float* to = scores[i];
       if (!Pages::in_tiles(job)) pages.score(job, first + i, seen[i].begin, seen[i].end, to);
       for (int j = 0; j < seen[i].begin; ++j) to[j] = -__builtin_inff();
       for (int j = seen[i].end; j < kPage; ++j) to[j] = -__builtin_inff();
-      if (next_page >= 0 && first + i < all) fetch_ahead(job, next_page, first + i, all);
+      if (next_page >= 0) fetch_ahead(job, next_page, first + i - begin, all - begin);
     }
   }
 
@@ -95,12 +96,13 @@ struct PagedAttention {
     for (int i = 0; i < count; ++i) largest[first + i] = state[0][i], sums[first + i] = state[1][i];
   }
 
-  // Queries [first, first + count) against a page, of which they all see something; `all` queries there are.
-  void attend(const AttentionJob& job, int64_t first, int count, int64_t page_begin, int64_t all) {
+  // Queries [first, first + count) against a page, of those from `begin` to `all`, which all see some of it.
+  void attend(const AttentionJob& job, int64_t begin, int64_t first, int count, int64_t page_begin,
+              int64_t all) {
     Seen seen[kBatch];
     alignas(64) float shrink[kBatch];
     for (int i = 0; i < count; ++i) seen[i] = seen_of(job, (first + i) / job.group, page_begin);
-    score(job, first, count, seen, all);
+    score(job, begin, first, count, seen, all);
     softmax(first, count, shrink);
     for (int i = 0, shared = 1; i < count; i += shared, shared = 1) {
       while (shared < kShared && i + shared < count && seen[i + shared] == seen[i]) ++shared;
@@ -142,9 +144,9 @@ struct PagedAttention {
       int64_t row = 0, end_row = job.rows;
       while (row < end_row && !sees(row)) ++row;
       while (end_row > row && !sees(end_row - 1)) --end_row;
-      const int64_t all = end_row * job.group;
-      for (int64_t first = row * job.group; first < all; first += kBatch) {
-        attend(job, first, static_cast<int>(all - first < kBatch ? all - first : kBatch), base, all);
+      const int64_t all = end_row * job.group, from = row * job.group;
+      for (int64_t first = from; first < all; first += kBatch) {
+        attend(job, from, first, static_cast<int>(all - first < kBatch ? all - first : kBatch), base, all);
       }
     }
   }

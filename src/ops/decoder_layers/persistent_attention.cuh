@@ -1,10 +1,9 @@
 // Attention of persistent_sm90: a block has one KV head and a run of keys; the group's query heads are the
 // rows of m16n8k16 (up to eight), and a warp takes sixteen keys at a time, from the pages straight into
 // fragments.
-//   scores: B is K: a lane reads eight elements of a key, which permutes the head's elements as Q's fragments
-//   are values: B is V: a lane reads eight elements of each of four keys; tile j of a half of 64 elements has
-//   as its
-//           column c the element 8 c + j of the half, so that no lane needs what another read
+//   scores: B is K; a lane reads eight elements of a key, which permutes the head's elements as it does Q's
+//   values: B is V; a lane reads eight elements of each of four keys, and tile j of a half of 64 elements has
+//           as its column c the element 8 c + j of the half, so that no lane needs what another read
 // The warp's first keys are under way before q is there. The step's own key and value never pass through
 // memory: the warp whose turn they are puts them into its fragments, and stores them. Online softmax a warp;
 // the warps' states meet in shared memory, in pairs.

@@ -163,6 +163,7 @@ __device__ __forceinline__ void multiply(Storage& s, const Share& share, int pro
         ptx::mma_m16n8k16<Element>(even, first, x[i].x, x[i].y);
         ptx::mma_m16n8k16<Element>(odd, second, x[i].z, x[i].w);
       }
+      // The multiplies have taken what was read, in every lane: only now may the copy engine write there.
       __syncwarp();
       if (lane == 0) ptx::mbarrier_arrive(&s.empty[at.at()]);
       at.advance(count);

@@ -1,5 +1,6 @@
-// The Hopper GEMM: persistent blocks of a producer warp and two consumer warpgroups, TMA and wgmma
-// (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products. Two row tiles of a
+// The Hopper GEMM: persistent blocks of a producer warp and a consumer warpgroup for every 64 rows, TMA and
+// wgmma (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products, or 64 rows where
+// few tiles would leave the card idle and K is whole. Two row tiles of a
 // cluster share the loads of B: each block asks for a half, and the copy engine hands it to both. (Four rows,
 // or two columns that share A, gain nothing.) Where tiles are fewer than multiprocessors, the cluster also
 // divides their K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles
@@ -112,7 +113,7 @@ __device__ __forceinline__ void produce(const Params& p, Storage<C>& s, const Pl
       ptx::tma_load_2d(s.a[stage], &p.a, block * kDepth, w.row0, &s.ring.full[stage]);
     }
   });
-  s.ring.drain(at);
+  s.ring.drain(at);  // a single block has nobody to wait for, and loses nothing
 }
 
 // Both row tiles write to a stage of either.

@@ -18,7 +18,7 @@ __host__ __device__ __forceinline__ int2 grouped_tile(int i, int rows, int colum
 }
 
 // Division by a number that the host knows: a multiplication and a correction, where the hardware's would
-// take a hundred clocks. Exact for all n.
+// take a hundred clocks. Exact for n >= 0 and by >= 1.
 class Divider {
  public:
   Divider() = default;

@@ -58,7 +58,8 @@ bool gemm_tile_fits(const GemmShape& s, GemmTile tile) {
 std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kTiles.second); }
 
 // Fitted to 186 times of 40 shapes of the grid on an H100, M = 128 to 2048 (bench_gemm --shapes tiles;
-// docs/performance/kernels.md): within 4 % in the mean, and every choice within 2 % of the best of those times.
+// docs/performance/kernels.md): within 4 % in the mean, and every choice within 2 % of the best of those
+// times.
 // - a launch costs 1.7 us, divided K 1.8 more and its sums, pushed at 35 bytes a nanosecond and block;
 // - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5 a
 // column;

@@ -19,7 +19,7 @@ struct CpuKernels {
   Multiply plain_few = nullptr;   // up to plain_few_tokens
   Multiply plain_many = nullptr;  // more; the same bits
   int64_t plain_tile_lanes = 0;   // of the tiles of x that plain_many reads; 0: it reads rows
-  int64_t plain_few_tokens = 7;  // from eight on the panels are faster with AVX2
+  int64_t plain_few_tokens = 7;   // from eight on the panels are faster with AVX2
 
   void (*int8_round_row)(const float* x, int64_t K, int64_t t, const Int8Rows& to) = nullptr;
   void (*int8_pack_tile)(int64_t K, int64_t t, int64_t count, const Int8Rows& x) = nullptr;  // or rows do

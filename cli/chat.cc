@@ -77,6 +77,7 @@ class Chat : public Subcommand {
   int run() override {
     const bool interactive = stdin_is_terminal() && stdout_is_terminal();
     if (stdin_is_terminal() && !interactive) hint_at_stdin();
+    const std::vector<Picture> pictures = read_pictures(images_);  // before what may take long
     LoadedModel loaded = load(model_, config_);
     const ModelInfo& info = loaded.llm.info();
     if (!info.template_error.empty()) {
@@ -88,7 +89,7 @@ class Chat : public Subcommand {
     }
     require_sight(images_, info);
     ChatSession session(loaded.llm, params_, system_);
-    for (const std::string& path : images_) session.attach(path);
+    for (const Picture& picture : pictures) session.attach(picture);
     if (interactive) {
       print(greeting(info, model_, stdout_paint()));
       flush_output();

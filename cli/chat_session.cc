@@ -22,15 +22,20 @@ std::string trimmed(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
 }
 
-// A file name as it was typed, with ~ as shells have it.
+// A file name as it was typed, with ~ and quotes as shells have them.
 std::string file_argument(const std::string& argument, const char* command,
                           const char* example = "llama.json") {
   if (argument.empty()) throw Error(cat(command, " needs a file name: ", command, " ", example));
+  const char quote = argument.front();
+  if (argument.size() > 2 && (quote == '"' || quote == '\'') && argument.back() == quote)
+    return argument.substr(1, argument.size() - 2);
   const char* home = std::getenv("HOME");
   return home != nullptr && argument.rfind("~/", 0) == 0 ? cat(home, argument.substr(1)) : argument;
 }
 
 void say(const std::string& text) { print(stdout_paint().dim(text) + "\n"); }
+
+std::string counted_pictures(size_t count) { return cat(count, count == 1 ? " picture" : " pictures"); }
 
 std::string speed(int tokens, double seconds) {
   return seconds > 0 ? cat(fixed(tokens / seconds, 1), " tokens/s") : std::string("-");
@@ -53,19 +58,13 @@ const std::vector<ChatSession::Command>& ChatSession::commands() {
       {"/regen", "", "answer the last question again",
        [](Session& chat, Text&) { return chat.regenerate(), true; }},
       {"/clear", "", "forget the conversation, keep the system message",
-       [](Session& chat, Text&) {
-         const bool system = !chat.conversation_.empty() && chat.conversation_[0].role == "system";
-         chat.conversation_.resize(system ? 1 : 0);
-         return say("The conversation is forgotten."), true;
-       }},
+       [](Session& chat, Text&) { return chat.clear(), true; }},
       {"/system", "[TEXT]", "tell the model what to be; without TEXT shows it; 'none' removes it",
        [](Session& chat, Text& text) { return chat.change_system(text), true; }},
       {"/image", "FILE", "ask the next question about this picture (PNG, JPEG, WebP)",
        [](Session& chat, Text& text) {
-         chat.attach(file_argument(text, "/image", "llama.jpg"));
-         return say(cat("The next question is about ", chat.attached_.size(),
-                        chat.attached_.size() == 1 ? " picture." : " pictures.")),
-                true;
+         chat.attach(read_picture(file_argument(text, "/image", "llama.jpg")));
+         return say(cat("The next question is about ", counted_pictures(chat.attached_.size()), ".")), true;
        }},
       {"/set", "[NAME VALUE]", "change a setting ('default' brings it back); alone it lists them",
        [](Session& chat, Text& text) { return chat.set(text), true; }},
@@ -87,19 +86,39 @@ ChatSession::ChatSession(LLM& llm, SamplingParams sampling, const std::string& s
 
 void ChatSession::ask(const std::string& prompt) {
   Message question{"user", to_utf8(prompt)};
-  question.pictures = std::exchange(attached_, {});  // one that cannot be answered about is given up
+  question.pictures = std::exchange(attached_, {});
   conversation_.push_back(std::move(question));
+  const auto take_back = [this] {
+    attached_ = std::move(conversation_.back().pictures);
+    conversation_.pop_back();
+  };
   try {
     answer(0);
+  } catch (const Error& error) {
+    take_back();
+    if (attached_.empty()) throw;
+    throw Error(
+        cat(error.what(), " (", counted_pictures(attached_.size()), " attached to the next question)"));
   } catch (...) {
-    conversation_.pop_back();
+    take_back();
     throw;
   }
 }
 
-void ChatSession::attach(const std::string& path) {
+void ChatSession::attach(Picture picture) {
   if (llm_.info().image_tokens == 0) throw Error(cat(llm_.info().name, " takes no images"));
-  attached_.push_back(read_picture(path));
+  attached_.push_back(std::move(picture));
+}
+
+std::string ChatSession::drop_attached() {
+  const size_t pictures = std::exchange(attached_, {}).size();
+  return pictures == 0 ? "" : cat(" What was attached (", counted_pictures(pictures), ") is dropped.");
+}
+
+void ChatSession::clear() {
+  const bool system = !conversation_.empty() && conversation_[0].role == "system";
+  conversation_.resize(system ? 1 : 0);
+  say(cat("The conversation is forgotten.", drop_attached()));
 }
 
 void ChatSession::regenerate() {
@@ -129,7 +148,8 @@ void ChatSession::answer(uint64_t attempt) {
   Completion completion = llm_.generate({request}, stream, interrupt.token()).at(0);
   const Choice& choice = completion.choices.at(0);
   if (choice.finish == FinishReason::error) {
-    throw Error(cat(choice.error, " (/clear begins a new conversation, --context N allows a longer one)"));
+    const bool too_long = choice.error_code == kContextLengthExceeded;
+    throw Error(cat(choice.error, too_long ? "; /clear begins a new conversation" : ""));
   }
   if (choice.text.empty() || choice.text.back() != '\n') print("\n");
   if (choice.finish == FinishReason::cancelled) {
@@ -203,7 +223,7 @@ void ChatSession::load(const std::string& path) {
   Conversation conversation = load_conversation(path);
   conversation_ = std::move(conversation);
   last_.reset();
-  say(cat("Loaded ", conversation_.size(), " messages from ", path, "."));
+  say(cat("Loaded ", conversation_.size(), " messages from ", path, ".", drop_attached()));
 }
 
 void ChatSession::print_stats() const {

@@ -17,10 +17,10 @@ class ChatSession {
 
   // Asks and streams the reply to standard output; Ctrl-C ends the reply, not the program. What was said
   // stays in the conversation, also when it was cut. Throws Error when the model cannot answer; the
-  // conversation is then as it was before.
+  // conversation and the pictures that were attached are then as they were before.
   void ask(const std::string& prompt);
-  // The next question is about this picture too. Throws Error when it cannot be read or the model takes none.
-  void attach(const std::string& path);
+  // The next question is about this picture too. Throws Error when the model takes none.
+  void attach(Picture picture);
   // The same for the last question again, with another seed.
   void regenerate();
 
@@ -34,6 +34,8 @@ class ChatSession {
   static const std::vector<Command>& commands();
 
   void answer(uint64_t attempt);
+  void clear();
+  std::string drop_attached();  // a sentence that says so; "" when there was none
   void print_help() const;
   void change_system(const std::string& text);
   void set(const std::string& argument);

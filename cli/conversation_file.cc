@@ -84,7 +84,7 @@ void read_content(const Json& entry, const std::string& where, Message& message)
     if (type == "text") {
       message.content += text_member(part, "text", where);
     } else if (type == "image_url" && image != nullptr) {
-      message.pictures.push_back({server::read_image(*image, where, {}, {}), message.content.size()});
+      message.pictures.push_back({server::read_image(*image, where, {}, false).file, message.content.size()});
     } else {
       throw Error(cat(where, ": expected parts of type text or image_url"));
     }

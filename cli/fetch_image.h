@@ -8,8 +8,8 @@
 
 namespace llamita::cli {
 
-// The host of an https: URL in lower case; "" for one that has no host, or has a user, a port or an escape in
-// it.
+// The host of an https: URL in lower case; "" for one that has no host, or has a user, a port other than 443
+// or an escape in it.
 std::string host_of_url(const std::string& url);
 
 // Empty when there are no hosts. The body is refused as soon as it passes its limit, redirects to other hosts

@@ -114,9 +114,10 @@ class Generate : public Subcommand {
   int run() override {
     arguments_.settle(name(), !file_.empty());
     read_prompt();
+    const std::vector<Picture> pictures = read_pictures(images_);  // before what may take long
     LoadedModel loaded = load(arguments_.model, config_);
     require_sight(images_, loaded.llm.info());
-    const Request request = make_request(loaded.llm.info());
+    const Request request = make_request(loaded.llm.info(), pictures);
     const InterruptScope interrupt;
     const bool streams = !json_ && params_.n == 1;
     Completion completion =
@@ -149,7 +150,7 @@ class Generate : public Subcommand {
     }
   }
 
-  Request make_request(const ModelInfo& info) const {
+  Request make_request(const ModelInfo& info, const std::vector<Picture>& pictures) const {
     Request request{prompt_, params_};
     if (!raw_ && !info.template_error.empty()) {
       throw Error(cat(info.template_error, "; --raw continues the prompt without a template"));
@@ -159,13 +160,13 @@ class Generate : public Subcommand {
         throw Error(raw_ ? std::string("--system and --raw: plain completion has no system message")
                          : cat("--system: ", info.name, " has no chat template"));
       }
-      request.pictures = read_pictures(images_);
+      request.pictures = pictures;
       return request;
     }
     Conversation conversation;
     if (!system_.empty()) conversation.push_back({"system", to_utf8(system_)});
     conversation.push_back({"user", prompt_});
-    conversation.back().pictures = read_pictures(images_);
+    conversation.back().pictures = pictures;
     request.prompt = std::move(conversation);
     return request;
   }

@@ -69,6 +69,23 @@ std::string shape_section(const ModelConfig& config) {
   return text;
 }
 
+std::string vision_section(const VisionConfig& vision) {
+  return line("pictures", cat(vision.image_size, " x ", vision.image_size, " pixels in patches of ",
+                              vision.patch, ": ", vision.image_rows(), " tokens each")) +
+         line("vision tower", cat(vision.layers, " layers of ", vision.hidden, ", ", vision.heads,
+                                  " heads, feed-forward ", vision.ffn));
+}
+
+Json vision_json(const VisionConfig& vision) {
+  return Json(Json::Object{{"image_size", json_of(vision.image_size)},
+                           {"patch_size", json_of(vision.patch)},
+                           {"image_tokens", json_of(vision.image_rows())},
+                           {"layers", json_of(vision.layers)},
+                           {"hidden", json_of(vision.hidden)},
+                           {"heads", json_of(vision.heads)},
+                           {"ffn", json_of(vision.ffn)}});
+}
+
 class Inspect : public Subcommand {
  public:
   std::string name() const override { return "inspect"; }
@@ -125,6 +142,7 @@ class Inspect : public Subcommand {
     text += line("parameters", cat(count_text(card.parameters), " in ", card.tensors.size(), " tensors, ",
                                    bytes_text(card.file_bytes)));
     text += shape_section(card.config);
+    if (card.config.vision) text += vision_section(*card.config.vision);
     text += line("tokenizer", cat(tokenizer.description(), ", ", tokenizer.vocab_size(), " tokens"));
     text += line("chat template",
                  tokenizer.chat_template() ? cat(tokenizer.chat_template()->size(), " bytes") : "none");
@@ -202,6 +220,7 @@ class Inspect : public Subcommand {
                         {"chat_template", Json(tokenizer.chat_template().has_value())},
                         {"formats", Json(std::move(formats))},
                         {"memory", Json(std::move(memory))}};
+    if (config.vision) object.emplace_back("vision", vision_json(*config.vision));
     if (tensors_) object.emplace_back("tensors", Json(std::move(tensors)));
     return Json(std::move(object));
   }

@@ -26,13 +26,15 @@ bool environment_allows_colour() {
   return (no_color == nullptr || *no_color == '\0') && term != nullptr && std::strcmp(term, "dumb") != 0;
 }
 
-std::string read_all(std::FILE* file, const std::string& what) {
+std::string read_all(std::FILE* file, const std::string& what, size_t most = SIZE_MAX) {
   std::string text;
   char buffer[65536];
   size_t count = 0;
   // Not after the end: a terminal would be asked again.
-  while (!std::feof(file) && (count = std::fread(buffer, 1, sizeof buffer, file)) > 0)
+  while (!std::feof(file) && (count = std::fread(buffer, 1, sizeof buffer, file)) > 0) {
     text.append(buffer, count);
+    if (text.size() > most) throw Error(cat(what, " has more than ", most, " bytes, which is too much here"));
+  }
   if (std::ferror(file)) throw Error(cat("cannot read ", what, ": ", std::strerror(errno)));
   return text;
 }
@@ -118,11 +120,11 @@ void hint_at_stdin() {
   std::fputs("llamita: reading the prompt from standard input; Ctrl-D on an empty line ends it\n", stderr);
 }
 
-std::string read_file(const std::string& path) {
+std::string read_file(const std::string& path, size_t most) {
   std::FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) throw Error(cat("cannot open ", path, ": ", std::strerror(errno)));
   try {
-    std::string text = read_all(file, path);
+    std::string text = read_all(file, path, most);
     std::fclose(file);
     return text;
   } catch (...) {

@@ -1,6 +1,8 @@
 // Standard output that notices when nobody reads it, and text that is fit for a terminal.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -49,10 +51,10 @@ class TerminalFilter {
 // `text` with every byte that is no UTF-8 replaced by U+FFFD.
 std::string to_utf8(std::string_view text);
 
-// All of standard input, or of a file. Throws Error.
+// All of standard input, or of a file, at most `most` bytes: Error when there are more. Throws Error.
 std::string read_stdin();
 // Tells whoever sits at a terminal that standard input is being read as one prompt.
 void hint_at_stdin();
-std::string read_file(const std::string& path);
+std::string read_file(const std::string& path, size_t most = SIZE_MAX);
 
 }  // namespace llamita::cli

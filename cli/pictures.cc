@@ -1,24 +1,17 @@
 #include "cli/pictures.h"
 
-#include <filesystem>
+#include <span>
 
 #include "base/cat.h"
 #include "cli/output.h"
+#include "image/decode.h"
 
 namespace llamita::cli {
 
-namespace {
-
-constexpr uintmax_t kMostBytes = uintmax_t{16} << 20;  // what decoders take (image/image.h)
-
-}  // namespace
-
 Picture read_picture(const std::string& path) {
-  std::error_code unknown;
-  const uintmax_t bytes = std::filesystem::file_size(path, unknown);
-  if (!unknown && bytes > kMostBytes)
-    throw Error(cat(path, " has ", bytes, " bytes, images of at most ", kMostBytes, " are taken"));
-  return {std::make_shared<const std::string>(read_file(path)), 0};
+  auto file = std::make_shared<const std::string>(read_file(path, ImageLimits{}.bytes));
+  decode_image(std::as_bytes(std::span(*file)), path);  // before anything waits for it
+  return {std::move(file), 0};
 }
 
 std::vector<Picture> read_pictures(const std::vector<std::string>& paths) {

@@ -8,8 +8,8 @@
 
 namespace llamita::cli {
 
-// The file, to stand before the first byte of its text. Throws Error when it cannot be read or is larger than
-// any image that is taken. Whether it is an image is seen when it is asked about.
+// The file, to stand before the first byte of its text. Throws Error that names it when it cannot be read, is
+// larger than images may be, or does not decode.
 Picture read_picture(const std::string& path);
 std::vector<Picture> read_pictures(const std::vector<std::string>& paths);
 

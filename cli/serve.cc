@@ -130,6 +130,8 @@ void Serve::declare_api(OptionSet& options) {
                    "fetch images of https: URLs from this host; may be given several times (default: only "
                    "images inside requests)",
                    [this](const std::string& text) { image_hosts_.push_back(text); });
+  seconds(options, "--image-timeout", "seconds for all images that a request has fetched",
+          config_.image_timeout);
   options.value("--tool-format", "NAME",
                 "what the model's tool calls look like: hermes or llama3 (default: its family's)",
                 [this](const std::string& text) {
@@ -160,7 +162,8 @@ void Serve::declare_limits(OptionSet& options) {
                   http.body_bytes = static_cast<size_t>(parse_int(text, "--max-body-bytes", 1, kMostBytes));
                   http.image_body_bytes = http.body_bytes;
                 });
-  number(options, "--max-bodies-bytes", "of all bodies that arrive or wait to be parsed; more are told 503",
+  number(options, "--max-bodies-bytes",
+         "of all bodies that arrive or wait to be parsed, their images to be decoded; more are told 503",
          http.bodies_bytes, 1, kMostBytes);
   number(options, "--max-json-depth", "of nested arrays and objects in a body", api.body_depth, 4, 64);
   number(options, "--max-n", "choices of one request", api.choices, 1, 128);
@@ -231,6 +234,7 @@ void Serve::declare_batching(OptionSet& options) {
       [this](const std::string& text) { kv_megabytes_ = parse_int(text, "--kv-memory", 1, 1 << 30); });
   number(options, "--prepare-threads", "threads that tokenise and compile grammars", config_.prepare_threads,
          1, 64);
+  number(options, "--image-threads", "threads that fetch and decode images", config_.image_threads, 1, 64);
 }
 
 void Serve::read_keys(const std::string& path) {

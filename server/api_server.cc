@@ -69,10 +69,12 @@ ApiServer::ApiServer(const ServerConfig& config, Post post)
       access_(config),
       metrics_(config.metrics_prefix, config.model_names.empty() ? "" : config.model_names[0]),
       worker_(std::make_unique<Worker>(config.prepare_threads, config.prepare_queue)),
+      image_worker_(std::make_unique<Worker>(config.image_threads, config.prepare_queue)),
       token_worker_(std::make_unique<Worker>(1, config.prepare_queue)) {}
 
 ApiServer::~ApiServer() {
-  worker_.reset();
+  worker_.reset();  // it gives work to the image worker
+  image_worker_.reset();
   token_worker_.reset();
   // Generations hold the engine through their host; without replies they write nothing more.
   for (const auto& [key, generation] : std::exchange(generations_, {})) generation->abandon();
@@ -99,8 +101,10 @@ void ApiServer::attach(std::shared_ptr<AsyncEngine> engine) {
   if (config_.api.reply_tokens > 0) host_->parse.unasked_reply_tokens = config_.api.reply_tokens;
   int& reply_tokens = host_->parse.limits.reply_tokens;
   if (reply_tokens == 0 || reply_tokens > engine_->info().context) reply_tokens = engine_->info().context;
-  host_->parse.takes_images = engine_->info().image_tokens > 0;
+  host_->parse.takes_images = engine_->info().image_tokens > 0 && config_.api.images.images > 0;
   host_->parse.fetch_image = config_.fetch_image;
+  host_->run_with_images = [this](std::function<void()> task) { return image_worker_->run(std::move(task)); };
+  host_->image_timeout = config_.image_timeout;
   host_->update_queue = config_.update_queue;
   host_->timeout = config_.request_timeout;
   host_->queue_timeout = config_.queue_timeout;

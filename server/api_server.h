@@ -108,6 +108,7 @@ class ApiServer {
       replies_;  // of on_worker()
   uint64_t next_key_ = 0;
   std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Worker> image_worker_;  // fetches and decodes images, for which no text should wait
   std::unique_ptr<Worker> token_worker_;  // of /tokenize and /detokenize, which no chat should wait for
 };
 

@@ -28,6 +28,13 @@ GenerationRequest parse(Endpoint endpoint, const std::string& body, const ParseC
   return parse_embedding(body, context);
 }
 
+// Their files are prepared and wanted no more.
+void release_pictures(Request& request) {
+  auto* conversation = std::get_if<Conversation>(&request.prompt);
+  if (conversation == nullptr) return;
+  for (Message& message : *conversation) message.pictures.clear();
+}
+
 Completion without_texts(const Completion& done) {
   Completion out;
   for (const Choice& choice : done.choices) {
@@ -71,13 +78,17 @@ Generation::Generation(std::shared_ptr<const GenerationHost> host, Endpoint endp
       done_(std::move(done)) {}
 
 void Generation::prepare_and_submit() {
+  reporting_failures([this] { parse_and_go_on(); });
+}
+
+template <class Work>
+void Generation::reporting_failures(const Work& work) {
   const auto post_failure = [this](const ApiError& error) {
     cancel_all();
     host_->post([self = shared_from_this(), error] { self->guarded([&] { self->fail(error); }); });
   };
   try {
-    submit_all();
-    host_->post([self = shared_from_this()] { self->guarded([&] { self->opened(); }); });
+    work();
   } catch (const ApiError& error) {
     post_failure(error);
   } catch (const GrammarTooCostly& error) {
@@ -99,13 +110,24 @@ ApiError Generation::api_error(const RequestError& error) const {
                                                             : "input";
   switch (error.fault()) {
     case Fault::prompt: return {400, error.what(), prompt};
-    case Fault::prompt_size: return {400, error.what(), prompt, "context_length_exceeded"};
+    case Fault::prompt_size: return {400, error.what(), prompt, kContextLengthExceeded};
     case Fault::messages: return {400, error.what(), prompt, "unsupported_parameter"};
     case Fault::tools: return {400, error.what(), "tools", "unsupported_parameter"};
+    case Fault::picture:
+      return picture_error(error.what(), dynamic_cast<const PictureError&>(error).picture());
     case Fault::form: break;
   }
   const bool grammar = request_.requests[0].sampling.constraint.kind == Constraint::Kind::gbnf;
   return {400, error.what(), request_.tools.forced ? "tools" : grammar ? "grammar" : "response_format"};
+}
+
+// Names the field that the picture came in, as the parser does.
+ApiError Generation::picture_error(const std::string& what, size_t picture) const {
+  const auto& messages = std::get<Conversation>(request_.requests[0].prompt);
+  size_t message = 0;
+  for (; picture >= messages[message].pictures.size(); ++message)
+    picture -= messages[message].pictures.size();
+  return {400, what, cat("messages[", message, "].content.image_url.url"), "invalid_image"};
 }
 
 // Nothing leaves the I/O thread but to its reply: the server goes on.
@@ -141,14 +163,40 @@ bool Generation::abandoned() {
   return abandoned_;
 }
 
-void Generation::submit_all() {
+void Generation::parse_and_go_on() {
   // Before any work is done that would be for nothing.
   if (abandoned()) return;
   require_room();
   request_ = parse(endpoint_, std::exchange(body_, {}), host_->parse);
-  body_share_.reset();
   host_->check_model(request_.model);
   for (const std::string& warning : request_.warnings) log_warning(warning);
+  if (!has_pictures(request_)) return submit_all();
+  // Images take long to fetch and to decode: who sends none does not wait for them.
+  const bool queued = host_->run_with_images(
+      [self = shared_from_this()] { self->reporting_failures([&] { self->go_on_with_images(); }); });
+  if (!queued) throw no_room();
+}
+
+void Generation::go_on_with_images() {
+  if (abandoned()) return;
+  require_room();  // time has passed
+  fetch_images();
+  submit_all();
+}
+
+void Generation::fetch_images() {
+  const auto end = Clock::now() + host_->image_timeout;
+  for (const RemoteImage& image : request_.remote) {
+    if (abandoned()) return;
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
+    auto& messages = std::get<Conversation>(request_.requests[0].prompt);
+    messages[image.message].pictures[image.picture].file =
+        fetch_image(image.source, host_->parse.fetch_image,
+                    {host_->parse.limits.images.bytes, left, [this] { return abandoned(); }});
+  }
+}
+
+void Generation::submit_all() {
   std::vector<std::shared_ptr<const PreparedRequest>> prepared;
   for (const Request& request : request_.requests) {
     if (abandoned()) return;
@@ -158,6 +206,8 @@ void Generation::submit_all() {
     echoes_.push_back(tokens != nullptr ? host_->engine->detokenize(*tokens)
                                         : std::get<std::string>(request.prompt));
   }
+  for (Request& request : request_.requests) release_pictures(request);
+  body_share_.reset();
   SubmitOptions options;
   options.priority = request_.priority;
   const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - arrived_);
@@ -169,10 +219,13 @@ void Generation::submit_all() {
       std::move(prepared), options,
       [self = shared_from_this()](size_t i, const Update& update) { self->on_update(i, update); });
   if (!ids) throw no_room();
-  const std::lock_guard lock(mutex_);
-  ids_ = *std::move(ids);
-  if (!abandoned_) return;
-  for (const RequestId id : ids_) host_->engine->cancel(id);
+  {
+    const std::lock_guard lock(mutex_);
+    ids_ = *std::move(ids);
+    if (abandoned_)
+      for (const RequestId id : ids_) host_->engine->cancel(id);
+  }
+  host_->post([self = shared_from_this()] { self->guarded([&] { self->opened(); }); });
 }
 
 // A stream is made of its deltas and a whole reply of its completion: the other one's texts are not copied.

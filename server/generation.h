@@ -1,7 +1,7 @@
 // Generation: one request to a model, from its body to the last byte of its reply. It lives on three threads:
-// the worker parses and prepares it, the engine's step thread reports its tokens, the I/O thread writes them.
-// The step thread only appends to a bounded queue and never waits; a client that leaves cancels the request
-// in whatever phase it is.
+// a worker parses and prepares it (with images, another prepares it), the engine's step thread reports its
+// tokens, the I/O thread writes them. The step thread only appends to a bounded queue and never waits; a
+// client that leaves cancels the request in whatever phase it is.
 #pragma once
 
 #include <atomic>
@@ -27,9 +27,12 @@ namespace llamita::server {
 struct GenerationHost {
   std::shared_ptr<AsyncEngine> engine;
   std::function<void(std::function<void()>)> post;  // to the I/O thread, from any thread
+  // On a thread for what has images; false when too many wait. From any thread.
+  std::function<bool(std::function<void()>)> run_with_images;
   std::function<void(const std::optional<std::string>& model)> check_model;  // throws ApiError; any thread
   Metrics* metrics = nullptr;                                                // of the I/O thread
   ParseContext parse;
+  std::chrono::milliseconds image_timeout{20'000};  // for all that a request has fetched
   size_t update_queue = 4096;
   std::chrono::milliseconds timeout{600'000}, queue_timeout{60'000};  // since the request came
   std::string model, fingerprint;
@@ -66,9 +69,15 @@ class Generation : public std::enable_shared_from_this<Generation> {
     std::optional<Completion> done;
   };
 
+  template <class Work>
+  void reporting_failures(const Work& work);
+  void parse_and_go_on();
+  void go_on_with_images();
+  void fetch_images();
   void submit_all();
   ApiError api_error(const RequestError& error) const;  // names the field of this endpoint
-  void require_room() const;                            // throws ApiError
+  ApiError picture_error(const std::string& what, size_t picture) const;
+  void require_room() const;  // throws ApiError
   ApiError no_room() const;
   bool abandoned();
   void on_update(size_t prompt, const Update& update);  // step thread
@@ -92,7 +101,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const Endpoint endpoint_;
   const Clock::time_point arrived_ = Clock::now();
   std::string body_;
-  std::shared_ptr<const void> body_share_;  // goes with it
+  std::shared_ptr<const void> body_share_;  // goes with it and with the images that came inside it
   const std::string salt_;
 
   // Of the worker until opened(), then of the I/O thread.

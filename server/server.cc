@@ -31,7 +31,7 @@ Server::Server(const ServerConfig& config)
 Server::~Server() { api_.reset(); }
 
 void Server::attach(std::shared_ptr<AsyncEngine> engine) {
-  const bool takes_images = engine->info().image_tokens > 0;
+  const bool takes_images = engine->info().image_tokens > 0 && config_.api.images.images > 0;
   if (takes_images) check_image_bodies(config_);
   http_.post([this, engine, takes_images] {
     if (takes_images) http_.limit_body(config_.http.image_body_bytes);

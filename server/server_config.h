@@ -31,8 +31,10 @@ struct ServerConfig {
   std::string version;
 
   int prepare_threads = 2;
+  int image_threads = 2;                               // that fetch and decode images
   size_t prepare_queue = 256;                          // requests that wait to be tokenised
   size_t update_queue = 4096;                          // steps that a request's reply may lag behind
+  std::chrono::milliseconds image_timeout{20'000};     // for all images that a request has fetched
   std::chrono::milliseconds queue_timeout{60'000};     // then a request that no step had part of is told 503
   std::chrono::milliseconds request_timeout{600'000};  // then a reply ends where it is
   std::chrono::milliseconds ping_interval{15'000};     // a stream silent for so long gets a comment; 0: never

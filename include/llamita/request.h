@@ -72,7 +72,9 @@ struct TokenInfo {
 
 // Choice::error_code of a reply whose constraint took more work than a step may.
 inline constexpr const char* kGrammarTooCostly = "grammar_too_costly";
-// … and what is thrown where that shows before the reply begins.
+// … of one whose prompt is longer than the context.
+inline constexpr const char* kContextLengthExceeded = "context_length_exceeded";
+// What is thrown where the work shows before the reply begins.
 class GrammarTooCostly : public Error {
  public:
   using Error::Error;
@@ -83,7 +85,7 @@ struct Choice {
   std::vector<int32_t> tokens;  // including the token that ended the reply, if one did
   FinishReason finish = FinishReason::length;
   std::string error;                // why, when finish is error, …
-  std::string error_code = {};      // … and for programs, where it has a name: kGrammarTooCostly
+  std::string error_code = {};      // … and for programs, where it has a name: one of those above
   std::vector<TokenInfo> logprobs;  // one a token, when asked for
 };
 

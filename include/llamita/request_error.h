@@ -2,6 +2,7 @@
 // the field of its own API.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -17,12 +18,24 @@ class RequestError : public Error {
     messages,     // the chat template has no place for what they hold
     tools,        // … for tools
     form,         // SamplingParams::constraint cannot be compiled
+    picture,      // it is no image that can be taken; PictureError says which
   };
   RequestError(Fault fault, std::string message) : Error(std::move(message)), fault_(fault) {}
   Fault fault() const { return fault_; }
 
  private:
   Fault fault_;
+};
+
+class PictureError : public RequestError {
+ public:
+  // `picture`: which one, in the order of the request's pictures from 0 on.
+  PictureError(size_t picture, std::string message)
+      : RequestError(Fault::picture, std::move(message)), picture_(picture) {}
+  size_t picture() const { return picture_; }
+
+ private:
+  size_t picture_;
 };
 
 }  // namespace llamita

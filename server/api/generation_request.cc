@@ -13,7 +13,7 @@ namespace {
 
 // A string, or an array of parts: texts, which are put together, and images between them.
 void read_content(const Json& value, const std::string& path, const ParseContext& context,
-                  const Fields& outer, Message& message) {
+                  const Fields& outer, Message& message, std::vector<RemoteImage>& remote) {
   if (value.is_string()) {
     message.content = value.as_string("");
     return;
@@ -22,14 +22,20 @@ void read_content(const Json& value, const std::string& path, const ParseContext
   for (const Json& part : value.as_array("")) {
     Fields fields(part, path, outer);
     const std::string type = fields.required_text("type");
+    if (type == "image_url" && context.limits.images.images == 0) {
+      throw ApiError(400, cat(path, " has an image, and this server takes none (--max-images 0)"), path,
+                     "unsupported_parameter");
+    }
     if (type == "image_url" && context.takes_images) {
       const Json* image = fields.take("image_url");
       if (image == nullptr) throw ApiError(400, cat(path, " has a part without image_url"), path);
       if (message.pictures.size() >= static_cast<size_t>(context.limits.images.images)) {
         throw ApiError(400, cat(path, " has more than ", context.limits.images.images, " images"), path);
       }
-      message.pictures.push_back(
-          {read_image(*image, path, context.limits.images, context.fetch_image), message.content.size()});
+      ImageSource source =
+          read_image(*image, path, context.limits.images, static_cast<bool>(context.fetch_image));
+      message.pictures.push_back({source.file, message.content.size()});
+      if (!source.file) remote.push_back({0, message.pictures.size() - 1, std::move(source)});
       if (image->is_object()) {
         Fields inner(*image, path + ".image_url", fields);
         inner.take("url");
@@ -67,7 +73,7 @@ ToolCall read_tool_call(const Json& value, const std::string& path, const Fields
 }
 
 Message read_message(const Json& value, const std::string& path, const ParseContext& context,
-                     const Fields& body) {
+                     const Fields& body, std::vector<RemoteImage>& remote) {
   Fields fields(value, path, body);
   Message message;
   message.role = fields.required_text("role");
@@ -85,7 +91,7 @@ Message read_message(const Json& value, const std::string& path, const ParseCont
     }
   }
   if (const Json* content = fields.take("content")) {
-    read_content(*content, path + ".content", context, fields, message);
+    read_content(*content, path + ".content", context, fields, message, remote);
   } else if (!assistant) {
     throw ApiError(400, cat(path, ".content must be given"), path + ".content");
   }
@@ -98,7 +104,7 @@ Message read_message(const Json& value, const std::string& path, const ParseCont
   return message;
 }
 
-Conversation read_messages(Fields& fields, const ParseContext& context) {
+Conversation read_messages(Fields& fields, const ParseContext& context, std::vector<RemoteImage>& remote) {
   const Json* value = fields.take("messages");
   if (value == nullptr || !value->is_array() || value->as_array("").empty()) {
     throw ApiError(400, "messages must be an array of at least one message", "messages");
@@ -107,7 +113,9 @@ Conversation read_messages(Fields& fields, const ParseContext& context) {
   const Json::Array& array = value->as_array("");
   size_t images = 0;
   for (size_t i = 0; i < array.size(); ++i) {
-    conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, fields));
+    const size_t known = remote.size();
+    conversation.push_back(read_message(array[i], cat("messages[", i, "]"), context, fields, remote));
+    for (size_t at = known; at < remote.size(); ++at) remote[at].message = i;
     images += conversation.back().pictures.size();
     if (images > static_cast<size_t>(context.limits.images.images)) {
       throw ApiError(400, cat("messages have more than ", context.limits.images.images, " images"),
@@ -156,13 +164,22 @@ Json parse_body(std::string_view body, const ApiLimits& limits) {
   }
 }
 
+bool has_pictures(const GenerationRequest& request) {
+  return std::any_of(request.requests.begin(), request.requests.end(), [](const Request& one) {
+    const auto* conversation = std::get_if<Conversation>(&one.prompt);
+    return conversation != nullptr &&
+           std::any_of(conversation->begin(), conversation->end(),
+                       [](const Message& message) { return !message.pictures.empty(); });
+  });
+}
+
 GenerationRequest parse_chat(std::string_view body, const ParseContext& context) {
   const Json json = parse_body(body, context.limits);
   GenerationRequest out;
   Fields fields(json, context.rules(out.warnings));
   Request request;
   SamplingParams& params = request.sampling;
-  request.prompt = read_messages(fields, context);
+  request.prompt = read_messages(fields, context, out.remote);
   read_common(fields, context, out, params);
   read_chat_logprobs(fields, context.limits.logprobs, out, params);
   read_max_tokens(fields, context, params);

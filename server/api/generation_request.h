@@ -46,12 +46,19 @@ struct ParseContext {
   int most_reply_tokens() const { return limits.reply_tokens > 0 ? limits.reply_tokens : INT32_MAX; }
 };
 
+// An image whose file is still to be fetched: its place among the messages of a chat.
+struct RemoteImage {
+  size_t message = 0, picture = 0;
+  ImageSource source;
+};
+
 enum class Endpoint { chat, completions, embeddings };
 
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::chat;
   std::optional<std::string> model;  // as the client named it
   std::vector<Request> requests;     // one a prompt; chat has one
+  std::vector<RemoteImage> remote;   // of the chat; its pictures there have no file yet
   int n = 1;                         // choices of each
   bool stream = false, include_usage = false;
   bool logprobs = false;
@@ -62,10 +69,13 @@ struct GenerationRequest {
   std::vector<std::string> warnings;
 };
 
-// Throws ApiError (400) that names the field.
+// Throws ApiError (400) that names the field. No image is fetched.
 GenerationRequest parse_chat(std::string_view body, const ParseContext& context);
 GenerationRequest parse_completion(std::string_view body, const ParseContext& context);
 GenerationRequest parse_embedding(std::string_view body, const ParseContext& context);
+
+// Whether any of its messages has an image.
+bool has_pictures(const GenerationRequest& request);
 
 // A body within the limits.
 Json parse_body(std::string_view body, const ApiLimits& limits);

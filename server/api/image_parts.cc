@@ -28,6 +28,17 @@ constexpr std::array<uint8_t, 256> kDigits = base64_digits();
   throw ApiError(400, cat(path, why), path, "invalid_image");
 }
 
+// Schemes and ";base64" are the same in either case.
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return out;
+}
+
+bool has_scheme(std::string_view url, std::string_view scheme) {
+  return lower(url.substr(0, scheme.size())) == scheme;
+}
+
 std::string_view without_padding(std::string_view text) {
   for (int padding = 0; padding < 2 && !text.empty() && text.back() == '='; ++padding) text.remove_suffix(1);
   return text;
@@ -36,7 +47,7 @@ std::string_view without_padding(std::string_view text) {
 // What follows "data:": "image/png;base64,…". The media type is not believed: the bytes tell.
 std::string read_data_url(std::string_view rest, const std::string& path, size_t limit) {
   constexpr std::string_view kMark = ";base64,";
-  const size_t mark = rest.substr(0, 256).find(kMark);
+  const size_t mark = lower(rest.substr(0, 256)).find(kMark);
   if (mark == std::string_view::npos) refuse(path, " must be a data: URL in base64: data:image/png;base64,…");
   rest.remove_prefix(mark + kMark.size());
   const size_t digits = without_padding(rest).size();
@@ -70,8 +81,7 @@ bool decode_base64(std::string_view text, std::string& out) {
   return (bits & ((1u << held) - 1)) == 0;  // what is left of the last digit says nothing
 }
 
-std::shared_ptr<const std::string> read_image(const Json& value, const std::string& path,
-                                              const ImageLimits& limits, const FetchImage& fetch) {
+ImageSource read_image(const Json& value, const std::string& path, const ImageLimits& limits, bool fetches) {
   const std::string url_path = path + ".image_url.url";
   std::string_view url;
   if (value.is_string()) {
@@ -82,18 +92,21 @@ std::shared_ptr<const std::string> read_image(const Json& value, const std::stri
     url = text->as_string("");
   }
   constexpr std::string_view kData = "data:", kHttps = "https://";
-  if (url.substr(0, kData.size()) == kData) {
-    return std::make_shared<const std::string>(
-        read_data_url(url.substr(kData.size()), url_path, limits.bytes));
+  if (has_scheme(url, kData)) {
+    std::string file = read_data_url(url.substr(kData.size()), url_path, limits.bytes);
+    return {std::make_shared<const std::string>(std::move(file)), {}, url_path};
   }
-  if (url.substr(0, kHttps.size()) != kHttps || !fetch) {
-    refuse(url_path, fetch ? " must be a data: or https: URL"
-                           : " must be a data: URL: this server fetches no images from elsewhere");
-  }
+  if (!fetches) refuse(url_path, " must be a data: URL: this server fetches no images from elsewhere");
+  if (!has_scheme(url, kHttps)) refuse(url_path, " must be a data: or https: URL");
+  return {nullptr, std::string(url), url_path};
+}
+
+std::shared_ptr<const std::string> fetch_image(const ImageSource& source, const FetchImage& fetch,
+                                               const FetchTerms& terms) {
   try {
-    return std::make_shared<const std::string>(fetch(std::string(url), limits.bytes));
+    return std::make_shared<const std::string>(fetch(source.url, terms));
   } catch (const Error& error) {
-    refuse(url_path, cat(": ", error.what()));
+    refuse(source.path, cat(": ", error.what()));
   }
 }
 

@@ -2,6 +2,7 @@
 // an https: URL.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,13 +17,29 @@ struct ImageLimits {
   size_t bytes = size_t{16} << 20;  // of one image's file
 };
 
-// The body behind a URL, at most `limit` bytes; throws Error. Called on worker threads.
-using FetchImage = std::function<std::string(const std::string& url, size_t limit)>;
+// How a fetched image may be got.
+struct FetchTerms {
+  size_t most_bytes = 0;
+  std::chrono::milliseconds most_time{};
+  std::function<bool()> stopped;  // true: nobody waits for it any more
+};
+// The body behind a URL; throws Error. Called on worker threads.
+using FetchImage = std::function<std::string(const std::string& url, const FetchTerms& terms)>;
 
-// The value of "image_url": {"url": …, "detail": …} or the URL alone. `fetch` may be empty: only data: URLs
-// are taken then. Throws ApiError (400) that names `path`.
-std::shared_ptr<const std::string> read_image(const Json& value, const std::string& path,
-                                              const ImageLimits& limits, const FetchImage& fetch);
+// An image of a request: its file, or where that is still to be fetched from.
+struct ImageSource {
+  std::shared_ptr<const std::string> file;
+  std::string url;   // when there is no file
+  std::string path;  // of the URL in the body, for errors
+};
+
+// The value of "image_url": {"url": …, "detail": …} or the URL alone. Without `fetches` only data: URLs are
+// taken, else https: URLs too. Throws ApiError (400) that names `path`.
+ImageSource read_image(const Json& value, const std::string& path, const ImageLimits& limits, bool fetches);
+
+// The file behind source.url. Throws ApiError (400) that names source.path.
+std::shared_ptr<const std::string> fetch_image(const ImageSource& source, const FetchImage& fetch,
+                                               const FetchTerms& terms);
 
 // The bytes that standard base64 (with or without its padding) stands for; false when it is none.
 bool decode_base64(std::string_view text, std::string& out);

@@ -12,8 +12,9 @@ struct HttpLimits {
   int header_lines = 64;
   size_t body_bytes = 8 << 20;
   size_t image_body_bytes = 32 << 20;  // instead, where the model takes images: they come inside the body
-  size_t bodies_bytes = 256 << 20;     // of all bodies that arrive or wait to be parsed; beyond it 503
-  int connections = 512;               // one more is told 503 and closed
+  // Of all bodies that arrive, wait to be parsed or hold images that wait to be decoded; beyond it 503.
+  size_t bodies_bytes = 256 << 20;
+  int connections = 512;  // one more is told 503 and closed
 
   std::chrono::milliseconds header_timeout{10'000};  // from the first byte of a request to its last header
   std::chrono::milliseconds body_timeout{30'000};    // from there to the last byte of the body

@@ -8,9 +8,9 @@ export function setKey(value) {
 export const getKey = () => key;
 
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, {code, param} = {}) {
     super(message);
-    this.status = status;
+    Object.assign(this, {status, code, param});
   }
 }
 
@@ -20,7 +20,8 @@ const keyWanted = () => (key ? "The server does not know this API key: enter ano
 async function failure(response) {
   if (response.status === 401) return new ApiError(401, keyWanted());
   try {
-    return new ApiError(response.status, (await response.json()).error.message);
+    const {error} = await response.json();
+    return new ApiError(response.status, error.message, error);
   } catch {
     return new ApiError(response.status, `The server answered ${response.status}.`);
   }
@@ -67,7 +68,7 @@ export async function* stream(body, signal) {
       const data = event.replace(/^data: /, "");
       if (data === "[DONE]") return;
       const json = JSON.parse(data);
-      if (json.error) throw new ApiError(response.status, json.error.message);
+      if (json.error) throw new ApiError(response.status, json.error.message, json.error);
       yield json;
     }
   }

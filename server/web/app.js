@@ -80,9 +80,12 @@ function contentOf({content, pictures}) {
   return [...pictures.map(url => ({type: "image_url", image_url: {url}})), ...words];
 }
 
+// What goes to the server again. A picture that it refused would be refused each time.
+const saidTurns = () => current.turns.filter(
+  turn => (turn.content || turn.pictures?.length) && !turn.error && !turn.refused);
+
 function requestBody() {
-  const said = current.turns.filter(turn => (turn.content || turn.pictures?.length) && !turn.error);
-  const messages = said.map(turn => ({role: turn.role, content: contentOf(turn)}));
+  const messages = saidTurns().map(turn => ({role: turn.role, content: contentOf(turn)}));
   if (settings.system.trim()) messages.unshift({role: "system", content: settings.system});
   const body = {messages, stream: true, stream_options: {include_usage: true}};
   for (const name of ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"]) {
@@ -112,9 +115,19 @@ async function ask(text, pictures = []) {
 }
 
 function fail(turn, error) {
+  if (error.code === "invalid_image") refuse(error.param);
   turn.error = error.message;
   if (error.status === 401) wantKey();
   if (error.status === 0) checkModel();
+}
+
+// `param` names the message: messages[2].content….
+function refuse(param) {
+  const at = Number(/^messages\[(\d+)\]/.exec(param)?.[1]) - (settings.system.trim() ? 1 : 0);
+  const question = saidTurns()[at];
+  if (!question) return;
+  question.refused = true;
+  fillTurn(question);
 }
 
 function finish(run) {
@@ -281,6 +294,6 @@ bindSidebar();
 bindTurns(turn => turn === running?.turn, askAgain);
 bindLeaving();
 bindOthers();
-bindPictures(() => (current?.turns ?? []).reduce((sum, turn) => sum + (turn.pictures?.length ?? 0), 0));
+bindPictures(() => (current?.turns ?? []).reduce((sum, turn) => sum + (turn.refused ? 0 : turn.pictures?.length ?? 0), 0));
 bindServer();
 show(conversations[0] ?? null);

@@ -45,7 +45,6 @@ async function read(file) {
     return blob;
   };
   if (!file.type.startsWith("image/")) throw new Error("is no picture; PNG, JPEG and WebP are taken");
-  checkSize(file);
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -53,7 +52,7 @@ async function read(file) {
     throw new Error("is broken, or a kind of picture that this browser cannot read; PNG, JPEG and WebP are taken");
   }
   try {
-    const fits = /^image\/(png|jpeg|webp)$/.test(file.type) && file.size <= keptBytes &&
+    const fits = /^image\/(png|jpeg|webp)$/.test(file.type) && file.size <= Math.min(keptBytes, most.bytes) &&
       Math.max(bitmap.width, bitmap.height) <= longestSide;
     return await toDataUrl(fits ? file : checkSize(await smaller(bitmap)));
   } finally {

@@ -34,6 +34,7 @@ export function fillTurn(turn) {
 function picturesOf(turn) {
   const shown = turn.pictures?.length ? [element("div", {className: "shown"}, ...turn.pictures.map(thumbnail))] : [];
   if (turn.lost) shown.push(element("em", {}, "(Its pictures did not fit the browser's storage.)\n"));
+  if (turn.refused) shown.push(element("em", {}, "(The server refused its picture; later questions go without it.)\n"));
   return shown;
 }
 

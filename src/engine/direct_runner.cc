@@ -123,7 +123,8 @@ double DirectRunner::fill(int tokens, std::span<const ImageSpan> images) {
       done[sequence] = stop;
     }
     while (first < tables_.size() && done[first] == end) ++first;
-    for (const ImageSpan& image : images) step_images.ahead.push_back(image.image);
+    for (size_t sequence = first; sequence < images.size(); ++sequence)
+      if (done[sequence] < images[sequence].end) step_images.ahead.push_back(images[sequence].image);
     if (batch.empty()) continue;
     const ModelRunner::Ticket sent = runner_.submit(batch, rows, false, std::move(step_images));
     if (!rows.empty()) runner_.collect(sent);

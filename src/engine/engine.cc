@@ -130,14 +130,14 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   running.request = std::move(request);
   running.options = options;
   running.on_update = std::move(on_update);
-  const auto& [prompt, params, error, embedding, form, images] = *running.request;
+  const auto& [prompt, params, error, embedding, form, images, error_code] = *running.request;
   running.completion.prompt_tokens = static_cast<int>(prompt.size());
   try {
     check(*running.request);
   } catch (const Error& failure) {
-    return end_unstarted(running, FinishReason::error, failure.what());
+    return end_unstarted(running, FinishReason::error, failure.what(), error_code);
   }
-  if (params.max_tokens == 0 && !embedding) return end_unstarted(running, FinishReason::length, "");
+  if (params.max_tokens == 0 && !embedding) return end_unstarted(running, FinishReason::length);
 
   const int choices = embedding ? 1 : params.n;
   running.completion.seed = params.seed ? *params.seed : system_seed();
@@ -168,12 +168,14 @@ void Engine::start(RequestId id, std::shared_ptr<const TokenRequest> request, co
   }
 }
 
-void Engine::end_unstarted(Running& running, FinishReason reason, const std::string& why) {
+void Engine::end_unstarted(Running& running, FinishReason reason, const std::string& why,
+                           const std::string& code) {
   const SamplingParams& params = running.request->sampling;
   running.completion.seed = params.seed.value_or(0);
   Choice choice;
   choice.finish = reason;
   choice.error = why;
+  choice.error_code = code;
   const int choices = running.request->embedding ? 1 : std::clamp(params.n, 1, kMaxChoices);
   running.completion.choices.assign(static_cast<size_t>(choices), choice);
   for (int index = 0; index < choices; ++index) {

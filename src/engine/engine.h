@@ -37,6 +37,7 @@ struct TokenRequest {
   bool embedding = false;
   std::shared_ptr<grammar::MaskCache> form = nullptr;  // sampling.constraint, compiled
   std::vector<ImageSpan> images = {};                  // in the prompt, whose tokens there are the images'
+  std::string error_code = {};                         // beside `error`: Choice::error_code
 };
 
 class Engine {
@@ -122,7 +123,8 @@ class Engine {
     Clock::time_point sent;
   };
 
-  void end_unstarted(Running& request, FinishReason reason, const std::string& why);
+  void end_unstarted(Running& request, FinishReason reason, const std::string& why = "",
+                     const std::string& code = "");
   void end_overdue();
   bool send_step();
   void give_out_oldest();

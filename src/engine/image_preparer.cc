@@ -4,23 +4,27 @@
 
 #include "base/cat.h"
 #include "base/sha256.h"
+#include "formats/printable.h"
 #include "image/decode.h"
-#include "llamita/error.h"
+#include "llamita/request_error.h"
 #include "sched/batch.h"
 
 namespace llamita {
 
 ImagePreparer::ImagePreparer(const std::string& folder, const VisionConfig& vision, const ImageLimits& limits)
     : config_(read_llava_processor_config(folder)),
+      folder_(folder),
       vision_(vision),
       limits_(limits),
       next_token_(sched::kFirstImageToken) {
   config_.complete(vision.patch, vision.drops_class_token);
-  const ImageProcessorConfig& image = config_.image;
   const int side = vision.image_size;
-  if (image.do_center_crop ? image.crop_height != side || image.crop_width != side : !image.do_resize) {
-    throw Error(cat(folder, ": its images are prepared as ", image.crop_width, " x ", image.crop_height,
-                    " pixels, but the vision tower takes ", side, " x ", side));
+  // Whatever their shapes are.
+  for (const auto& [width, height] : {std::pair(side, side), {side, 2 * side}, {2 * side, side}}) {
+    const PreparedSize size = prepared_size(width, height, config_.image);
+    if (size.width == side && size.height == side) continue;
+    throw Error(cat(folder, ": an image of ", width, " x ", height, " pixels would be prepared as ",
+                    size.width, " x ", size.height, ", but the vision tower takes ", side, " x ", side));
   }
   if (config_.image_tokens(side, side) != vision.image_rows()) {
     throw Error(cat(folder, ": the processor gives an image ", config_.image_tokens(side, side),
@@ -28,19 +32,35 @@ ImagePreparer::ImagePreparer(const std::string& folder, const VisionConfig& visi
   }
 }
 
-std::vector<ImageSpan> ImagePreparer::place(const std::vector<Picture>& pictures,
-                                            std::vector<int32_t>& prompt) const {
+void ImagePreparer::require_token(const Tokenizer& tokenizer) const {
+  if (config_.image_token.empty()) throw Error(cat(folder_, ": the processor's image_token is empty"));
+  const std::vector<int32_t> ids = tokenizer.encode(std::vector<Piece>{{config_.image_token, true}}, false);
+  if (ids.size() == 1 && ids[0] == vision_.image_token) return;
+  throw Error(cat(folder_, ": the processor's image_token ", printable(config_.image_token), " is ",
+                  ids.size() == 1 ? cat("token ", ids[0]) : cat(ids.size(), " tokens"),
+                  " to the tokenizer, but config.json's image_token_index is ", vision_.image_token));
+}
+
+size_t ImagePreparer::placed_tokens(const std::vector<Picture>& pictures,
+                                    const std::vector<int32_t>& prompt) const {
   const auto places = static_cast<size_t>(std::count(prompt.begin(), prompt.end(), vision_.image_token));
   if (places != pictures.size()) {
     throw Error(cat("the prompt has places for ", places, " images, and ", pictures.size(), " were given",
                     places == 0 ? ": the chat template shows no images" : ""));
   }
-  if (pictures.empty()) return {};
   if (pictures.size() > kMostPictures) {
     throw Error(cat("a request has ", pictures.size(), " images, at most ", kMostPictures, " are taken"));
   }
+  return prompt.size() - places + places * static_cast<size_t>(image_tokens());
+}
+
+std::vector<ImageSpan> ImagePreparer::place(const std::vector<Picture>& pictures,
+                                            std::vector<int32_t>& prompt) const {
+  const size_t tokens = placed_tokens(pictures, prompt);
+  if (pictures.empty()) return {};
   std::vector<ImageSpan> spans;
   std::vector<int32_t> expanded;
+  expanded.reserve(tokens);
   for (const int32_t token : prompt) {
     if (token != vision_.image_token) {
       expanded.push_back(token);
@@ -75,17 +95,26 @@ std::shared_ptr<const PreparedImage> ImagePreparer::prepare(const Picture& pictu
       return kept_.front();
     }
   }
-  const std::string name = cat("image ", number + 1);
-  PixelValues pixels = process_image(decode_image(bytes, name, limits_), config_.image);
-  if (pixels.height != vision_.image_size || pixels.width != vision_.image_size) {
-    throw Error(cat(name, " was prepared as ", pixels.width, " x ", pixels.height,
-                    " pixels, but the vision tower takes ", vision_.image_size, " x ", vision_.image_size));
-  }
-  image->pixels = std::move(pixels.values);
+  image->pixels = pixels_of(bytes, number);
   const std::lock_guard lock(mutex_);
   kept_.push_front(image);
   if (kept_.size() > kKept) kept_.pop_back();
   return image;
+}
+
+std::vector<float> ImagePreparer::pixels_of(std::span<const std::byte> file, size_t number) const {
+  const std::string name = cat("image ", number + 1);
+  const int side = vision_.image_size;
+  try {
+    // What comes out is as large as the tower, whatever limits hold for what comes in.
+    PixelValues pixels = process_image(decode_image(file, name, limits_), config_.image,
+                                       {.pixels = int64_t{side} * side, .side = side});
+    if (pixels.height == side && pixels.width == side) return std::move(pixels.values);
+    throw Error(cat(name, " was prepared as ", pixels.width, " x ", pixels.height,
+                    " pixels, but the vision tower takes ", side, " x ", side));
+  } catch (const Error& error) {
+    throw PictureError(number, error.what());
+  }
 }
 
 }  // namespace llamita

@@ -2,6 +2,7 @@
 #include "llamita/llm.h"
 
 #include "engine/served_model.h"
+#include "llamita/request_error.h"
 
 namespace llamita {
 
@@ -36,7 +37,10 @@ std::vector<Completion> LLM::generate(const std::vector<Request>& requests, cons
     try {
       prepared.push_back(impl_->served->preparer.prepare(request));
     } catch (const Error& error) {
+      const auto* known = dynamic_cast<const RequestError*>(&error);
+      const bool too_long = known != nullptr && known->fault() == RequestError::Fault::prompt_size;
       prepared.push_back({{}, request.sampling, error.what(), request.embedding});
+      if (too_long) prepared.back().error_code = kContextLengthExceeded;
     }
   }
   return impl_->served->engine.generate(prepared, stream, cancel);

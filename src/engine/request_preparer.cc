@@ -1,5 +1,6 @@
 #include "engine/request_preparer.h"
 
+#include "engine/validate.h"
 #include "llamita/request_error.h"
 
 namespace llamita {
@@ -40,7 +41,11 @@ TokenRequest RequestPreparer::prepare(const Request& request) const {
   if (images_ == nullptr && !pictures.empty()) throw Error("this model takes no images: ask in words alone");
   TokenRequest out;
   out.prompt = encoder_.encode(request);
-  if (images_ != nullptr) out.images = images_->place(pictures, out.prompt);
+  if (images_ != nullptr) {
+    // A prompt that is too long is refused before its pictures cost anything.
+    validate_length(images_->placed_tokens(pictures, out.prompt), engine_.context());
+    out.images = images_->place(pictures, out.prompt);
+  }
   out.sampling = request.sampling;
   out.embedding = request.embedding;
   engine_.check(out);

@@ -51,6 +51,10 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
     return files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path);
   });
   std::unique_ptr<Tokenizer> tokenizer;
+  // What contradicts the model is told before its weights are read.
+  const auto vision = files.is_gguf() ? std::nullopt : read_model_config(path).vision;
+  const ImageLimits limits{.pixels = config.image_pixels, .side = config.image_side};
+  auto images = vision ? std::make_unique<ImagePreparer>(path, *vision, limits) : nullptr;
   const Placement placement = choose_placement(config);
   require_room(files, config, placement);
   const double prepared = watch.seconds();
@@ -66,9 +70,7 @@ std::unique_ptr<ServedModel> ServedModel::load(const std::string& path, const En
   const double loaded = watch.seconds();
   if (tokenizer == nullptr) tokenizer = reading.get();
   const double read = watch.seconds();
-  const auto& vision = model->config().vision;
-  const ImageLimits limits{.pixels = config.image_pixels, .side = config.image_side};
-  auto images = vision ? std::make_unique<ImagePreparer>(path, *vision, limits) : nullptr;
+  if (images != nullptr) images->require_token(*tokenizer);
   auto served =
       std::make_unique<ServedModel>(std::move(tokenizer), std::move(model), config, std::move(images));
   log_info("loaded ", served->info.name, " in ", milliseconds(watch.seconds()), " ms: device and room ",

@@ -70,6 +70,14 @@ void validate(const SamplingParams& params, int32_t vocab_size) {
   validate_stops(params, vocab_size);
 }
 
+void validate_length(size_t tokens, int context) {
+  if (tokens < static_cast<size_t>(context)) return;
+  throw RequestError(
+      RequestError::Fault::prompt_size,
+      cat("the prompt has ", tokens, " tokens, and at most ", context - 1, " are taken with a context of ",
+          context, ": shorten it, or load the model with a larger context (--context)"));
+}
+
 void validate_prompt(std::span<const int32_t> prompt, std::span<const ImageSpan> images, int32_t vocab_size,
                      int context) {
   if (prompt.empty()) {
@@ -84,12 +92,7 @@ void validate_prompt(std::span<const int32_t> prompt, std::span<const ImageSpan>
     at = static_cast<size_t>(image.end);
   }
   require_words(prompt.size());
-  if (prompt.size() >= static_cast<size_t>(context)) {
-    throw RequestError(RequestError::Fault::prompt_size,
-                       cat("the prompt has ", prompt.size(), " tokens, and at most ", context - 1,
-                           " are taken with a context of ", context,
-                           ": shorten it, or load the model with a larger context (--context)"));
-  }
+  validate_length(prompt.size(), context);
 }
 
 }  // namespace llamita

@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <charconv>
 #include <exception>
 #include <memory>
@@ -59,11 +60,14 @@ const Curl& curl() {
   return kCurl;
 }
 
-// "https://host:port", which decides where a token may go.
+// "https://host:port", which decides where a token may go. A port that the scheme means anyway is left out.
 std::string origin_of(const std::string& url) {
   const size_t scheme = url.find("://");
   if (scheme == std::string::npos) return "";
-  return lower(std::string_view(url).substr(0, url.find_first_of("/?#", scheme + 3)));
+  std::string origin = lower(std::string_view(url).substr(0, url.find_first_of("/?#", scheme + 3)));
+  const std::string_view port = origin.starts_with("https://") ? ":443" : ":80";
+  if (origin.ends_with(port)) origin.resize(origin.size() - port.size());
+  return origin;
 }
 
 std::string resolve(const std::string& base, const std::string& location) {
@@ -76,9 +80,12 @@ std::string resolve(const std::string& base, const std::string& location) {
   return path.substr(0, path.rfind('/') + 1) + location;
 }
 
+using Clock = std::chrono::steady_clock;
+
 struct Transfer {
   HttpResponse* response;
   const BodyFn* body;
+  const std::function<bool()>* stopped_by_caller;
   std::exception_ptr thrown;
   bool stopped = false;
 };
@@ -117,13 +124,24 @@ size_t on_body(char* data, size_t size, size_t count, void* user) {
   return 0;
 }
 
+int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  auto& transfer = *static_cast<Transfer*>(user);
+  try {
+    return (*transfer.stopped_by_caller)() ? 1 : 0;
+  } catch (...) {
+    transfer.thrown = std::current_exception();
+    return 1;
+  }
+}
+
 struct Cleanup {
   void operator()(CURL* handle) const { curl().easy_cleanup(handle); }
   void operator()(curl_slist* list) const { curl().slist_free_all(list); }
 };
 
 // One request, no redirect followed.
-void perform(const HttpRequest& request, const std::string& url, bool with_token, Transfer& transfer) {
+void perform(const HttpRequest& request, const std::string& url, bool with_token,
+             std::optional<Clock::time_point> deadline, Transfer& transfer) {
   const Curl& lib = curl();
   // libcurl knows file:// and more; a redirect must not get there.
   const std::string origin = origin_of(url);
@@ -153,6 +171,15 @@ void perform(const HttpRequest& request, const std::string& url, bool with_token
   set(CURLOPT_CONNECTTIMEOUT, static_cast<long>(request.connect_timeout_s));
   set(CURLOPT_LOW_SPEED_LIMIT, 1L);
   set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(request.stall_timeout_s));
+  if (deadline) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(*deadline - Clock::now());
+    set(CURLOPT_TIMEOUT_MS, static_cast<long>(std::max<int64_t>(left.count(), 1)));  // 0 would be no limit
+  }
+  if (request.stopped) {
+    set(CURLOPT_NOPROGRESS, 0L);
+    set(CURLOPT_XFERINFOFUNCTION, on_progress);
+    set(CURLOPT_XFERINFODATA, &transfer);
+  }
   set(CURLOPT_USERAGENT, "llamita");
   set(CURLOPT_HTTPHEADER, headers.get());
   set(CURLOPT_ERRORBUFFER, problem);
@@ -163,6 +190,7 @@ void perform(const HttpRequest& request, const std::string& url, bool with_token
   const CURLcode code = lib.easy_perform(handle.get());
   if (transfer.thrown) std::rethrow_exception(transfer.thrown);
   if (code == CURLE_OK || transfer.stopped) return;
+  if (code == CURLE_ABORTED_BY_CALLBACK) throw Error(cat(url, ": the transfer was stopped"));
   const char* reason = problem[0] ? problem : lib.easy_strerror(code);
   curl_off_t ready_us = 0;  // until the request could be sent: name, connection, proxy, TLS; 0: it could not
   lib.easy_getinfo(handle.get(), CURLINFO_PRETRANSFER_TIME_T, &ready_us);
@@ -184,10 +212,12 @@ HttpResponse http_fetch(const HttpRequest& request, const BodyFn& body) {
   const std::string home = origin_of(request.url);
   std::string url = request.url;
   std::map<std::string, std::string> first_headers;
+  std::optional<Clock::time_point> deadline;
+  if (request.total_timeout) deadline = Clock::now() + *request.total_timeout;
   for (int hop = 0;; ++hop) {
     HttpResponse response;
-    Transfer transfer{&response, &body, nullptr, false};
-    perform(request, url, origin_of(url) == home, transfer);
+    Transfer transfer{&response, &body, &request.stopped, nullptr, false};
+    perform(request, url, origin_of(url) == home, deadline, transfer);
     response.first_headers = hop == 0 ? response.headers : first_headers;
     const bool redirect =
         response.status >= 300 && response.status < 400 && response.headers.count("location");

@@ -2,6 +2,7 @@
 // time, redirects followed by us, because a token must never travel to another host.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -30,6 +31,9 @@ struct HttpRequest {
   bool same_host_only = false;
   int connect_timeout_s = 30;
   int stall_timeout_s = 60;  // a transfer that brings under 1 byte/s for so long has failed
+  // For all of it, redirects included; none: as long as bytes come.
+  std::optional<std::chrono::milliseconds> total_timeout = {};
+  std::function<bool()> stopped = {};  // asked now and then, at least once a second: true ends the transfer
 };
 
 struct HttpResponse {
@@ -47,8 +51,8 @@ using BodyFn = std::function<bool(const HttpResponse& response, std::span<const 
 bool http_available(std::string* reason = nullptr);
 
 // Performs the request; the body of a 2xx answer goes to `body`. Throws Unreachable when there is no way to
-// the host, Error when libcurl is missing, the connection breaks or a body is shorter than announced. A
-// status of 400 or more is no error here. Thread-safe.
+// the host, Error when libcurl is missing, the connection breaks, a body is shorter than announced, the time
+// is over or the request was stopped. A status of 400 or more is no error here. Thread-safe.
 HttpResponse http_fetch(const HttpRequest& request, const BodyFn& body);
 
 // The body of a GET as text, at most `limit` bytes.

@@ -125,14 +125,24 @@ RgbImage on_white(RgbImage image) {
   return image;
 }
 
+Size resized_canvas(int width, int height, const ImageProcessorConfig& config) {
+  if (config.pad_to_square) width = height = std::max(width, height);
+  return config.do_resize ? resized(config.size, height, width) : Size{height, width};
+}
+
 }  // namespace
+
+PreparedSize prepared_size(int width, int height, const ImageProcessorConfig& config) {
+  if (config.do_center_crop) return {config.crop_height, config.crop_width};
+  const Size size = resized_canvas(width, height, config);
+  return {size.height, size.width};
+}
 
 PixelValues process_image(const RgbImage& image, const ImageProcessorConfig& config,
                           const ImageLimits& limits) {
   if (config.do_convert_rgb && image.transparent) return process_image(on_white(image), config, limits);
   const Canvas canvas = config.pad_to_square ? square_around(image, config.mean) : Canvas::of(image);
-  Size size{canvas.height, canvas.width};
-  if (config.do_resize) size = resized(config.size, size.height, size.width);
+  const Size size = resized_canvas(image.width, image.height, config);
   check_resized(size);
   const Extent rows = centred(size.height, config.do_center_crop ? config.crop_height : size.height);
   const Extent columns = centred(size.width, config.do_center_crop ? config.crop_width : size.width);

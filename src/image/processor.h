@@ -18,6 +18,14 @@ struct PixelValues {
   Tensor tensor() const { return Tensor::of(values.data(), {3, height, width}); }
 };
 
+struct PreparedSize {
+  int64_t height = 0;
+  int64_t width = 0;
+};
+
+// What an image of this size becomes.
+PreparedSize prepared_size(int width, int height, const ImageProcessorConfig& config);
+
 // Throws Error when the result would exceed `limits`, which a strip resized by its shortest edge and not
 // cropped can. Cost: the pixels of the image plus those of the result, times the filter's width.
 //

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kMostEdge = 1 << 14;
 constexpr int64_t kMostTokens = 1 << 14;
+constexpr float kMostValue = 1e4F;  // of a prepared pixel; f16 ends at 65504
 
 // The members of one JSON object, taken by name; finish() names the first that nobody took.
 class Fields {
@@ -164,6 +165,20 @@ void read_channels(Fields& fields, std::string_view name, std::array<double, 3>&
   for (size_t c = 0; c < 3; ++c) out[c] = fields.finite(list[c], name);
 }
 
+// Values of pixels are linear in the image's levels, so the ends of their range are those of 0 and 255.
+void require_sane_values(const Fields& fields, const ImageProcessorConfig& config) {
+  for (size_t c = 0; c < 3; ++c) {
+    for (const double level : {0.0, 255.0}) {
+      auto value = static_cast<float>(config.do_rescale ? level * config.rescale_factor : level);
+      if (config.do_normalize)
+        value = (value - static_cast<float>(config.mean[c])) / static_cast<float>(config.std[c]);
+      if (std::abs(value) <= kMostValue) continue;
+      fields.fail("rescale_factor", cat("with image_mean and image_std makes ", level, " to ", value,
+                                        ", expected at most ", kMostValue));
+    }
+  }
+}
+
 // LlavaImageProcessor's do_pad; the first LLaVA's own files say the same as image_aspect_ratio "pad".
 // CLIPImageProcessor's do_pad is another thing: it fills all images of a call to the largest.
 void read_padding(Fields& fields, bool is_llava, ImageProcessorConfig& config) {
@@ -207,6 +222,7 @@ ImageProcessorConfig read_image_processor_config(const Json& json, const std::st
   for (const double std : config.std) {
     if (static_cast<float>(std) == 0.0F) fields.fail("image_std", "has a zero, and it is divided by");
   }
+  require_sane_values(fields, config);
   read_padding(fields, is_llava, config);
   std::string layout = "channels_first";
   fields.take("data_format", layout);

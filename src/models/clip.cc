@@ -103,7 +103,7 @@ VisionConfig read_clip_config(const ConfigReader& config, int select) {
   vision.all_layers = config.get_int("num_hidden_layers", 1, limits::kLayers, 12);
   vision.image_size = config.get_int("image_size", 1, limits::kImageSide, 224);
   vision.patch = config.get_int("patch_size", 1, vision.image_size, 32);
-  vision.norm_eps = static_cast<float>(config.get_double("layer_norm_eps", 1e-5));
+  vision.norm_eps = read_norm_eps(config, "layer_norm_eps", 1e-5);
   vision.activation = activation_by_name(config.get_string("hidden_act", "quick_gelu"), config);
   if (config.get_int("num_channels", 1, 64, 3) != 3) config.fail("only images of 3 channels are supported");
   if (vision.hidden % vision.heads != 0) {

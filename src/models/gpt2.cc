@@ -129,7 +129,7 @@ ModelConfig from_config(const ConfigReader& config) {
   model.ffn = config.get_int("n_inner", 1, limits::kFfn, 4 * model.hidden);
   model.vocab = config.get_int("vocab_size", 1, limits::kVocab);
   model.max_positions = config.get_int("n_positions", 1, limits::kMaxPositions);
-  model.norm_eps = static_cast<float>(config.get_double("layer_norm_epsilon", 1e-5));
+  model.norm_eps = read_norm_eps(config, "layer_norm_epsilon", 1e-5);
   model.activation = activation_by_name(config.get_string("activation_function", "gelu_new"), config);
   model.tied_head = config.get_bool("tie_word_embeddings", true);
   return model;

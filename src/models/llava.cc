@@ -79,6 +79,8 @@ const Family& language_family(const ConfigReader& text) {
   text.fail(cat("a language model of type ", type, " is not supported"));
 }
 
+constexpr int kDefaultImageToken = 32000;  // LlavaConfig's
+
 int read_select(const ConfigReader& config) {
   const Json* layer = config.find("vision_feature_layer");
   if (layer == nullptr) return -2;
@@ -111,9 +113,11 @@ ModelConfig from_config(const ConfigReader& config) {
   vision.drops_class_token = strategy == "default";
   vision.projector_activation = activation_by_name(config.get_string("projector_hidden_act", "gelu"), config);
   vision.projector_bias = config.get_bool("multimodal_projector_bias", true);
-  const char* token_key =
-      config.find("image_token_index") != nullptr ? "image_token_index" : "image_token_id";
-  vision.image_token = config.get_int(token_key, 0, model.vocab - 1, std::min(32000, model.vocab - 1));
+  const bool by_id = config.find("image_token_id") != nullptr && config.find("image_token_index") == nullptr;
+  const char* token_key = by_id ? "image_token_id" : "image_token_index";
+  vision.image_token = config.find(token_key) != nullptr || model.vocab <= kDefaultImageToken
+                           ? config.get_int(token_key, 0, model.vocab - 1)
+                           : kDefaultImageToken;
   model.vision = vision;
   return model;
 }

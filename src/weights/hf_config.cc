@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "base/cat.h"
 #include "llamita/error.h"
@@ -41,6 +42,13 @@ bool ConfigReader::get_bool(std::string_view key, bool fallback) const {
 std::string ConfigReader::get_string(std::string_view key, std::string_view fallback) const {
   const Json* value = find(key);
   return value == nullptr ? std::string(fallback) : value->as_string(what(key));
+}
+
+float read_norm_eps(const ConfigReader& config, std::string_view key, double fallback) {
+  const double eps = config.get_double(key, fallback);
+  if (!(eps >= std::numeric_limits<float>::min() && eps <= 1))
+    config.fail(cat(key, " is ", eps, ", expected above 0 and at most 1"));
+  return static_cast<float>(eps);
 }
 
 Activation activation_by_name(const std::string& name, const ConfigReader& config) {
@@ -138,7 +146,7 @@ ModelConfig read_llama_like_config(const ConfigReader& config) {
   model.ffn = config.get_int("intermediate_size", 1, limits::kFfn);
   model.vocab = config.get_int("vocab_size", 1, limits::kVocab);
   model.max_positions = config.get_int("max_position_embeddings", 1, limits::kMaxPositions);
-  model.norm_eps = static_cast<float>(config.get_double("rms_norm_eps", 1e-6));
+  model.norm_eps = read_norm_eps(config, "rms_norm_eps", 1e-6);
   model.activation = activation_by_name(config.get_string("hidden_act", "silu"), config);
   model.tied_head = config.get_bool("tie_word_embeddings", false);
   model.rope = read_rope(config, model.head_dim, model.max_positions);

@@ -36,6 +36,8 @@ Json with_defaults(const Json& config, const Json& defaults, const std::string& 
 
 // Sizes, norm, activation, rope and window of a Llama-like config.json.
 ModelConfig read_llama_like_config(const ConfigReader& config);
+// The number that a norm adds before it divides. Error unless it is above 0, as an f32, and at most 1.
+float read_norm_eps(const ConfigReader& config, std::string_view key, double fallback);
 Activation activation_by_name(const std::string& name, const ConfigReader& config);
 // rope_parameters (transformers 5) or rope_theta with rope_scaling (before).
 RopeConfig read_rope(const ConfigReader& config, int head_dim, int max_positions);

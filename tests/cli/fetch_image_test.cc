@@ -11,11 +11,13 @@ namespace {
 TEST(FetchImage, HostsOfUrls) {
   EXPECT_EQ(host_of_url("https://Images.Example.org/a.png?x=1#y"), "images.example.org");
   EXPECT_EQ(host_of_url("https://example.org"), "example.org");
+  EXPECT_EQ(host_of_url("HTTPS://example.org:443/a.png"), "example.org");
   for (const char* url :
        {"http://example.org/a", "https://", "https:///a", "https://user@example.org/a",
-        "https://example.org:8080/a", "https://[::1]/a", "https://exa%6dple.org/a",
-        "https://example.org\\@other.org/a", "https://example.org/a b", "https://example.org\n.other.org/",
-        "https://ex\xc3\xa4mple.org/", "file:///etc/passwd"})
+        "https://example.org:8080/a", "https://example.org:443:443/", "https://example.org:0443/",
+        "https://[::1]/a", "https://exa%6dple.org/a", "https://example.org\\@other.org/a",
+        "https://example.org/a b", "https://example.org\n.other.org/", "https://ex\xc3\xa4mple.org/",
+        "file:///etc/passwd"})
     EXPECT_EQ(host_of_url(url), "") << url;
 }
 
@@ -27,7 +29,7 @@ TEST(FetchImage, OnlyNamedHostsAreAsked) {
   ASSERT_TRUE(fetch);
   for (const char* url : {"https://other.org/a.png", "https://example.org.other.org/a",
                           "https://sub.example.org/a", "https://example.org@other.org/a"})
-    EXPECT_ERROR(fetch(url, 100), "fetches no images from that host");
+    EXPECT_ERROR(fetch(url, {100, std::chrono::seconds(1), {}}), "fetches no images from that host");
 }
 
 }  // namespace

@@ -45,11 +45,20 @@ class CommandLine(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             text = Path(folder) / "a.png"
             text.write_text("no image")
-            for arguments, part in [(("--image", text), "image 1"), (("--image", "/no/such.png"), "/no/such.png"),
-                                    (("--image", folder), folder)]:
-                run = self.generate(COUNTING, *arguments)
+            for path, part in [(text, f"{text}: no PNG, JPEG or WebP"), ("/no/such.png", "/no/such.png"),
+                               (folder, folder), ("/dev/zero", "/dev/zero has more than 16777216 bytes")]:
+                run = self.generate(COUNTING, "--image", path)
                 self.assertEqual(run.returncode, 1, run)
                 self.assertIn(part, run.stderr.decode())
+            # Before a model is loaded.
+            for command in (["generate", "--model"], ["chat"]):
+                run = llamita(*command, Path(folder) / "no-model.gguf", "--image", text, stdin=b"hi")
+                self.assertIn("a.png: no PNG", run.stderr.decode())
+
+    def test_inspect_tells_of_the_tower(self):
+        self.assertIn("64 x 64 pixels in patches of 8: 64 tokens each", llamita("inspect", MODEL).stdout.decode())
+        vision = json.loads(llamita("inspect", MODEL, "--json").stdout)["vision"]
+        self.assertEqual((vision["image_size"], vision["patch_size"], vision["image_tokens"]), (64, 8, 64))
 
     def test_a_model_without_eyes(self):
         run = llamita("generate", MODEL.parent / "models" / "llama", "hi", "--image", PICTURES / "01.png")
@@ -71,16 +80,45 @@ class CommandLine(unittest.TestCase):
         chat.type(b"/image\r")
         chat.wait_for(rb"needs a file name")
         chat.prompt()
+        chat.type(f"/image {MODEL / 'config.json'}\r".encode())  # no picture: said now, and the chat goes on
+        chat.wait_for(rb"config.json: no PNG")
+        chat.prompt()
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / "talk.json"
             chat.type(f"/save {saved}\r".encode())
             chat.prompt()
             parts = json.loads(saved.read_text())["messages"][0]["content"]
             self.assertEqual(parts[0]["image_url"]["url"].split(",")[1], data_url(PICTURES / "03.png").split(",")[1])
+            spaced = Path(folder) / "a b.png"
+            spaced.write_bytes((PICTURES / "01.png").read_bytes())
+            chat.type(f'/image "{spaced}"\r'.encode())
+            chat.wait_for(rb"about 1 picture")
+            chat.prompt()
             chat.type(f"/load {saved}\r".encode())
+            chat.wait_for(rb"What was attached \(1 picture\) is dropped")
             chat.prompt()
             chat.type(b"/regen\r")
             self.assertIn(b"one", chat.prompt())
+        chat.type(b"/quit\r")
+        self.assertEqual(chat.exit_code(), 0)
+
+    def test_pictures_of_a_question_that_failed_are_kept_until_cleared(self):
+        chat = Terminal("chat", MODEL, "--temp", "0", "--device", DEVICE, "-c", "128")
+        chat.prompt()
+        for name in ("01.png", "03.png"):
+            chat.type(f"/image {PICTURES / name}\r".encode())
+            chat.prompt()
+        chat.type(COUNTING.encode() + b"\r")
+        said = chat.prompt()
+        self.assertIn(b"/clear begins a new conversation", said)
+        self.assertIn(b"2 pictures attached to the next question", said)
+        chat.type(b"/clear\r")
+        chat.wait_for(rb"What was attached \(2 pictures\) is dropped")
+        chat.prompt()
+        chat.type(f"/image {PICTURES / '03.png'}\r".encode())
+        chat.prompt()
+        chat.type(COUNTING.encode() + b"\r")
+        self.assertIn(b"one", chat.prompt())
         chat.type(b"/quit\r")
         self.assertEqual(chat.exit_code(), 0)
 
@@ -123,6 +161,8 @@ class Http(unittest.TestCase):
             status, reply = self.ask([{"type": "image_url", "image_url": {"url": url}}])
             self.assertEqual(status, 400, reply)
             self.assertIn(part, reply["error"]["message"])
+            self.assertEqual((reply["error"]["param"], reply["error"]["code"]),
+                             ("messages[0].content.image_url.url", "invalid_image"))
         status, reply = self.about(COUNTING, *[PICTURES / "01.png"] * 17)
         self.assertEqual(status, 400, reply)
         status, reply = self.about(COUNTING, PICTURES / "01.png")

@@ -15,7 +15,8 @@ COUNTING = "How many red circles are there?"
 THREE, ONE = "01.png", "03.png"  # what is on them
 MOST, MOST_BYTES = 4, 200_000
 
-# give(how, files) with files as {name, type, base64}, {name, type, zeros: N} or {name, type, drawn: URL, width, height}.
+# give(how, files) with files as {name, type, base64}, {name, type, zeros: N}, {name, type, noise: SIDE} or
+# {name, type, drawn: URL, width, height}.
 GIVE = """async (how, files) => {
   const made = await Promise.all(files.map(async file => {
     let content = new Uint8Array(file.zeros ?? 0);
@@ -28,6 +29,18 @@ GIVE = """async (how, files) => {
       [canvas.width, canvas.height] = [file.width, file.height];
       canvas.getContext("2d").drawImage(image, 0, 0, file.width, file.height);
       content = await new Promise(resolve => canvas.toBlob(resolve, file.type, 0.8));
+    }
+    if (file.noise) {
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = file.noise;
+      const pixels = new ImageData(file.noise, file.noise);
+      let random = 1;
+      pixels.data.forEach((_, i, data) => {
+        random = random * 48271 % 2147483647;
+        data[i] = i % 4 === 3 ? 255 : random >> 8 & 255;
+      });
+      canvas.getContext("2d").putImageData(pixels, 0, 0);
+      content = await new Promise(resolve => canvas.toBlob(resolve, file.type));
     }
     return new File([content], file.name, {type: file.type});
   }));
@@ -163,9 +176,40 @@ def check_kinds(browser):
                             "base64": "R0lGODlhAQABAIAAAP8AAP8AACwAAAAAAQABAAACAkQBADs="})
     waits(browser, 1)
     expect(browser.run("document.querySelector('#pictures img').src").startswith("data:image/jpeg;base64,"), "a GIF")
+    give(browser, "drop", {"name": "large.png", "type": "image/png", "noise": 300})  # 270 KB before it is made smaller
+    waits(browser, 2)
     browser.run("document.getElementById('compose').requestSubmit()")  # a picture says enough
     browser.wait(ANSWERED)
     expect(browser.run("document.querySelector('.assistant .error')") is None, "a picture without words")
+
+
+# The next request's picture comes to the server as bytes that are none; `sent` is the last body as the page wrote it.
+SPOIL = """(real => { window.spoil = true; window.fetch = (url, options) => {
+  if (options?.body) {
+    window.sent = JSON.parse(options.body);
+    if (window.spoil) options = {...options, body: options.body.replace(/base64,[^"]*/, "base64,AAAA")};
+    window.spoil = false;
+  }
+  return real(url, options);
+}; })(window.fetch)"""
+
+
+def check_refused_by_the_server(browser):
+    """A picture that the server refuses stays on the page, says so, and spoils no later question."""
+    new_chat(browser)
+    browser.run(SPOIL)
+    give(browser, "drop", png(ONE))
+    waits(browser, 1)
+    send(browser, COUNTING)
+    browser.wait(f"document.querySelector('.assistant .error') && {ANSWERED}")
+    expect("image 1" in browser.run("document.querySelector('.assistant .error').textContent"), "what is wrong is not said")
+    expect("refused" in browser.run("document.querySelector('.user .body').textContent"), "the question looks as if it counted")
+    give(browser, "drop", png(THREE))
+    waits(browser, 1)
+    send(browser, COUNTING)
+    browser.wait(f"document.querySelectorAll('.assistant').length === 2 && {ANSWERED}")
+    expect(browser.run("window.sent.messages.length") == 1, "the refused question is sent again")
+    expect(browser.run(ANSWER) == "three", f"behind a refused picture the model sees {browser.run(ANSWER)}")
 
 
 def check_refusals(browser):
@@ -176,8 +220,8 @@ def check_refusals(browser):
     waits(browser, 1)
     give(browser, "paste", {"name": "bad.png", "type": "image/png", "zeros": 10})
     notes(browser, "bad.png is broken")
-    give(browser, "drop", {"name": "long.png", "type": "image/png", "zeros": MOST_BYTES + 1})
-    notes(browser, "long.png has 196 KiB", "at most 196 KiB")
+    give(browser, "drop", {"name": "long.png", "type": "image/png", "noise": 900})
+    notes(browser, "long.png has ", "at most 196 KiB")
     pick(browser, *[PICTURES / THREE] * MOST)
     notes(browser, "01.png was left out", f"at most {MOST} pictures")
     waits(browser, MOST)
@@ -246,6 +290,7 @@ def check(browser, url, folder):
     check_ways(browser)
     check_kept(browser)
     check_kinds(browser)
+    check_refused_by_the_server(browser)
     check_refusals(browser)
     check_looks(browser, folder)
     check_full_storage(browser)

@@ -4,6 +4,7 @@
 #include "engine/compute_device.h"
 #include "engine/direct_runner.h"
 #include "hw/cuda/device_properties.h"
+#include "models/model.h"
 #include "support/distributions.h"
 #include "support/golden_llava.h"
 
@@ -40,6 +41,44 @@ TEST_P(GpuLlava, LogitsAreThoseOfTransformersAsFarAsTheTypeAllows) {
       EXPECT_EQ(test::clear_choices_missed(golden.logits, logits, vocab, 0.5f), 0) << dtype;
     }
   }
+}
+
+// Counts the images that are encoded.
+class CountingModel : public Model {
+ public:
+  explicit CountingModel(const Model& model) : Model(model.config()), model_(model) {
+    parameters_ = model.parameters();
+    weight_bytes_ = model.weight_bytes();
+    embedding_bytes_ = model.embedding_bytes();
+    placement_ = model.placement();
+  }
+  Tensor forward(const ForwardBatch& batch, const KvCache& kv, Context& context) const override {
+    return model_.forward(batch, kv, context);
+  }
+  void encode_images(const Tensor& pixels, const ForwardBatch& batch, const Tensor& rows,
+                     Context& context) const override {
+    if (pixels.data() != nullptr) encoded += pixels.dim(0);  // no dry run
+    model_.encode_images(pixels, batch, rows, context);
+  }
+  mutable int64_t encoded = 0;
+
+ private:
+  const Model& model_;
+};
+
+// More than are kept, over many steps.
+TEST(GpuLlavaRunner, WhatIsMeasuredEncodesEachImageOnce) {
+  if (cuda::device_count() == 0) GTEST_SKIP() << "there is no NVIDIA GPU here";
+  EngineConfig config;
+  config.device = "cuda";
+  config.threads = 1;
+  config.context = 128;
+  config.batch_tokens = 256;
+  const auto model =
+      load_model(std::string(LLAMITA_SOURCE_DIR) + "/tests/golden/tiny-llava", {}, choose_placement(config));
+  const CountingModel counting(*model);
+  DirectRunner(counting, config).see(4, 40, 1);
+  EXPECT_EQ(counting.encoded, 40);
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, GpuLlava,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -18,6 +19,7 @@
 #include "llamita/llm.h"
 #include "support/expect_error.h"
 #include "support/golden_llava.h"
+#include "support/temp_dir.h"
 
 namespace llamita {
 namespace {
@@ -106,6 +108,47 @@ TEST(TinyLlava, PicturesHaveLimits) {
     EXPECT_EQ(taken(narrow), more >= 0) << more;
     EXPECT_EQ(taken(small), more >= 0) << more;
   }
+}
+
+// How long the prompt is shows before any picture is decoded, so what is no picture does not matter.
+TEST(TinyLlava, APromptThatIsTooLongCostsNoDecoding) {
+  const std::vector<Picture> pictures(16, {std::make_shared<const std::string>("no image"), 0});
+  LLM llm = LLM::load(kFolder, on_cpu());
+  const Choice choice = llm.generate({ask("What is this?", pictures)}).at(0).choices.at(0);
+  EXPECT_NE(choice.error.find("and at most 1023 are taken"), std::string::npos) << choice.error;
+  EXPECT_EQ(choice.error_code, kContextLengthExceeded);
+}
+
+// The folder with one file changed, which must be refused when it is loaded.
+void expect_refused(const std::string& file, const std::string& from, const std::string& to,
+                    const char* message) {
+  const test::TempDir dir;
+  for (const char* name : {"config.json", "model.safetensors", "preprocessor_config.json",
+                           "processor_config.json", "tokenizer.json", "tokenizer_config.json"})
+    std::filesystem::copy(kFolder + "/" + name, dir.path() / name);
+  std::string text = *read_bytes(kFolder + "/" + file);
+  const size_t at = text.find(from);
+  ASSERT_NE(at, std::string::npos) << from;
+  dir.write(file, text.replace(at, from.size(), to));
+  EXPECT_ERROR(ServedModel::load(dir.path().string(), on_cpu(), {}), message);
+}
+
+TEST(TinyLlava, WhatContradictsTheModelIsRefusedAtLoad) {
+  expect_refused(
+      "config.json", "\"image_token_index\": 506", "\"image_token_index\": 505",
+      "image_token '<image>' is token 506 to the tokenizer, but config.json's image_token_index is 505");
+  expect_refused("config.json", "\"image_token_index\": 506", "\"image_token_index\": 512",
+                 "expected 0 to 511");
+  expect_refused("config.json", "\"image_token_index\": 506,", "", "image_token_index is missing");
+  expect_refused("processor_config.json", "\"<image>\"", "\"<picture>\"",
+                 "image_token '<picture>' is 9 tokens");
+  expect_refused("processor_config.json", "\"<image>\"", "\"\"", "image_token is empty");
+  const std::string crop = "\"do_center_crop\": true";
+  expect_refused("preprocessor_config.json", crop, "\"do_center_crop\": false",
+                 "would be prepared as 64 x 128");
+  expect_refused("preprocessor_config.json", "\"height\": 64", "\"height\": 32",
+                 "would be prepared as 64 x 32");
+  expect_refused("preprocessor_config.json", "0.00392156862745098", "1e40", "rescale_factor");
 }
 
 // The same conversation in transformers: ids after expansion, pixels, and logits of the last 16 tokens.

@@ -1,7 +1,10 @@
 // Downloads against a hub that misbehaves in every way that hubs and networks do.
 #include "hub/hub.h"
 
+#include <atomic>
+#include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "base/sha256.h"
 #include "hub/http.h"
@@ -265,6 +268,31 @@ TEST_F(HubTest, AnAddressInsideAnAddressIsNoScheme) {
                                                 : redirecting(request);
   });
   EXPECT_EQ(content_of(pull_from(server).model), weights_);
+}
+
+// Whether a host says nothing or sends one on and on: the time is for all of it.
+TEST_F(HubTest, ATransferEndsWhenItsTimeIsOverOrNobodyWaits) {
+  std::atomic<bool> held = true;
+  ScriptedServer silent([&](const ServedRequest&) {
+    while (held) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return ServedAnswer{};
+  });
+  ScriptedServer sending_on([](const ServedRequest&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    return ServedAnswer{302, {{"Location", "/again"}}, "", -1, -1};
+  });
+  HttpRequest request;
+  std::string body;
+  request.total_timeout = std::chrono::milliseconds(250);
+  for (const ScriptedServer* server : {&silent, &sending_on}) {
+    request.url = server->url() + "/a";
+    EXPECT_ERROR(http_get_text(request, 100, body), "the transfer failed after 0 bytes");
+  }
+  request.url = silent.url() + "/a";
+  request.total_timeout = std::nullopt;
+  request.stopped = [] { return true; };
+  EXPECT_ERROR(http_get_text(request, 100, body), "the transfer was stopped");
+  held = false;
 }
 
 TEST_F(HubTest, HostileNamesAreRefused) {

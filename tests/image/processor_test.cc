@@ -44,6 +44,22 @@ TEST(Processor, OddShapesBecomeTheTowersSize) {
   }
 }
 
+TEST(Processor, TheSizeIsKnownBeforeThePixelsAre) {
+  for (const char* json : {R"({"size": 40, "crop_size": 30})", R"({"size": 40, "do_center_crop": false})",
+                           R"({"size": {"height": 20, "width": 30}, "do_center_crop": false})",
+                           R"({"size": 40, "do_center_crop": false, "image_aspect_ratio": "pad"})",
+                           R"({"size": {"max_height": 50, "max_width": 60}, "do_center_crop": false})",
+                           R"({"do_resize": false, "do_center_crop": false})"}) {
+    const auto config = config_of(json);
+    for (const auto& [width, height] : {std::pair{31, 47}, {64, 20}, {40, 40}}) {
+      const PixelValues pixels = process_image(RgbImage(width, height), config);
+      const PreparedSize size = prepared_size(width, height, config);
+      EXPECT_EQ(pixels.width, size.width) << json;
+      EXPECT_EQ(pixels.height, size.height) << json;
+    }
+  }
+}
+
 TEST(Processor, AResultWithoutBoundsIsRefused) {
   const auto uncropped = config_of(R"({"do_center_crop": false, "size": {"shortest_edge": 1000}})");
   EXPECT_ERROR(process_image(RgbImage(2000, 1), uncropped), "would become 2000000 x 1000 pixels");
@@ -83,6 +99,10 @@ TEST(ProcessorConfig, WhatIsNotDoneIsRefusedByName) {
   EXPECT_ERROR(config_of(R"({"image_mean": [1, 2]})"), "image_mean has 2 numbers, expected 3");
   EXPECT_ERROR(config_of(R"({"image_std": [1, 0, 1]})"), "image_std has a zero");
   EXPECT_ERROR(config_of(R"({"rescale_factor": "x"})"), "rescale_factor");
+  for (const char* json :
+       {R"({"rescale_factor": 1e40})", R"({"rescale_factor": 1e4})", R"({"image_mean": 1e39})",
+        R"({"image_std": 1e-30})", R"({"image_mean": 1e300, "image_std": 1e300})"})
+    EXPECT_ERROR(config_of(json), "expected at most 10000");
   EXPECT_ERROR(config_of(R"({"data_format": "channels_last"})"), "data_format is channels_last");
   EXPECT_ERROR(
       config_of(R"({"image_processor_type": "LlavaImageProcessor", "do_pad": true, "image_mean": 2})"),

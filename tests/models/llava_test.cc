@@ -183,6 +183,11 @@ TEST(Llava, AConfigurationThatDoesNotFitIsRefused) {
   expect_refused("\"image_size\": 63", "\"image_size\": 70", "position_embedding");
   expect_refused("\"model_type\": \"llama\"", "\"model_type\": \"gpt2\"", "not supported");
   expect_refused("\"vision_config\"", "\"tower_config\"", "vision_config");
+  for (const char* eps : {"-1", "0", "1e300", "1e-300", "2"})
+    expect_refused("\"layer_norm_eps\": 1e-05", std::string("\"layer_norm_eps\": ") + eps,
+                   "layer_norm_eps is");
+  expect_refused("\"image_token_index\"", "\"image_token\"", "image_token_index is missing");
+  expect_refused("\"image_token_index\": ", "\"image_token_index\": 99", "image_token_index is 99");
 }
 
 // The published configuration of LLaVA-1.5-7B leaves most sizes to LlamaConfig's defaults.

@@ -296,8 +296,8 @@ TEST_F(ApiServerTest, WaitingToBePreparedCountsAsWaiting) {
 TEST_F(ApiServerTest, WhoLeftIsNotParsed) {
   std::atomic<int> fetched = 0;
   ServerConfig config;
-  config.prepare_threads = 1;
-  config.fetch_image = [&](const std::string&, size_t) {
+  config.image_threads = 1;
+  config.fetch_image = [&](const std::string&, const FetchTerms&) {
     ++fetched;
     return std::string("no picture, but enough for this test");
   };
@@ -315,6 +315,96 @@ TEST_F(ApiServerTest, WhoLeftIsNotParsed) {
   engine_->hold_prepare(false);
   EXPECT_EQ(answer("POST", "/v1/chat/completions", kChat)->head.status, 200);
   EXPECT_EQ(fetched, 1);
+}
+
+// A body whose only message has these images.
+std::string asking_about(const std::vector<std::string>& urls, const std::string& more = {}) {
+  std::string parts;
+  for (const std::string& url : urls)
+    parts += cat(parts.empty() ? "" : ",", R"({"type":"image_url","image_url":{"url":")", url, R"("}})");
+  return cat(R"({"messages":[{"role":"system","content":"hi"},{"role":"user","content":[)", parts, "]}]",
+             more, "}");
+}
+
+constexpr const char* kImage = "data:;base64,aW1hZ2U=";
+constexpr const char* kNoImage = "data:;base64,bm8gaW1hZ2U=";
+constexpr const char* kRemote = "https://a.example/b.png";
+
+// However many pictures are being decoded, a text is prepared beside them.
+TEST_F(ApiServerTest, PicturesHoldUpNoText) {
+  start({}, {.image_tokens = 4});
+  engine_->hold_pictures(true);
+  std::vector<std::shared_ptr<RecordedReply>> seeing;
+  for (int i = 0; i < 8; ++i)
+    seeing.push_back(
+        ask("POST", "/v1/chat/completions", asking_about({kImage, kImage}, R"(,"max_tokens":2)")));
+  EXPECT_EQ(answer("POST", "/v1/chat/completions", kChat)->head.status, 200);
+  for (const auto& reply : seeing) EXPECT_FALSE(reply->complete);
+  engine_->hold_pictures(false);
+  EXPECT_TRUE(run_until([&] {
+    return std::all_of(seeing.begin(), seeing.end(), [](const auto& reply) { return reply->complete; });
+  }));
+  for (const auto& reply : seeing) EXPECT_EQ(reply->head.status, 200) << reply->body;
+}
+
+// Nothing is fetched for a request that is refused anyway; what is fetched comes in its place.
+TEST_F(ApiServerTest, ImagesAreFetchedLast) {
+  std::vector<std::string> fetched;
+  ServerConfig config;
+  config.image_timeout = 7s;
+  config.fetch_image = [&](const std::string& url, const FetchTerms& terms) {
+    EXPECT_LE(terms.most_time, 7s);
+    EXPECT_GT(terms.most_time, 5s);
+    fetched.push_back(url);
+    return cat("file ", fetched.size());
+  };
+  start(config, {.image_tokens = 4});
+  for (const char* wrong : {R"(,"temperature":"hot")", R"(,"no_such_field":1)", R"(,"model":"other")"})
+    EXPECT_GE(answer("POST", "/v1/chat/completions", asking_about({kRemote}, wrong))->head.status, 400);
+  EXPECT_TRUE(fetched.empty());
+  EXPECT_EQ(answer("POST", "/v1/chat/completions", asking_about({kRemote, kImage, kRemote}))->head.status,
+            200);
+  EXPECT_EQ(fetched.size(), 2u);
+  EXPECT_EQ(FakeEngine::files_of(engine_->last_request()),
+            (std::vector<std::string>{"file 1", "image", "file 2"}));
+}
+
+TEST_F(ApiServerTest, NobodyFetchesForWhoLeft) {
+  std::atomic<int> begun = 0, stopped = 0;
+  ServerConfig config;
+  config.fetch_image = [&](const std::string&, const FetchTerms& terms) -> std::string {
+    ++begun;
+    while (!terms.stopped()) std::this_thread::sleep_for(1ms);
+    ++stopped;
+    throw Error("stopped");
+  };
+  start(config, {.image_tokens = 4});
+  const auto reply = ask("POST", "/v1/chat/completions", asking_about({kRemote, kRemote}));
+  EXPECT_TRUE(run_until([&] { return begun == 1; }));
+  reply->gone();
+  EXPECT_TRUE(run_until([&] { return stopped == 1; }));
+  api_.reset();
+  EXPECT_EQ(begun, 1) << "the second is not fetched";
+  EXPECT_EQ(reply->head.status, 0);
+}
+
+// Whether base64, a host or a decoder is at fault: the field and the code are the same.
+TEST_F(ApiServerTest, BadImagesAreToldAlike) {
+  ServerConfig config;
+  config.fetch_image = [&](const std::string&, const FetchTerms&) -> std::string {
+    throw Error("it answered 404");
+  };
+  start(config, {.image_tokens = 4});
+  for (const std::vector<std::string>& urls : {std::vector<std::string>{kNoImage},
+                                               {kImage, kImage, kNoImage},
+                                               {kImage, kRemote},
+                                               {"data:;base64,$"}}) {
+    const auto reply = answer("POST", "/v1/chat/completions", asking_about(urls));
+    EXPECT_EQ(reply->head.status, 400);
+    const Json error = *Json::parse(reply->body, "reply").find("error");
+    EXPECT_EQ(error.find("code")->as_string(""), "invalid_image") << reply->body;
+    EXPECT_EQ(error.find("param")->as_string(""), "messages[1].content.image_url.url") << reply->body;
+  }
 }
 
 TEST_F(ApiServerTest, ADeviceLostWhileARequestIsPreparedIsNoFullQueue) {

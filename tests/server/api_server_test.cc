@@ -438,6 +438,10 @@ TEST_F(ApiServerTest, ModelsSayWhichImagesTheyTake) {
   const Json blind = model().find("data")->as_array("")[0];
   EXPECT_FALSE(blind.find("takes_images")->as_bool(""));
   EXPECT_EQ(blind.find("max_images")->as_int(""), 0);
+  config.api.images.images = 0;  // the owner wants none
+  start(config, {.image_tokens = 64});
+  const Json unwilling = Json::parse(answer("GET", "/v1/models")->body, "models");
+  EXPECT_FALSE(unwilling.find("data")->as_array("")[0].find("takes_images")->as_bool(""));
 }
 
 TEST_F(ApiServerTest, MetricsCountRequests) {

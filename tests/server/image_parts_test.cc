@@ -7,6 +7,7 @@
 #include "server/api/api_error.h"
 #include "server/api/generation_request.h"
 #include "server/api/reply_format.h"
+#include "support/expect_error.h"
 
 namespace llamita::server {
 namespace {
@@ -21,7 +22,10 @@ std::string url_json(const std::string& url) { return Json(Json::Object{{"url", 
 // What an image_url of this JSON is, or the message that refuses it.
 std::string read(const std::string& json, const ImageLimits& limits = {}, const FetchImage& fetch = {}) {
   try {
-    return *read_image(Json::parse(json, "test"), "messages[0].content", limits, fetch);
+    const ImageSource source =
+        read_image(Json::parse(json, "test"), "messages[0].content", limits, fetch != nullptr);
+    if (source.file) return *source.file;
+    return *fetch_image(source, fetch, {limits.bytes, std::chrono::seconds(3), {}});
   } catch (const ApiError& error) {
     EXPECT_EQ(error.status, 400);
     return cat("refused: ", error.what());
@@ -56,6 +60,8 @@ TEST(ImageUrl, DataUrlsAreDecodedWhateverTheirType) {
   EXPECT_EQ(read(url_json(data_url("pixels", ""))), "pixels");
   EXPECT_EQ(read(Json(data_url("pixels")).dump()), "pixels");
   EXPECT_EQ(read(R"({"url": "data:;base64,AAAA", "detail": "high"})"), std::string(3, '\0'));
+  EXPECT_EQ(read(R"("DATA:image/png;BASE64,AAAA")"), std::string(3, '\0'));
+  EXPECT_EQ(read(R"("Data:image/png;charset=x;Base64,aaaa")"), "i\xa6\x9a");
 }
 
 TEST(ImageUrl, OthersAreRefused) {
@@ -79,14 +85,16 @@ TEST(ImageUrl, TheLimitOfBytes) {
 
 TEST(ImageUrl, RemoteOnesAreFetchedOnlyWhereSomebodyDoes) {
   std::string asked;
-  const FetchImage fetch = [&](const std::string& url, size_t limit) {
-    asked = cat(url, " ", limit);
+  const FetchImage fetch = [&](const std::string& url, const FetchTerms& terms) {
+    asked = cat(url, " ", terms.most_bytes, " in ", terms.most_time.count());
     if (url.find("bad") != std::string::npos) throw Error("the image's host answered 404");
     return std::string("remote");
   };
   EXPECT_EQ(read(url_json("https://example.org/a.png"), {}, fetch), "remote");
-  EXPECT_EQ(asked, cat("https://example.org/a.png ", ImageLimits{}.bytes));
-  EXPECT_NE(read(url_json("https://example.org/bad"), {}, fetch).find("404"), std::string::npos);
+  EXPECT_EQ(asked, cat("https://example.org/a.png ", ImageLimits{}.bytes, " in 3000"));
+  EXPECT_EQ(read(url_json("HTTPS://example.org/a.png"), {}, fetch), "remote");
+  const std::string bad = read(url_json("https://example.org/bad"), {}, fetch);
+  EXPECT_EQ(bad, "refused: messages[0].content.image_url.url: the image's host answered 404");
   asked.clear();
   EXPECT_NE(read(url_json("http://example.org/a.png"), {}, fetch).find("data: or https:"), std::string::npos);
   EXPECT_EQ(asked, "");
@@ -119,6 +127,9 @@ TEST(ImageParts, TheLimitOfImagesAndModelsWithoutEyes) {
   EXPECT_THROW(parse_chat(body_with(4), context), ApiError);
   context.takes_images = false;
   EXPECT_THROW(parse_chat(body_with(1), context), ApiError);
+  context.limits.images.images = 0;
+  EXPECT_ERROR(parse_chat(body_with(1), context), "this server takes none (--max-images 0)");
+  EXPECT_NO_THROW(parse_chat(body_with(0), context));
 }
 
 TEST(ImageParts, TheDefaultLimits) {
@@ -130,9 +141,9 @@ TEST(ImageParts, TheDefaultLimits) {
   for (const size_t bytes : {kMost - 1, kMost, kMost + 1}) {
     const Json url(data_url(std::string(bytes, 'x')));
     if (bytes <= kMost) {
-      EXPECT_EQ(read_image(url, "image", {}, {})->size(), bytes);
+      EXPECT_EQ(read_image(url, "image", {}, false).file->size(), bytes);
     } else {
-      EXPECT_THROW(read_image(url, "image", {}, {}), ApiError);
+      EXPECT_THROW(read_image(url, "image", {}, false), ApiError);
     }
   }
 }

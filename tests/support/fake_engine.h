@@ -3,6 +3,7 @@
 // step, at a speed that tests choose, or a step at a time.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -78,6 +79,12 @@ class FakeEngine : public AsyncEngine {
     prepare_held_ = held;
     prepare_let_go_.notify_all();
   }
+  // The same, only for requests with pictures.
+  void hold_pictures(bool held) {
+    const std::lock_guard lock(mutex_);
+    pictures_held_ = held;
+    prepare_let_go_.notify_all();
+  }
   // While it is held, requests that run say nothing, as in a long prefill.
   void hold_prefill(bool held) { prefill_held_ = held; }
   // Stops and lets go the step thread.
@@ -109,7 +116,8 @@ class FakeEngine : public AsyncEngine {
     ++prepared_;
     {
       std::unique_lock lock(mutex_);
-      prepare_let_go_.wait(lock, [this] { return !prepare_held_; });
+      const bool seeing = !files_of(request).empty();
+      prepare_let_go_.wait(lock, [&] { return !prepare_held_ && !(seeing && pictures_held_); });
     }
     auto prepared = std::make_shared<Prepared>();
     prepared->request = request;
@@ -131,6 +139,10 @@ class FakeEngine : public AsyncEngine {
     if (request.sampling.constraint.text == R"({"type":"no form"})") {
       throw RequestError(Fault::form, "this is no form");
     }
+    const std::vector<std::string> files = files_of(request);
+    const auto bad = std::find(files.begin(), files.end(), "no image");
+    if (bad != files.end())
+      throw PictureError(static_cast<size_t>(bad - files.begin()), "image N: no PNG, JPEG or WebP image");
     const std::lock_guard lock(mutex_);
     last_ = request;
     return prepared;
@@ -200,6 +212,15 @@ class FakeEngine : public AsyncEngine {
     std::string text;
     for (const int32_t token : tokens) text += cat("<", token, ">");
     return text;
+  }
+
+  static std::vector<std::string> files_of(const Request& request) {
+    std::vector<std::string> files;
+    const auto* conversation = std::get_if<Conversation>(&request.prompt);
+    if (conversation == nullptr) return files;
+    for (const Message& message : *conversation)
+      for (const Picture& picture : message.pictures) files.push_back(*picture.file);
+    return files;
   }
 
   // Pieces that begin with their spaces.
@@ -417,7 +438,7 @@ class FakeEngine : public AsyncEngine {
   std::pair<std::string, std::string> failure_;
   bool tokenize_held_ = false;
   mutable std::condition_variable tokenized_;
-  bool prepare_held_ = false;
+  bool prepare_held_ = false, pictures_held_ = false;
   mutable std::condition_variable prepare_let_go_;
   std::atomic<bool> prefill_held_ = false;
   int priority_ = 0;

@@ -156,8 +156,8 @@ __device__ __forceinline__ void add_values(float (&out)[C::kDim / 8][4], const u
 }
 
 // After a warp's last read of a stage. An ldmatrix that was issued has not read yet, and the release is no
-// barrier to it: without the fence the copy engine overwrote what was still to be read, in some launches of a
-// hundred.
+// barrier to it: without the fence the copy engine overwrote what was still to be read, in one launch of
+// twelve (docs/performance/gpu.md).
 template <class Ring>
 __device__ __forceinline__ void let_go(Ring& ring, uint32_t stage, int lane) {
   ptx::fence_proxy_async_smem();

@@ -99,7 +99,7 @@ __device__ __forceinline__ void load_weights(Storage& s, int warp) {
 }
 
 // Into L2, beyond the ring: so the memory works on while the ring is full and the consumers wait for letters.
-// At a pace, so that no queue grows where nobody waits: a row of 2 KB every 115 clocks and block is a quarter
+// At a pace, so that no queue grows where nobody waits: a row of 2 KB every 115 clocks and block is a third
 // more than the memory delivers. And up to 112 rows ahead: 30 MB of all blocks, of 50 in L2. Both were
 // searched for by bench_decode's time (docs/performance/gpu.md).
 __device__ __forceinline__ void prefetch_weights(const Storage& s) {

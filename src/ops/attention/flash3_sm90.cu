@@ -140,6 +140,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       Item next = item;
       int next_j = j - 1;
       if (ends) {
+        __syncwarp();  // every lane has read the item
         if (lane == 0) s.q_ring.release(at_q.stage());
         at_q.advance();
         s.q_ring.wait_full(at_q);

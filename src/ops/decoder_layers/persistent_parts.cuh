@@ -172,7 +172,7 @@ struct Storage {
   float inverse;             // 1 / RMS of the residual stream
   int keys;                  // of the sequence
   int64_t slot;              // of the step's key
-  volatile int asked;        // rows of weights that were asked for since the kernel's begin
+  int asked;                 // rows of weights that were asked for since the kernel's begin, by atomics
   int pages[kMostPages];     // from the page on in which the block's first key lies, window aside
   // Copies of the parameters. Those lie in constant memory, whose cache is small: what was not used for a
   // layer's time comes from L2 again, and under this load that takes microseconds.

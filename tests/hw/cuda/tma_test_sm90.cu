@@ -1,4 +1,6 @@
 // mbarriers, the copy engine and the ring: parities, where a swizzled box lands, edges, multicast, and order.
+#include <cuda_bf16.h>
+
 #include "hw/cuda/device/pipeline.cuh"
 #include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/sync.cuh"
@@ -114,6 +116,52 @@ TEST_F(Tma, AStoreWritesItsBoxAndNothingOutsideTheTensor) {
   }
 }
 
+// The same box from several blocks, which memory adds up.
+__global__ void add_box(const __grid_constant__ CUtensorMap map, int row, int column) {
+  __shared__ __align__(1024) uint8_t tile[kBoxBytes];
+  for (int i = threadIdx.x; i < kBox * kBox; i += blockDim.x)
+    *reinterpret_cast<__nv_bfloat16*>(tile + device::swizzled_byte(i / kBox, i % kBox * 2)) =
+        __int2bfloat16_rn(i % 50);
+  ptx::fence_proxy_async_smem();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::tma_add_2d(&map, tile, column, row);
+    ptx::tma_store_commit();
+    ptx::tma_store_wait<0>();
+  }
+}
+
+TEST_F(Tma, BoxesAreAddedToWhatLiesThere) {
+  constexpr int kAdding = 4;
+  const uint16_t one = __bfloat16_as_ushort(__int2bfloat16_rn(1));
+  const DeviceArray<uint16_t> to(std::vector<uint16_t>(kRows * kColumns, one));
+  const CUtensorMap map = cuda::make_tensor_map(tensor_of(to, kRows, kColumns), {kBox, kBox});
+  cuda::launch(add_box, {.grid = dim3(kAdding), .block = dim3(128)}, map, 72, 40);
+  const std::vector<uint16_t> got = to.read();
+  for (int i = 0; i < kRows * kColumns; ++i) {
+    const int r = i / kColumns - 72, c = i % kColumns - 40;
+    const int want = 1 + (r >= 0 && c >= 0 ? kAdding * ((r * kBox + c) % 50) : 0);
+    ASSERT_EQ(got[i], __bfloat16_as_ushort(__int2bfloat16_rn(want))) << i;
+  }
+}
+
+// A kernel that reads by ordinary loads what the copy engine wrote in the kernel before.
+__global__ void copy_words(const uint16_t* from, int count, uint16_t* to) {
+  for (int i = threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
+}
+
+TEST_F(Tma, TheNextKernelReadsWhatAStoreWrote) {
+  const Storage fresh = cuda::allocate_storage(kBoxBytes, 0);  // nothing but the store writes there
+  const Tensor tensor(fresh.data(), DType::bf16, {kBox, kBox}, Device{DeviceKind::cuda, 0});
+  const DeviceArray<uint16_t> to(kBox * kBox);
+  cuda::launch(store_box, {.grid = dim3(1), .block = dim3(128)}, cuda::make_tensor_map(tensor, {kBox, kBox}),
+               0, 0);
+  cuda::launch(copy_words, {.grid = dim3(1), .block = dim3(128)}, static_cast<const uint16_t*>(fresh.data()),
+               kBox * kBox, to.data());
+  const std::vector<uint16_t> got = to.read();
+  for (int i = 0; i < kBox * kBox; ++i) ASSERT_EQ(got[i], i + 7);
+}
+
 // Each of two blocks brings half of the box's rows to both.
 __global__ void multicast(const __grid_constant__ CUtensorMap map, uint8_t* out) {
   __shared__ __align__(1024) uint8_t tile[kBoxBytes];
@@ -195,6 +243,7 @@ __global__ void copy_head(const __grid_constant__ CUtensorMap from, const __grid
   if (threadIdx.x != 0) return;
   ptx::mbarrier_init(&barrier, 1);
   ptx::mbarrier_init_fence();
+  ptx::tma_prefetch_4d(&from, at);  // changes nothing but the time
   ptx::mbarrier_arrive_expect_tx(&barrier, sizeof tile);
   ptx::tma_load_4d(tile, &from, at, &barrier);
   ptx::mbarrier_wait(&barrier, 0);
@@ -218,6 +267,38 @@ TEST_F(Tma, RowsOfOneHeadMoveAloneAndStopAtTheSequencesEnd) {
     const size_t row = i / kDim, head = row % kHeads, token = row / kHeads % kTokens;
     const bool moved = row < kTokens * kHeads && head == 1 && token >= 10;
     ASSERT_EQ(got[i], moved ? source[i] : 0) << i;
+  }
+}
+
+// A box of 16 rows of one head from (T 20, H 3, D 64): the axis of heads lies inside.
+__global__ void copy_rows(const __grid_constant__ CUtensorMap from, const __grid_constant__ CUtensorMap to,
+                          int3 at) {
+  __shared__ __align__(1024) uint8_t tile[16 * 128];
+  __shared__ uint64_t barrier;
+  if (threadIdx.x != 0) return;
+  ptx::mbarrier_init(&barrier, 1);
+  ptx::mbarrier_init_fence();
+  ptx::mbarrier_arrive_expect_tx(&barrier, sizeof tile);
+  ptx::tma_load_3d(tile, &from, at, &barrier);
+  ptx::mbarrier_wait(&barrier, 0);
+  ptx::tma_store_3d(&to, tile, at);
+  ptx::tma_store_commit();
+  ptx::tma_store_wait<0>();
+}
+
+TEST_F(Tma, BoxesOfRankThreeNameTheirAxesOutermostFirst) {
+  constexpr int kTokens = 20, kHeads = 3, kDim = 64;
+  const std::vector<uint16_t> source = numbered(kTokens * kHeads, kDim);
+  const DeviceArray<uint16_t> from(source), to(source.size(), 0);
+  const auto map = [&](const DeviceArray<uint16_t>& array) {
+    const Tensor tensor(array.data(), DType::bf16, {kTokens, kHeads, kDim}, Device{DeviceKind::cuda, 0});
+    return cuda::make_tensor_map(tensor, {16, 1, kDim});
+  };
+  cuda::launch(copy_rows, {.grid = dim3(1), .block = dim3(32)}, map(from), map(to), make_int3(10, 1, 0));
+  const std::vector<uint16_t> got = to.read();
+  for (size_t i = 0; i < got.size(); ++i) {
+    const size_t row = i / kDim;
+    ASSERT_EQ(got[i], row % kHeads == 1 && row / kHeads >= 10 ? source[i] : 0) << i;
   }
 }
 

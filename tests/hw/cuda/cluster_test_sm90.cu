@@ -1,0 +1,184 @@
+// What the blocks of a cluster tell each other, bulk copies by address, additions that memory does, registers
+// that change hands.
+#include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/bulk_copy.cuh"
+#include "hw/cuda/device/ptx/cache.cuh"
+#include "hw/cuda/device/ptx/cluster_store.cuh"
+#include "hw/cuda/device/ptx/fence.cuh"
+#include "hw/cuda/device/ptx/reduce.cuh"
+#include "hw/cuda/device/ptx/sync.cuh"
+#include "tests/hw/cuda/gpu_test.h"
+
+namespace llamita {
+namespace {
+
+using test::DeviceArray;
+using Cluster = test::HopperTest;
+using BulkCopy = test::HopperTest;
+using Registers = test::HopperTest;
+
+constexpr int kBlocks = 4;  // a cluster
+
+// Each block writes a number a thread into the next block's shared memory.
+__global__ void store_next(uint64_t* out) {
+  __shared__ uint64_t mail[32];
+  const uint32_t rank = ptx::cluster_rank(), next = (rank + 1) % kBlocks;
+  ptx::cluster_sync();
+  ptx::store_cluster_u64(ptx::cluster_address(ptx::smem_address(&mail[threadIdx.x]), next),
+                         uint64_t{rank} << 40 | threadIdx.x);
+  ptx::cluster_sync();
+  out[rank * 32 + threadIdx.x] = mail[threadIdx.x];
+}
+
+TEST_F(Cluster, AStoreReachesTheNamedBlock) {
+  const DeviceArray<uint64_t> out(kBlocks * 32);
+  cuda::launch(store_next, {.grid = dim3(kBlocks), .block = dim3(32), .cluster = kBlocks}, out.data());
+  const std::vector<uint64_t> got = out.read();
+  for (uint64_t i = 0; i < got.size(); ++i)
+    ASSERT_EQ(got[i], (i / 32 + kBlocks - 1) % kBlocks << 40 | i % 32) << i;
+}
+
+// All blocks send to block 0, which hears from its barrier alone that everything came.
+__global__ void send_to_first(float* out) {
+  __shared__ float4 mail[kBlocks][32];
+  __shared__ uint64_t barrier;
+  const uint32_t rank = ptx::cluster_rank();
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, 1);
+    ptx::mbarrier_init_fence();
+    if (rank == 0) ptx::mbarrier_arrive_expect_tx(&barrier, sizeof mail);
+  }
+  __syncthreads();
+  ptx::cluster_arrive_relaxed();
+  ptx::cluster_wait();
+  const float base = 1000.0f * rank + 4.0f * threadIdx.x;
+  ptx::store_async_float4(&mail[rank][threadIdx.x], make_float4(base, base + 1, base + 2, base + 3), &barrier,
+                          0);
+  if (rank == 0) {
+    ptx::mbarrier_wait(&barrier, 0);
+    for (int i = threadIdx.x; i < kBlocks * 128; i += 32) out[i] = reinterpret_cast<const float*>(mail)[i];
+  }
+  ptx::cluster_sync();
+}
+
+TEST_F(Cluster, SentBytesAreCountedByTheReceiversBarrier) {
+  const DeviceArray<float> out(kBlocks * 128);
+  cuda::launch(send_to_first, {.grid = dim3(kBlocks), .block = dim3(32), .cluster = kBlocks}, out.data());
+  const std::vector<float> got = out.read();
+  for (int i = 0; i < kBlocks * 128; ++i) ASSERT_EQ(got[i], 1000 * (i / 128) + i % 128) << i;
+}
+
+constexpr int kStages = 3, kRows = 8, kInts = 64, kRounds = 30;
+
+// Eight lanes bring a row each, a stage; lane 0 announced them all. Two consumer warps a block check every
+// number. In a cluster of two a stage is free when the consumers of both blocks let it go.
+__global__ void bulk_ring(const int* from, int releases, int* wrong) {
+  __shared__ __align__(128) int rows[kStages][kRows][kInts];
+  __shared__ device::Ring<kStages> ring;
+  if (threadIdx.x == 0) ring.init(releases);
+  __syncthreads();
+  ptx::cluster_arrive_relaxed();
+  ptx::cluster_wait();
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = threadIdx.x % 32;
+  from += int64_t{blockIdx.x} * kRounds * kRows * kInts;
+  device::RingCursor<kStages> at;
+  if (warp == 0) {
+    const uint64_t policy = ptx::policy_evict_first();
+    if (lane == 0) ptx::bulk_prefetch(from, kRounds * kRows * kInts * sizeof(int));
+    for (int i = 0; i < kRounds; ++i, at.advance()) {
+      if (lane == 0) {
+        if (i < kStages)
+          ring.announce(at.stage(), sizeof rows[0]);
+        else
+          ring.acquire(at, sizeof rows[0]);
+      }
+      __syncwarp();
+      if (lane < kRows)
+        ptx::bulk_load(rows[at.stage()][lane], from + (i * kRows + lane) * kInts, sizeof rows[0][0],
+                       &ring.full[at.stage()], policy);
+    }
+    if (lane == 0) ring.drain(at);
+    return;
+  }
+  for (int i = 0; i < kRounds; ++i, at.advance()) {
+    ring.wait_full(at);
+    for (int j = lane; j < kRows * kInts; j += 32) {
+      const int want = (static_cast<int>(blockIdx.x) * kRounds + i) * kRows * kInts + j;
+      if ((&rows[at.stage()][0][0])[j] != want) atomicAdd(wrong, 1);
+    }
+    if (warp == 1) __nanosleep(i % 5 * 300);
+    ptx::fence_proxy_async_smem();
+    __syncwarp();
+    if (releases == 2) {
+      if (lane == 0) ring.release(at.stage());
+    } else if (lane < 2) {
+      ring.release_cluster(at.stage(), lane);
+    }
+  }
+}
+
+void expect_bulk_ring(int blocks) {
+  std::vector<int> source(static_cast<size_t>(blocks) * kRounds * kRows * kInts);
+  for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<int>(i);
+  const DeviceArray<int> from(source), wrong(std::vector<int>{0});
+  cuda::launch(bulk_ring, {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(96), .cluster = blocks},
+               from.data(), 2 * blocks, wrong.data());
+  EXPECT_EQ(wrong.read()[0], 0);
+}
+
+TEST_F(BulkCopy, RowsOfManyLanesCountOnOneBarrier) { expect_bulk_ring(1); }
+TEST_F(BulkCopy, AStageIsFreeWhenBothBlocksLetItGo) { expect_bulk_ring(2); }
+
+__global__ void add_up(float4* sums) {
+  const float x = static_cast<float>(blockIdx.x + 1);
+  ptx::reduce_add_float4(sums + threadIdx.x, make_float4(x, 2 * x, 3 * x, static_cast<float>(threadIdx.x)));
+}
+
+TEST_F(BulkCopy, MemoryAddsFourFloatsAtATime) {
+  constexpr int kAdding = 100;
+  const DeviceArray<float> sums(4 * 32, 0);
+  cuda::launch(add_up, {.grid = dim3(kAdding), .block = dim3(32)}, reinterpret_cast<float4*>(sums.data()));
+  const std::vector<float> got = sums.read();
+  constexpr int kTotal = kAdding * (kAdding + 1) / 2;
+  for (int i = 0; i < 32; ++i) {
+    for (int e = 0; e < 3; ++e) ASSERT_EQ(got[4 * i + e], (e + 1) * kTotal);
+    ASSERT_EQ(got[4 * i + 3], kAdding * i);
+  }
+}
+
+// One group gives registers up, two take more than a third of the file each, and use them.
+__global__ void __launch_bounds__(384, 1) trade(const float* from, float* out) {
+  if (threadIdx.x < 128) {
+    ptx::setmaxnreg_decrease<40>();
+    out[threadIdx.x] = from[threadIdx.x] + 1;
+  } else {
+    ptx::setmaxnreg_increase<232>();
+    float x[160];
+#pragma unroll
+    for (int i = 0; i < 160; ++i) x[i] = from[threadIdx.x + i];
+    float sum = 0;
+    for (int round = 0; round < 3; ++round)
+#pragma unroll
+      for (int i = 0; i < 160; ++i) sum += x[i] *= 2;
+    out[threadIdx.x] = sum;
+  }
+}
+
+TEST_F(Registers, ChangeHandsBetweenWarpgroups) {
+  std::vector<float> source(384 + 160);
+  for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<float>(i % 97);
+  const DeviceArray<float> from(source), out(384);
+  cuda::launch(trade, {.grid = dim3(1), .block = dim3(384)}, from.data(), out.data());
+  const std::vector<float> got = out.read();
+  for (int t = 0; t < 384; ++t) {
+    float want = source[t] + 1;
+    if (t >= 128) {
+      want = 0;
+      for (int i = 0; i < 160; ++i) want += 14 * source[t + i];  // 2 + 4 + 8, whole numbers
+    }
+    ASSERT_EQ(got[t], want) << t;
+  }
+}
+
+}  // namespace
+}  // namespace llamita

@@ -22,6 +22,7 @@
 #include "engine/compute_device.h"
 #include "engine/direct_runner.h"
 #include "formats/json.h"
+#include "hub/known_models.h"
 #include "hw/cuda/device_properties.h"
 #include "hw/cuda/measure.h"
 #include "models/model.h"
@@ -156,7 +157,9 @@ class Bench : public Subcommand {
                   });
     options.value("--save", "DIR", "only write the shape's weights, as a model folder",
                   [this](const std::string& text) { save_ = text; });
-    options.value("--tokenizer", "FILE", "the tokenizer.json of that folder (default: one of single bytes)",
+    options.value("--tokenizer", "FILE",
+                  cat("the tokenizer of that folder: a tokenizer.json or a .gguf file (default: that of ",
+                      kDefaultModel, ", where it has been downloaded, else one of single bytes)"),
                   [this](const std::string& text) { tokenizer_ = text; });
     options.value("-p,--prompt", "N,…", "prompt lengths (default 512; 0: none)",
                   [this](const std::string& text) { prompts_ = parse_list(text, "--prompt", 0); });
@@ -235,6 +238,12 @@ class Bench : public Subcommand {
   int save() {
     if (shape_.empty()) throw UsageError("--save writes made-up weights: say of which --shape");
     ThreadPool pool(threads_.empty() ? 0 : threads_.front());
+    if (tokenizer_.empty()) {
+      if (const auto model = hub::find_fetched(*hub::find_known_model(kDefaultModel)))
+        tokenizer_ = model->string();
+      else
+        print(cat(kDefaultModel, " has not been downloaded: the tokenizer is one of single bytes\n"));
+    }
     write_made_up_folder(TensorFiles::made_up(config_of_shape(shape_), shape_), save_, tokenizer_, pool);
     return 0;
   }

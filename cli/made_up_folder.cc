@@ -7,11 +7,13 @@
 
 #include "base/cat.h"
 #include "cli/output.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
 #include "formats/utf8.h"
 #include "llamita/error.h"
 #include "models/model.h"
 #include "tensor/float16.h"
+#include "text/tokenizer_files.h"
 #include "weights/stored_rows.h"
 
 namespace llamita::cli {
@@ -105,12 +107,19 @@ void write_made_up_folder(const TensorFiles& files, const std::string& folder, c
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw Error(cat("cannot make the folder ", folder, ": ", error.message()));
-  OutputFile config(folder + "/config.json");
-  config.write(files.config().dump() + "\n");
-  config.close();
-  OutputFile out(folder + "/tokenizer.json");
-  out.write(tokenizer.empty() ? byte_tokenizer() : read_file(tokenizer));
-  out.close();
+  const auto write = [&](const char* name, const std::string& text) {
+    OutputFile out(cat(folder, "/", name));
+    out.write(text);
+    out.close();
+  };
+  write("config.json", files.config().dump() + "\n");
+  if (tokenizer.ends_with(".gguf")) {
+    const TokenizerFiles of_model = tokenizer_files(gguf::File::open(tokenizer));
+    write("tokenizer.json", of_model.tokenizer);
+    write("tokenizer_config.json", of_model.config);
+  } else {
+    write("tokenizer.json", tokenizer.empty() ? byte_tokenizer() : read_file(tokenizer));
+  }
   write_tensors(made_up_tensors(files), folder + "/model.safetensors", pool);
 }
 

@@ -1,4 +1,5 @@
-// Tokenizer::from_gguf: the tokenizer.ggml.* keys of a GGUF file.
+// The tokenizer.ggml.* keys of a GGUF file: Tokenizer::from_gguf, and the same as the files of a model
+// folder.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -7,6 +8,7 @@
 #include "base/cat.h"
 #include "base/checked.h"
 #include "formats/gguf.h"
+#include "formats/json.h"
 #include "formats/printable.h"
 #include "formats/utf8.h"
 #include "llamita/error.h"
@@ -14,6 +16,7 @@
 #include "text/merges.h"
 #include "text/pipeline_tokenizer.h"
 #include "text/sentencepiece_bpe.h"
+#include "text/tokenizer_files.h"
 #include "text/unicode.h"
 
 namespace llamita {
@@ -67,6 +70,23 @@ class Reader {
   explicit Reader(const gguf::File& file) : file_(file) {}
 
   std::unique_ptr<Tokenizer> read() {
+    read_parts();
+    return std::make_unique<PipelineTokenizer>(std::move(parts_), file_.path());
+  }
+
+  TokenizerFiles files() {
+    if (text("model") != "gpt2") {
+      fail(cat("tokenizer.ggml.model is ", printable(text("model")),
+               "; only byte-level tokenizers (\"gpt2\") can be written as tokenizer.json"));
+    }
+    if (file_.get_bool(key("add_space_prefix")).value_or(false))
+      fail(cat(key("add_space_prefix"), " is true, which cannot be written as tokenizer.json"));
+    read_parts();
+    return {.tokenizer = tokenizer_json().dump(), .config = tokenizer_config_json().dump()};
+  }
+
+ private:
+  void read_parts() {
     const std::string& model = text("model");
     read_vocabulary();
     read_special_ids();
@@ -79,10 +99,90 @@ class Reader {
     }
     read_added_tokens();
     if (const auto* source = file_.get_string("tokenizer.chat_template")) parts_.chat_template = *source;
-    return std::make_unique<PipelineTokenizer>(std::move(parts_), file_.path());
   }
 
- private:
+  static Json text_value(std::string_view value) { return Json(std::string(value)); }
+
+  static Json byte_level_step(bool use_regex) {
+    return Json(Json::Object{{"type", text_value("ByteLevel")},
+                             {"add_prefix_space", Json(false)},
+                             {"trim_offsets", Json(true)},
+                             {"use_regex", Json(use_regex)}});
+  }
+
+  // What the file puts before and after a text.
+  Json post_processor() const {
+    if (parts_.prefix.empty() && parts_.suffix.empty()) return byte_level_step(false);
+    Json::Array single;
+    Json::Object special;
+    const auto add = [&](int32_t id) {
+      const std::string& name = parts_.vocabulary->text(id);
+      single.push_back(Json(Json::Object{
+          {"SpecialToken", Json(Json::Object{{"id", Json(name)}, {"type_id", Json(int64_t{0})}})}}));
+      special.emplace_back(name, Json(Json::Object{{"id", Json(name)},
+                                                   {"ids", Json(Json::Array{Json(int64_t{id})})},
+                                                   {"tokens", Json(Json::Array{Json(name)})}}));
+    };
+    for (const int32_t id : parts_.prefix) add(id);
+    single.push_back(Json(Json::Object{
+        {"Sequence", Json(Json::Object{{"id", text_value("A")}, {"type_id", Json(int64_t{0})}})}}));
+    for (const int32_t id : parts_.suffix) add(id);
+    return Json(Json::Object{{"type", text_value("TemplateProcessing")},
+                             {"single", Json(single)},
+                             {"pair", Json(single)},
+                             {"special_tokens", Json(std::move(special))}});
+  }
+
+  Json tokenizer_json() const {
+    const Splitting& splitting = find_splitting(pre_name());
+    Json::Array steps, added, merges;
+    for (const std::string_view pattern : splitting.patterns) {
+      steps.push_back(Json(Json::Object{{"type", text_value("Split")},
+                                        {"pattern", Json(Json::Object{{"Regex", text_value(pattern)}})},
+                                        {"behavior", text_value("Isolated")},
+                                        {"invert", Json(false)}}));
+    }
+    steps.push_back(byte_level_step(false));
+    for (const AddedToken& token : parts_.added_tokens) {
+      added.push_back(Json(Json::Object{{"id", Json(int64_t{token.id})},
+                                        {"content", Json(token.content)},
+                                        {"single_word", Json(false)},
+                                        {"lstrip", Json(false)},
+                                        {"rstrip", Json(false)},
+                                        {"normalized", Json(false)},
+                                        {"special", Json(token.special)}}));
+    }
+    for (const std::string& merge : *file_.get_strings(key("merges"))) merges.push_back(Json(merge));
+    Json::Object vocabulary;
+    for (int32_t id = 0; id < parts_.vocabulary->size(); ++id) {
+      const std::string& spelling = parts_.vocabulary->text(id);
+      if (parts_.vocabulary->find(spelling) == id) vocabulary.emplace_back(spelling, Json(int64_t{id}));
+    }
+    Json::Object model{{"type", text_value("BPE")},
+                       {"fuse_unk", Json(false)},
+                       {"byte_fallback", Json(false)},
+                       {"ignore_merges", Json(splitting.ignore_merges)},
+                       {"vocab", Json(std::move(vocabulary))},
+                       {"merges", Json(std::move(merges))}};
+    return Json(
+        Json::Object{{"version", text_value("1.0")},
+                     {"added_tokens", Json(std::move(added))},
+                     {"normalizer", splitting.nfc ? Json(Json::Object{{"type", text_value("NFC")}}) : Json()},
+                     {"pre_tokenizer",
+                      Json(Json::Object{{"type", text_value("Sequence")}, {"pretokenizers", Json(steps)}})},
+                     {"post_processor", post_processor()},
+                     {"decoder", byte_level_step(true)},
+                     {"model", Json(std::move(model))}});
+  }
+
+  Json tokenizer_config_json() const {
+    Json::Object config;
+    if (parts_.bos) config.emplace_back("bos_token", Json(parts_.vocabulary->text(*parts_.bos)));
+    if (parts_.eos) config.emplace_back("eos_token", Json(parts_.vocabulary->text(*parts_.eos)));
+    if (parts_.chat_template) config.emplace_back("chat_template", Json(*parts_.chat_template));
+    return Json(std::move(config));
+  }
+
   [[noreturn]] void fail(const std::string& message) const { throw Error(cat(file_.path(), ": ", message)); }
 
   static std::string key(std::string_view name) { return cat("tokenizer.ggml.", name); }
@@ -173,9 +273,13 @@ class Reader {
     return static_cast<int32_t>(*value);
   }
 
-  void read_byte_level() {
+  std::string pre_name() const {
     const std::string* pre = file_.get_string(key("pre"));
-    const std::string name = pre == nullptr ? "default" : *pre;
+    return pre == nullptr ? "default" : *pre;
+  }
+
+  void read_byte_level() {
+    const std::string name = pre_name();
     const Splitting& splitting = find_splitting(name);
     if (splitting.nfc) parts_.normalizer.add(normalizers::unicode_form(normalizers::Form::nfc));
     if (file_.get_bool(key("add_space_prefix")).value_or(false)) {
@@ -258,5 +362,7 @@ class Reader {
 }  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::from_gguf(const gguf::File& file) { return Reader(file).read(); }
+
+TokenizerFiles tokenizer_files(const gguf::File& file) { return Reader(file).files(); }
 
 }  // namespace llamita

@@ -6,6 +6,7 @@
 #include "cli/shapes.h"
 #include "engine/direct_runner.h"
 #include "support/expect_error.h"
+#include "support/golden.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
 #include "text/tokenizer.h"
@@ -30,6 +31,25 @@ TEST(MadeUpFolder, LoadsAsTheModelThatWasMadeUp) {
   EXPECT_NE(logits[0], logits[1]);
   const auto tokenizer = Tokenizer::from_folder((dir.path() / "model").string());
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("Né 42\n", false, false), false), "Né 42\n");
+}
+
+TEST(MadeUpFolder, TakesTheTokenizerOfAGgufFileOrATokenizerJson) {
+  const TensorFiles files =
+      TensorFiles::made_up(Json::parse_file(test::golden_model("llama") + "/config.json"), "made-up");
+  const test::TempDir dir;
+  ThreadPool pool(1);
+  for (const std::string& from :
+       {test::golden_path("gguf/gpt2-f32.gguf"), test::golden_path("tokenizer/smollm/tokenizer.json")}) {
+    cli::write_made_up_folder(files, dir.path().string(), from, pool);
+    const auto written = Tokenizer::from_folder(dir.path().string());
+    const auto reference = from.ends_with(".gguf")
+                               ? Tokenizer::load(from)
+                               : Tokenizer::from_folder(test::golden_path("tokenizer/smollm"));
+    EXPECT_EQ(written->encode("Llamas eat 42 leaves.\n", false, false),
+              reference->encode("Llamas eat 42 leaves.\n", false, false));
+  }
+  EXPECT_ERROR(cli::write_made_up_folder(files, dir.path().string(), "/nowhere/t.gguf", pool),
+               "/nowhere/t.gguf");
 }
 
 // As the models' authors count them.

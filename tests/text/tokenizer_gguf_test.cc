@@ -8,6 +8,8 @@
 #include "formats/json.h"
 #include "support/expect_error.h"
 #include "support/gguf_builder.h"
+#include "support/temp_dir.h"
+#include "text/tokenizer_files.h"
 #include "text/tokenizer_golden.h"
 
 namespace llamita {
@@ -68,6 +70,41 @@ TEST_P(TokenizerGgufBytes, GivesTheIdsOfTokenizerJson) {
   }
 }
 
+// Written as the files of a folder and read again.
+TEST_P(TokenizerGgufBytes, GivesTheSameIdsAsAFolder) {
+  const auto [name, pre] = GetParam();
+  for (const bool bos : {false, true}) {
+    GgufBuilder builder = byte_level_keys(name, pre);
+    builder.kv("tokenizer.ggml.add_bos_token", bos).kv("tokenizer.ggml.bos_token_id", uint32_t{5});
+    builder.kv("tokenizer.ggml.eos_token_id", uint32_t{3}).kv("tokenizer.chat_template", "{{ 'T' }}\n");
+    const std::string bytes = builder.build();
+    const gguf::File file = gguf::File::parse(std::as_bytes(std::span(bytes)), "t.gguf");
+    const auto reference = Tokenizer::from_gguf(file);
+    const TokenizerFiles files = tokenizer_files(file);
+    const test::TempDir dir;
+    dir.write("tokenizer.json", files.tokenizer);
+    dir.write("tokenizer_config.json", files.config);
+    const auto tokenizer = Tokenizer::from_folder(dir.path().string());
+    for (const auto& fields : test::table(std::string(name) + "/cases.tsv")) {
+      const std::string text = test::from_hex(fields[0]);
+      for (const bool trusted : {false, true}) {
+        const Ids ids = tokenizer->encode(text, true, trusted);
+        EXPECT_EQ(ids, reference->encode(text, true, trusted)) << fields[0];
+        EXPECT_EQ(tokenizer->decode(ids, true), reference->decode(ids, true)) << fields[0];
+        EXPECT_EQ(tokenizer->decode(ids, false), reference->decode(ids, false)) << fields[0];
+      }
+    }
+    EXPECT_EQ(tokenizer->vocab_size(), reference->vocab_size());
+    EXPECT_EQ(tokenizer->bos(), reference->bos());
+    EXPECT_EQ(tokenizer->eos(), reference->eos());
+    EXPECT_EQ(tokenizer->chat_template(), reference->chat_template());
+    for (int32_t id = 0; id < reference->vocab_size(); ++id) {
+      ASSERT_EQ(tokenizer->is_control(id), reference->is_control(id)) << id;
+      ASSERT_EQ(tokenizer->token_text(id), reference->token_text(id)) << id;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, TokenizerGgufBytes,
                          testing::Values(std::pair("smollm", "smollm"), std::pair("llama3", "llama-bpe"),
                                          std::pair("tekken", "tekken")),
@@ -112,6 +149,13 @@ TEST(TokenizerGgufSentencePiece, PutsBosFirstAndASpaceBeforeTheText) {
   const auto plain = load(without);
   EXPECT_EQ(plain->encode(" the word", true, false), Ids(ids.begin() + 1, ids.end()));
   EXPECT_FALSE(plain->strips_leading_space());
+}
+
+TEST(TokenizerGgufSentencePiece, IsNotWrittenAsTokenizerJson) {
+  GgufBuilder builder = sentencepiece_keys();
+  const std::string bytes = builder.build();
+  EXPECT_ERROR(tokenizer_files(gguf::File::parse(std::as_bytes(std::span(bytes)), "t.gguf")),
+               "t.gguf: tokenizer.ggml.model is 'llama'; only byte-level tokenizers");
 }
 
 // A vocabulary of two tokens, to which each test adds its fault.

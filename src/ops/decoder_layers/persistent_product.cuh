@@ -6,6 +6,7 @@
 #pragma once
 
 #include "hw/cuda/device/online_softmax.cuh"
+#include "hw/cuda/device/ptx/fence.cuh"
 #include "hw/cuda/device/ptx/math.cuh"
 #include "hw/cuda/device/ptx/mma_sync.cuh"
 #include "ops/decoder_layers/persistent_parts.cuh"
@@ -163,7 +164,9 @@ __device__ __forceinline__ void multiply(Storage& s, const Share& share, int pro
         ptx::mma_m16n8k16<Element>(even, first, x[i].x, x[i].y);
         ptx::mma_m16n8k16<Element>(odd, second, x[i].z, x[i].w);
       }
-      // The multiplies have taken what was read, in every lane: only now may the copy engine write there.
+      // The multiplies have taken what was read, in every lane: only now may the copy engine write there. The
+      // fence costs nothing (docs/performance/gpu.md has what a release without it did in attention).
+      ptx::fence_proxy_async_smem();
       __syncwarp();
       if (lane == 0) ptx::mbarrier_arrive(&s.empty[at.at()]);
       at.advance(count);

@@ -94,7 +94,7 @@ __device__ __forceinline__ void load_weights(Storage& s, int warp) {
         if (row < rows) ptx::bulk_load(s.rows[at.row_at(row)], from + int64_t{row} * K, bytes, full, policy);
         at.advance(rows);
         asked += rows;
-        if (threadIdx.x == kConsumers) atomicExch(&s.asked, asked);
+        if (threadIdx.x == kConsumers) s.asked = asked;
       });
 }
 
@@ -102,7 +102,7 @@ __device__ __forceinline__ void load_weights(Storage& s, int warp) {
 // At a pace, so that no queue grows where nobody waits: a row of 2 KB every 115 clocks and block is a third
 // more than the memory delivers. And up to 112 rows ahead: 30 MB of all blocks, of 50 in L2. Both were
 // searched for by bench_decode's time (docs/performance/gpu.md).
-__device__ __forceinline__ void prefetch_weights(Storage& s) {
+__device__ __forceinline__ void prefetch_weights(const Storage& s) {
   constexpr int kMostAhead = 112;  // rows
   constexpr uint32_t kRowCycles = 115;
   const int lane = threadIdx.x % 32;
@@ -113,7 +113,7 @@ __device__ __forceinline__ void prefetch_weights(Storage& s) {
       [&](const Element* from, int K, int rows, uint32_t bytes) {
         walked += rows;
         const auto due = [&] {
-          asked = __shfl_sync(0xffffffff, lane == 0 ? atomicAdd(&s.asked, 0) : 0, 0);
+          asked = s.asked;
           return walked <= asked ||
                  (walked <= asked + kMostAhead && static_cast<uint32_t>(clock()) - last >= kRowCycles * rows);
         };

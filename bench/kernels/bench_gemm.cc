@@ -1,9 +1,9 @@
 // bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--seconds S] [--json FILE]: the op
-// `linear` on a GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the
-// same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x
-// 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90 could take, beside
-// what its model expects. --seconds: how long a row of the others is timed, 0.4 if not told; a third of it warms
-// up. --json: one object a row and line, besides the table.
+// `linear` on a GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same
+// buffers in the same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on
+// 8192 x 8192 x 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90
+// could take, beside what its model expects. --seconds: how long a row of the others is timed, 0.4 if not
+// told; a third of it warms up. --json: one object a row and line, besides the table.
 #include <algorithm>
 #include <chrono>
 #include <cmath>

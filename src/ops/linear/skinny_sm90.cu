@@ -76,8 +76,8 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
          (g.w_up == nullptr || (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
 }
 
-// A start and an end that nothing hides and that grow with the tile's tokens, and a stream that the reading of
-// x slows, most where places stay free: within 5 % of nearly all times in docs/performance/kernels.md.
+// A start and an end that nothing hides and that grow with the tile's tokens, and a stream that the reading
+// of x slows, most where places stay free: within 5 % of nearly all times in docs/performance/kernels.md.
 double skinny_sm90_us(const SkinnySm90& g, const Caps& caps) {
   const SkinnyPlan plan = skinny_sm90_plan(g.M, rows_in_all(g), g.K, caps);
   const double weights = 2.0 * rows_in_all(g) * g.K;

@@ -67,8 +67,7 @@ struct Config {
   static constexpr int kBytesW = kTileRows * device::kSwizzleRowBytes;
   static constexpr int kBytesX = kTokens * device::kSwizzleRowBytes;
   // Of x: at 64 tokens and rows one less is 10 % to 20 % slower.
-  static constexpr int kStagesX =
-      kTokens == 64 ? (kBlocks == 1 ? 4 : 3) : kSharedBytes / (kBytesW + kBytesX);
+  static constexpr int kStagesX = kTokens == 64 ? (kBlocks == 1 ? 4 : 3) : kSharedBytes / (kBytesW + kBytesX);
   static constexpr int kStagesW = (kSharedBytes - kStagesX * kBytesX) / kBytesW;
   static constexpr int kUnderWay = kUnderWayBytes / kBytesW;
   static constexpr int kRingBytes = kStagesW * kBytesW + kStagesX * kBytesX;

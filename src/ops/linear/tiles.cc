@@ -66,7 +66,8 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 // column;
 // - what its blocks take in from L2 slows it as more of the card works: a column of B that two rows share
 //   counts half;
-// - memory gives 3.06 TB/s, and waits a microsecond where a block goes on to its next tile; multiplies and memory hide behind each other but where both need the same time;
+// - memory gives 3.06 TB/s, and waits a microsecond where a block goes on to its next tile; multiplies and
+// memory hide behind each other but where both need the same time;
 // - fp32 outputs are stored before the next tile begins, 16-bit ones under it.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   constexpr double kLaunchUs = 1.7, kPushedBytesPerUs = 35e3, kNextTileUs = 1;

@@ -1,8 +1,9 @@
-// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]: the op `linear` on a
-// GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same buffers in the
-// same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on 8192 x 8192 x
-// 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90 could take, beside
-// what its model expects. --json: one object a row and line, besides the table.
+// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--seconds S] [--json FILE]: the op
+// `linear` on a GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same
+// buffers in the same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on
+// 8192 x 8192 x 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90
+// could take, beside what its model expects. --seconds: how long a row of the others is timed, 0.4 if not
+// told; a third of it warms up. --json: one object a row and line, besides the table.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -89,7 +90,8 @@ struct Buffers {
 
 class GemmBench {
  public:
-  GemmBench() : device_(cuda::device_properties(0)), seed_(std::random_device{}()) {
+  explicit GemmBench(double seconds)
+      : device_(cuda::device_properties(0)), seconds_(seconds), seed_(std::random_device{}()) {
     caps_ = {.device = DeviceKind::cuda,
              .activation = DType::bf16,
              .device_index = 0,
@@ -128,10 +130,10 @@ class GemmBench {
           stream_, launches, [&](int i) { peer_->run(buffers.problem(size_t(i)), algorithm, stream_); });
     std::vector<double> own_us, peer_us;  // in alternation: the same clocks and temperature
     const auto start = std::chrono::steady_clock::now();
-    for (double seconds = 0; seconds < 0.4 || own_us.size() < 5;) {
+    for (double seconds = 0; seconds < seconds_ || own_us.size() < 5;) {
       const double x = own.microseconds(), y = peer ? peer->microseconds() : 0;
       seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      if (seconds > 0.15) own_us.push_back(x), peer_us.push_back(y);
+      if (seconds > seconds_ / 3) own_us.push_back(x), peer_us.push_back(y);
     }
     const double us = median(own_us), peer_median = median(peer_us);
     const double weights = 2.0 * shape.n * shape.k;
@@ -175,9 +177,9 @@ class GemmBench {
   // Every cut that skinny_sm90 could take: rows of a tile / parts of K.
   bool run_cuts(const Shape& shape) {
     const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_);
-    const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, false, caps_);
+    const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, caps_);
     std::vector<Choice> choices;
-    for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, false, caps_))
+    for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, caps_))
       choices.push_back({.name = cat(plan.tile_rows, "/", plan.split),
                          .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
                          .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
@@ -327,10 +329,11 @@ class GemmBench {
   cuda::Stream stream_;
   std::unique_ptr<lessons::CublasLt> peer_;
   double roof_tflops_ = 0;
+  double seconds_;  // of a row
   uint64_t seed_;
 };
 
-int run(const std::string& which, const std::vector<int>& tokens, std::FILE* json) {
+int run(const std::string& which, const std::vector<int>& tokens, double seconds, std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
@@ -338,7 +341,7 @@ int run(const std::string& which, const std::vector<int>& tokens, std::FILE* jso
   const std::vector<Shape> shapes = which == "skinny" || which == "cuts" ? skinny_shapes(tokens)
                                     : which == "ladder"                  ? ladder_shapes()
                                                                          : grid_shapes(tokens);
-  GemmBench bench;
+  GemmBench bench(seconds);
   int bad = 0;
   if (which == "tiles" || which == "cuts") {
     for (const Shape& shape : shapes)
@@ -367,12 +370,20 @@ bool parse_numbers(const char* text, std::vector<int>& numbers) {
   return !numbers.empty();
 }
 
+// A time from 0.01 to 60 s.
+bool parse_seconds(const char* text, double& seconds) {
+  char* end = nullptr;
+  seconds = std::strtod(text, &end);
+  return end != text && *end == 0 && seconds >= 0.01 && seconds <= 60;
+}
+
 }  // namespace
 }  // namespace llamita::bench
 
 int main(int argc, char** argv) {
   std::string shapes = "grid", json_path;
   std::vector<int> tokens;
+  double seconds = 0.4;
   bool good = argc % 2 == 1;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--shapes") == 0)
@@ -381,6 +392,8 @@ int main(int argc, char** argv) {
       json_path = argv[i + 1];
     else if (std::strcmp(argv[i], "--tokens") == 0)
       good = llamita::bench::parse_numbers(argv[i + 1], tokens) && good;
+    else if (std::strcmp(argv[i], "--seconds") == 0)
+      good = llamita::bench::parse_seconds(argv[i + 1], seconds) && good;
     else
       good = false;
   }
@@ -389,7 +402,8 @@ int main(int argc, char** argv) {
   good = good && (tokens.empty() || shapes != "ladder");  // whose steps have sizes of their own
   if (!good) {
     std::fprintf(stderr,
-                 "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--json FILE]\n");
+                 "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--seconds S] "
+                 "[--json FILE]\n");
     return 2;
   }
   const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
@@ -400,7 +414,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   try {
-    return llamita::bench::run(shapes, tokens, json.get());
+    return llamita::bench::run(shapes, tokens, seconds, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_gemm: %s\n", error.what());
     return 1;

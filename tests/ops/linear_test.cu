@@ -362,6 +362,10 @@ TEST_F(CudaLinear, AttnInOfWeightsInOnePiece) {
       check_attn_in({T, 96, 3, 3, 32, 0, dense, true, false, true, true}, type, least);        // GPT-2
     }
     check_attn_in({20, 72, 5, 1, 16, 16, dense, false, false, false, true}, type, least);
+    // Rows enough for the skinny product's tiles of 128, a head or the parts of several in each.
+    check_attn_in({40, 520, 30, 4, 128, 128, dense, true, false, false, true}, type, least);
+    check_attn_in({64, 136, 68, 4, 64, 64, dense, false, false, false, true}, type, least);
+    check_attn_in({33, 136, 24, 1, 192, 192, dense, true, false, false, true}, type, least);
   }
 }
 

@@ -72,7 +72,7 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   g.out_stride = out.tensor().stride(0);
   if (c.kind == Kind::in_place) g.residual = g.out, g.residual_stride = g.out_stride;
   const int rows = gated ? 2 * g.N : g.N;
-  for (const SkinnyPlan& plan : skinny_sm90_plans(g.M, rows, g.K, gated, gpu.context().caps())) {
+  for (const SkinnyPlan& plan : skinny_sm90_plans(g.M, rows, g.K, gpu.context().caps())) {
     const std::string what = cat(c.M, " x ", c.N, " x ", c.K, " in ", plan.tile_rows, " / ", plan.split, " ",
                                  name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
     std::vector<float> first;

@@ -2,7 +2,7 @@
 // bias, rotates, and writes q and the K and V pages. Pairs are the elements that are rotated with each other.
 #include "ops/linear/skinny_sm90.cuh"
 
-#include <algorithm>
+#include <numeric>
 
 #include "ops/attn_in/variants.h"
 #include "ops/cuda.h"
@@ -138,15 +138,15 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
                                .head_dim = static_cast<int>(D),
                                .dtype = args.q.dtype()};
   const SkinnySm90 g = product_of(args);
-  const SkinnyPlan plan = skinny_sm90_plan(g.M, g.N, g.K, true, context.caps());
+  const SkinnyPlan plan = skinny_sm90_plan(g.M, g.N, g.K, context.caps());
   const int half = static_cast<int>(D) / 2;
-  const skinny::Layout layout{.box_rows = std::min(half, skinny::kRows / 2),
+  const skinny::Layout layout{.box_rows = std::gcd(half, plan.tile_rows / 2),
                               .run_pairs = device::Divider(half),
                               .run_rows = static_cast<int>(D),
                               .second_step = half};
   with_half_type(g.element, [&]<class Element>() {
-    skinny::with_tokens(plan, [&]<int kTokens>() {
-      skinny::launch<skinny::Config<Element, kTokens, 1, HeadsEpilogue>>(
+    skinny::with_tile(plan, [&]<int kTokens, int kBlocks>() {
+      skinny::launch<skinny::Config<Element, kTokens, kBlocks, HeadsEpilogue>>(
           {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride}, layout, epilogue, plan, context);
     });
   });

@@ -111,11 +111,9 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
 
 template <class Element>
 void run(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
-  with_tokens(plan, [&]<int kTokens>() {
-    if (g.w_up != nullptr) return launch_rows<Element, kTokens, 1, true>(g, plan, context);
-    if constexpr (kTokens >= 64)
-      if (plan.tile_rows == 2 * kRows) return launch_rows<Element, kTokens, 2, false>(g, plan, context);
-    launch_rows<Element, kTokens, 1, false>(g, plan, context);
+  with_tile(plan, [&]<int kTokens, int kBlocks>() {
+    if (g.w_up != nullptr) return launch_rows<Element, kTokens, kBlocks, true>(g, plan, context);
+    launch_rows<Element, kTokens, kBlocks, false>(g, plan, context);
   });
 }
 

@@ -15,11 +15,9 @@ namespace llamita {
 
 namespace {
 
+constexpr int kSplits[] = {1, 2, 3, 4, 6, 8};
+
 bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
-
-}  // namespace
-
-namespace {
 
 int rows_in_all(const SkinnySm90& g) { return g.w_up != nullptr ? 2 * g.N : g.N; }
 
@@ -40,27 +38,32 @@ int places(const Caps& caps) { return 2 * std::max(caps.sm_count, 1); }
 
 }  // namespace
 
-std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pairs, const Caps& caps) {
+std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, const Caps& caps) {
   std::vector<SkinnyPlan> plans;
   for (const int tile_rows : {64, 128})
-    for (const int split : {1, 2, 3, 4, 6, 8}) {
+    for (const int split : kSplits) {
       const SkinnyPlan plan = cut(tokens, rows, tile_rows, split);
-      if (tile_rows == 128 && (pairs || tokens <= 32)) continue;
+      if (tile_rows == 128 && plan.tokens != 64) continue;
       if (fits(plan, K) && (split == 1 || plan.blocks <= places(caps))) plans.push_back(plan);
     }
   return plans;
 }
 
-// Measured at 64 and 128 tokens (docs/performance/kernels.md): tiles of 64 rows, but for several tiles a
-// place and many tokens, whose loading those of 128 halve. As many parts as leave a quarter of the places
-// free.
-SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps) {
-  const bool several = rows > 64 * places(caps);
-  const int tile_rows = !pairs && tokens > 32 && several ? 128 : 64;
-  SkinnyPlan plan = cut(tokens, rows, tile_rows, 1);
-  for (const int split : {2, 3, 4, 6, 8}) {
-    const SkinnyPlan finer = cut(tokens, rows, tile_rows, split);
-    if (fits(finer, K) && 4 * finer.blocks <= 3 * places(caps)) plan = finer;
+// Held against every cut of 13 shapes at 4 to 128 tokens (docs/performance/kernels.md): within 2.5 % of the
+// best of each, at most shapes the best.
+// - Tiles of 128 rows halve the reading of x: at 64 tokens, where they come to an eighth of the places.
+// - As many parts as leave a quarter of the places free (clusters of two find room in all), but no part
+//   below eight steps of 64 rows once a third of the places are taken.
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps) {
+  SkinnyPlan plan = cut(tokens, rows, 64, 1);
+  if (plan.tokens == 64 && 4 * plan.blocks > places(caps)) plan = cut(tokens, rows, 128, 1);
+  const int shortest = 8 * 64 / plan.tile_rows;
+  for (const int split : kSplits) {
+    const SkinnyPlan finer = cut(tokens, rows, plan.tile_rows, split);
+    const int usable = split == 2 ? places(caps) : places(caps) * 3 / 4;
+    const bool is_short = (K + 63) / 64 < shortest * split;
+    if (!fits(finer, K) || finer.blocks > usable) continue;
+    if (!is_short || 3 * plan.blocks < places(caps)) plan = finer;
   }
   return plan;
 }
@@ -73,15 +76,18 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
          (g.w_up == nullptr || (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
 }
 
-// A start and an end that nothing hides and that grow with the sums, most where a tile holds 128 tokens, and
-// a stream that the reading of x from L2 slows: within 6 % of most times in docs/performance/kernels.md.
-double skinny_sm90_us(const SkinnySm90& g, const Caps&) {
-  const double weights = (g.w_up != nullptr ? 4.0 : 2.0) * g.N * g.K;
-  return 2.2 + 0.012 * g.M + (g.M > 64 ? 1.6 : 0) + weights / 3.0e6 * (1 + g.M / 1250.0);
+// A start and an end that nothing hides and that grow with the tile's tokens, and a stream that the reading
+// of x slows, most where places stay free: within 5 % of nearly all times in docs/performance/kernels.md.
+double skinny_sm90_us(const SkinnySm90& g, const Caps& caps) {
+  const SkinnyPlan plan = skinny_sm90_plan(g.M, rows_in_all(g), g.K, caps);
+  const double weights = 2.0 * rows_in_all(g) * g.K;
+  const int turns = (plan.blocks + places(caps) - 1) / places(caps);
+  const double idle = 1 - plan.blocks / (1.0 * turns * places(caps));
+  return 0.8 + 0.024 * plan.tokens + weights / 3.06e6 * (1.02 + plan.tokens * (0.0002 + 0.0018 * idle));
 }
 
 void skinny_sm90(const SkinnySm90& g, Context& context) {
-  skinny_sm90(g, skinny_sm90_plan(g.M, rows_in_all(g), g.K, g.w_up != nullptr, context.caps()), context);
+  skinny_sm90(g, skinny_sm90_plan(g.M, rows_in_all(g), g.K, context.caps()), context);
 }
 
 void skinny_sm90(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {

@@ -3,13 +3,13 @@
 // w fill the fixed side of wgmma, 64 at a time, and the tokens are its free side, so that nothing is padded
 // but the tokens to 16, 32, 64 or 128. linear, attn_in and mlp_in are this kernel with their epilogues.
 //
-// Block: a producer warp and a warpgroup that multiplies, around a ring of stages. A tile is 64 or 128 rows,
-// half of them the partners of the others where outputs are made of pairs; a stage is 64 elements of K of a
-// tile and of all tokens.
+// Block: a warpgroup that multiplies, and a producer warp each for w and for x with a ring of its own. A tile
+// is 64 or 128 rows, half of them the partners of the others where outputs are made of pairs; a stage is 64
+// elements of K of a tile or of all tokens.
 // A block has one tile. Two blocks share a multiprocessor, and as those of one kernel end, those of the next
-// take their places and ask for their weights at once. (A deeper ring for w and a shallower one for x is
-// slower: x queues behind w on its way in. Blocks that share x through a cluster, or have a multiprocessor
-// alone, gain nothing.)
+// take their places and fill their rings with weights. So the ring of w is as deep as memory allows, that of
+// x as shallow as its latency from L2 allows. Both queue in one copy engine: no more than 32 KB of a block's
+// w are asked for and not there yet, or x waits behind w. Blocks that share x through a cluster gain nothing.
 //
 // Split K: where there are fewer tiles than places, a cluster shares a tile; block r of R multiplies stages
 // [S r / R, S (r + 1) / R) and finishes every R-th group of eight tokens. The others push their sums of those
@@ -22,8 +22,8 @@
 // The epilogue is one short loop over four outputs at a time, from sums that pass through shared memory in
 // any case: unrolled over a thread's sums its code was fetched for one use, 30 us a product.
 //
-// PDL: w does not wait for the predecessor, x does. The successor is let in when a block has asked for its
-// last weights: earlier it would only compete for memory.
+// PDL: w does not wait for the predecessor, x does. The successor is let in when a block's last weights are
+// about to be asked for: earlier it would only compete for memory.
 #pragma once
 
 #include "hw/cuda/device/pipeline.cuh"
@@ -45,9 +45,10 @@ namespace llamita::skinny_sm90_detail {
 constexpr int kRows = 64;  // of w in one wgmma
 constexpr int kDepth = 64;
 constexpr int kConsumers = 128;
-constexpr int kThreads = kConsumers + 32;
+constexpr int kThreads = kConsumers + 2 * 32;
 // Two blocks a multiprocessor: half of its 228 KB less what the system and the barriers take.
 constexpr int kSharedBytes = 110 * 1024;
+constexpr int kUnderWayBytes = 32 * 1024;  // of w
 
 // Epilogue: what becomes of a tile's sums.
 //   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
@@ -65,16 +66,19 @@ struct Config {
   static constexpr int kGroups = kTokens / 8;  // of eight tokens
   static constexpr int kBytesW = kTileRows * device::kSwizzleRowBytes;
   static constexpr int kBytesX = kTokens * device::kSwizzleRowBytes;
-  static constexpr int kStages = kSharedBytes / (kBytesW + kBytesX);
+  // Of x: at 64 tokens and rows one less is 10 % to 20 % slower.
+  static constexpr int kStagesX = kTokens == 64 ? (kBlocks == 1 ? 4 : 3) : kSharedBytes / (kBytesW + kBytesX);
+  static constexpr int kStagesW = (kSharedBytes - kStagesX * kBytesX) / kBytesW;
+  static constexpr int kUnderWay = kUnderWayBytes / kBytesW;
+  static constexpr int kRingBytes = kStagesW * kBytesW + kStagesX * kBytesX;
   // Four floats more than the rows: then the threads of a warp that write sums meet 32 banks.
   static constexpr int kSumsStride = kTileRows + 4;
-  static_assert(kStages >= 3);
+  static_assert(kStagesX >= 3 && kStagesW > kUnderWay);
   // Groups and blocks that other parts push: the most, (split - 1) ceil(groups / split), is at a split of 6
   // or 8.
   static constexpr int kMostPushed = kBlocks * (kGroups < 8 ? 7 : kGroups < 16 ? 10 : 15);
-  static_assert(kTokens * kSumsStride * 4 <= kStages * (kBytesW + kBytesX));
-  static_assert(kTokens / 2 * kSumsStride * 4 + kMostPushed * kConsumers * 16 <=
-                kStages * (kBytesW + kBytesX));
+  static_assert(kTokens * kSumsStride * 4 <= kRingBytes);
+  static_assert(kTokens / 2 * kSumsStride * 4 + kMostPushed * kConsumers * 16 <= kRingBytes);
 };
 
 // How a tile's rows lie in w. Without pairs: one after the other. Pair i's first is row i / run_pairs *
@@ -110,14 +114,14 @@ struct Params {
   typename C::Epilogue epilogue;
 };
 
-// Sums take the place of the ring: those that other parts push, of each part, block of 64 rows and own group
+// Sums take the place of the rings: those that other parts push, of each part, block of 64 rows and own group
 // of tokens as a thread holds them; and finished ones, a token's rows in a line.
 template <class C>
 struct Storage {
   union {
     struct {
-      uint8_t w[C::kStages][C::kBytesW];
-      uint8_t x[C::kStages][C::kBytesX];
+      uint8_t w[C::kStagesW][C::kBytesW];
+      uint8_t x[C::kStagesX][C::kBytesX];
     };
     float sums[C::kTokens][C::kSumsStride];
     struct {
@@ -125,7 +129,8 @@ struct Storage {
       float4 pushed[C::kMostPushed][kConsumers];
     };
   };
-  device::Ring<C::kStages> ring;
+  device::Ring<C::kStagesW> ring_w;
+  device::Ring<C::kStagesX> ring_x;
   uint64_t rings_free;  // the other parts' rings
   uint64_t arrived;     // what they pushed
 };
@@ -144,7 +149,7 @@ struct Share {
 
 template <class C>
 __device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32_t stage, int tile, int at) {
-  uint64_t* full = &s.ring.full[stage];
+  uint64_t* full = &s.ring_w.full[stage];
   if constexpr (!C::Epilogue::kPairs) {
     ptx::tma_load_2d(s.w[stage], &p.w[0], at * kDepth, tile * C::kTileRows, full);
   } else {
@@ -160,55 +165,60 @@ __device__ __forceinline__ void load_w(const Params<C>& p, Storage<C>& s, uint32
   }
 }
 
+// Asks for w step by step, of which kUnderWay at most are under way, and lets the successor in as many before
+// the last.
 template <class C>
-__device__ __forceinline__ void load_x(const Params<C>& p, Storage<C>& s, uint32_t stage, int at) {
-  ptx::tma_load_2d(s.x[stage], &p.x, at * kDepth, 0, &s.ring.full[stage]);
-}
+struct ProducerW {
+  device::RingCursor<C::kStagesW> at, landed;
+  int step = 0;
 
-// The weights of the first round.
-template <class C>
-__device__ __forceinline__ void begin_ring(const Params<C>& p, Storage<C>& s, const Share& share) {
-  const int filled = min(share.count, C::kStages);
-  for (int i = 0; i < filled; ++i) {
-    s.ring.announce(i, C::kBytesW + C::kBytesX);
-    load_w<C>(p, s, i, share.tile, share.begin + i);
+  __device__ __forceinline__ void run_to(int end, const Params<C>& p, Storage<C>& s, const Share& share) {
+    const int lets_in = max(share.count - 1 - C::kUnderWay, 0);
+    for (; step < end; ++step, at.advance()) {
+      if (step >= C::kUnderWay) {
+        s.ring_w.wait_full(landed);
+        landed.advance();
+      }
+      s.ring_w.acquire(at, C::kBytesW);
+      load_w<C>(p, s, at.stage(), share.tile, share.begin + step);
+      if (step == lets_in) ptx::grid_launch_dependents();
+    }
   }
-  if (filled == share.count) ptx::grid_launch_dependents();
-}
+};
 
 template <class C>
-__device__ __forceinline__ void produce(const Params<C>& p, Storage<C>& s, const Share& share) {
-  const int filled = min(share.count, C::kStages);
+__device__ __forceinline__ void produce_x(const Params<C>& p, Storage<C>& s, const Share& share) {
   ptx::grid_dependency_wait();
-  for (int i = 0; i < filled; ++i) load_x<C>(p, s, i, share.begin + i);
-  device::RingCursor<C::kStages> cursor(static_cast<uint32_t>(filled));
-  for (int i = filled; i < share.count; ++i, cursor.advance()) {
-    s.ring.acquire(cursor, C::kBytesW + C::kBytesX);
-    load_w<C>(p, s, cursor.stage(), share.tile, share.begin + i);
-    load_x<C>(p, s, cursor.stage(), share.begin + i);
+  device::RingCursor<C::kStagesX> at;
+  for (int step = 0; step < share.count; ++step, at.advance()) {
+    s.ring_x.acquire(at, C::kBytesX);
+    ptx::tma_load_2d(s.x[at.stage()], &p.x, (share.begin + step) * kDepth, 0, &s.ring_x.full[at.stage()]);
   }
-  if (filled < share.count) ptx::grid_launch_dependents();
 }
 
 template <class C>
 __device__ __forceinline__ void multiply(Storage<C>& s, const Share& share,
                                          float (&sum)[C::kBlocks][C::kSums]) {
   const int lane = threadIdx.x % 32;
-  device::RingCursor<C::kStages> at;
-  uint32_t former = 0;
-  for (int i = 0; i < share.count; ++i, at.advance()) {
-    const uint32_t stage = at.stage();
-    s.ring.wait_full(at);
+  device::RingCursor<C::kStagesW> at_w;
+  device::RingCursor<C::kStagesX> at_x;
+  uint32_t former_w = 0, former_x = 0;
+  for (int i = 0; i < share.count; ++i, at_w.advance(), at_x.advance()) {
+    s.ring_w.wait_full(at_w);
+    s.ring_x.wait_full(at_x);
     ptx::wgmma_fence();
 #pragma unroll
     for (int block = 0; block < C::kBlocks; ++block)
       device::wgmma_k64<typename C::Element, C::kTokens>(
-          sum[block], device::wgmma_descriptor(s.w[stage]) + block * device::kDescriptor64Rows,
-          device::wgmma_descriptor(s.x[stage]), i > 0);
+          sum[block], device::wgmma_descriptor(s.w[at_w.stage()]) + block * device::kDescriptor64Rows,
+          device::wgmma_descriptor(s.x[at_x.stage()]), i > 0);
     ptx::wgmma_commit();
     ptx::wgmma_wait<1>();
-    if (i > 0 && lane == 0) s.ring.release(former);
-    former = stage;
+    if (i > 0 && lane == 0) {
+      s.ring_w.release(former_w);
+      s.ring_x.release(former_x);
+    }
+    former_w = at_w.stage(), former_x = at_x.stage();
   }
   ptx::wgmma_wait<0>();
 #pragma unroll
@@ -340,14 +350,16 @@ template <class C>
 __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Params<C> p) {
   auto& s = device::shared_storage<Storage<C>>();
   const Share share(p.cut);
+  ProducerW<C> w;
   if (threadIdx.x == 0) ptx::tma_prefetch_map(&p.x);
   if (threadIdx.x == kConsumers) {
     if (p.cut.split > 1) {
       ptx::mbarrier_init(&s.rings_free, p.cut.split - 1);
       ptx::mbarrier_init(&s.arrived, 1);
     }
-    s.ring.init(kConsumers / 32);
-    begin_ring<C>(p, s, share);
+    s.ring_x.init(kConsumers / 32);
+    s.ring_w.init(kConsumers / 32);
+    w.run_to(min(share.count, C::kUnderWay), p, s, share);
     if (p.cut.split > 1) ptx::mbarrier_arrive_expect_tx(&s.arrived, pushed_bytes<C>(p.cut, share.part));
   }
   __syncthreads();
@@ -355,7 +367,9 @@ __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Pa
   if (threadIdx.x < kConsumers)
     consume<C>(p, s, share);
   else if (threadIdx.x == kConsumers)
-    produce<C>(p, s, share);
+    w.run_to(share.count, p, s, share);
+  else if (threadIdx.x == kConsumers + 32)
+    produce_x<C>(p, s, share);
 }
 
 // x (M, K); firsts and seconds of pairs, or all rows, come from w and w_second (N, K).
@@ -395,14 +409,15 @@ void launch(const Operands& o, const Layout& layout, const typename C::Epilogue&
                p);
 }
 
-// kernel<kTokens>(): the instance for the plan's tile of tokens.
+// visit<kTokens, kBlocks>(): the instance for the plan's tile.
 template <class Visit>
-void with_tokens(const SkinnyPlan& plan, Visit visit) {
+void with_tile(const SkinnyPlan& plan, Visit visit) {
+  if (plan.tile_rows == 2 * kRows) return visit.template operator()<64, 2>();
   switch (plan.tokens) {
-    case 16: return visit.template operator()<16>();
-    case 32: return visit.template operator()<32>();
-    case 64: return visit.template operator()<64>();
-    default: return visit.template operator()<128>();
+    case 16: return visit.template operator()<16, 1>();
+    case 32: return visit.template operator()<32, 1>();
+    case 64: return visit.template operator()<64, 1>();
+    default: return visit.template operator()<128, 1>();
   }
 }
 

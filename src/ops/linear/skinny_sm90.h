@@ -36,14 +36,14 @@ double skinny_sm90_us(const SkinnySm90& g, const Caps& caps);
 // How a product is cut.
 struct SkinnyPlan {
   int tokens;     // of a tile: 16, 32, 64 or 128
-  int tile_rows;  // of w: 64, or 128 from 33 tokens on where there are no pairs
+  int tile_rows;  // of w: 64, or 128 with a tile of 64 tokens
   int split;      // blocks that share a tile's K: 1, 2, 3, 4, 6 or 8
   int blocks;     // of the grid
 };
 // `rows`: of w in all, of both matrices when outputs are made of pairs.
-SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, bool pairs, const Caps& caps);
+SkinnyPlan skinny_sm90_plan(int tokens, int rows, int K, const Caps& caps);
 // Every cut that may be worth a trial.
-std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, bool pairs, const Caps& caps);
+std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, const Caps& caps);
 void skinny_sm90(const SkinnySm90& g, Context& context);
 // Cut as the caller wants it (benchmarks, tests).
 void skinny_sm90(const SkinnySm90& g, const SkinnyPlan& plan, Context& context);

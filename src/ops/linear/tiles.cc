@@ -59,17 +59,19 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 
 // Fitted to 186 times of 40 shapes of the grid on an H100, M = 128 to 2048 (bench_gemm --shapes tiles;
 // docs/performance/kernels.md): within 4 % in the mean, and every choice within 2 % of the best of those
-// times.
-// - a launch costs 1.7 us, divided K 1.8 more and its sums, pushed at 35 bytes a nanosecond and block;
+// times; the limits of memory and what is said of one row of tiles to 363 times at M = 32 to 128.
+// - a launch costs 1.7 us, divided K 1.8 more (1.0 in one row of tiles) and its sums, pushed at 35 bytes a
+//   nanosecond and block;
 // - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5 a
 // column;
 // - what its blocks take in from L2 slows it as more of the card works: a column of B that two rows share
 //   counts half;
-// - memory gives 3 TB/s; multiplies and memory hide behind each other but where both need the same time;
+// - memory gives 3.06 TB/s, and waits a microsecond where a block goes on to its next tile; multiplies and
+// memory hide behind each other but where both need the same time;
 // - fp32 outputs are stored before the next tile begins, 16-bit ones under it.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
-  constexpr double kLaunchUs = 1.7, kSplitUs = 1.8, kPushedBytesPerUs = 35e3;
-  constexpr double kMemoryBytesPerUs = 3e6, kClocksPerUs = 1800;
+  constexpr double kLaunchUs = 1.7, kPushedBytesPerUs = 35e3, kNextTileUs = 1;
+  constexpr double kMemoryBytesPerUs = 3.06e6, kClocksPerUs = 1800;
   const bool full = tile.height == 128;
   const int columns = gemm_out_width(s, tile), work = units(s, tile), blocks = tile.rows * tile.splits;
   const double waves = ceil_div(work, clusters(s, tile));
@@ -81,9 +83,9 @@ double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   const double multiply_us = waves * (steps * (wgmma + loads) + store) / kClocksPerUs;
   const double read = 2.0 * s.K * (double{1} * s.M + (s.gated ? 2.0 : 1.0) * s.N);
   const double written = (s.f32_out ? 4.0 : 2.0) * s.M * s.N;
-  const double memory_us = (read + written) / kMemoryBytesPerUs;
+  const double memory_us = (read + written) / kMemoryBytesPerUs + kNextTileUs * (waves - 1);
   const double sums = 4.0 * tile.height * tile.width * (tile.splits - 1) / tile.splits;
-  const double split_us = tile.splits == 1 ? 0 : kSplitUs + sums / kPushedBytesPerUs;
+  const double split_us = tile.splits == 1 ? 0 : (s.M <= tile.height ? 1.0 : 1.8) + sums / kPushedBytesPerUs;
   return kLaunchUs + split_us + std::pow(std::pow(multiply_us, 4) + std::pow(memory_us, 4), 0.25);
 }
 

@@ -8,10 +8,17 @@
 #
 # JOBS=N processes at once (default: as many as cores, 14 at most), PROGRAMS="test_hw_cuda ..." only some of the test
 # programs, CASE_SECONDS=N for one case (default 300), COMPUTE_SANITIZER=FILE (default: the one on the PATH, or the
-# toolkit's). It has to be of 2026.1 or later: older ones neither follow what the copy engine writes (initcheck) nor
-# the barriers that count its bytes (racecheck), and report reads that are right. `pip install nvidia-cuda-sanitizer-api`
-# has one. A line a tool and program; the findings of those that have any follow. Exits with 1 when there are
-# findings, with 2 when something is missing.
+# toolkit's). It has to be of 2026.1 or later, since older ones stall at kernels that wait for each other;
+# `pip install nvidia-cuda-sanitizer-api` has one.
+#
+# What the tools do not follow, and a test of a few lines shows each:
+#   racecheck: the barrier that counts the bytes of a bulk copy by address (BulkCopy.RowsOfManyLanesCountOnOneBarrier
+#     checks every number and is reported), so that every read of what bulk_load brought is reported. Such reports are
+#     counted as known, and so is the hint `asked` of the persistent kernel, which orders nothing.
+#   initcheck: stores by tensor map (Tma.TheNextKernelReadsWhatAStoreWrote). It is left out, and models run on
+#     gemm_sm80, which stores by itself.
+# A line a tool and program; the findings of those that have any follow. Exits with 1 when there are findings that are
+# not known, with 2 when something is missing.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 build=${1:-build-cuda}
@@ -45,16 +52,22 @@ log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 export sanitizer build log
 
-# One case: TOOL PROGRAM CASE. Leaves its output, and a line `tests findings seconds verdict`.
+# One case: TOOL PROGRAM CASE. Leaves its output, and a line `tests findings known seconds verdict`.
 check() {
-  local out="$log/$1 $2 ${3//\//_}" begin=$SECONDS verdict=ok code tests findings
-  timeout -k 5 "${CASE_SECONDS:-300}" "$sanitizer" --tool "$1" --error-exitcode 99 --print-limit 20 \
-    "$build/tests/$2" --gtest_filter="$3" > "$out.txt" 2>&1
+  local out="$log/$1 $2 ${3//\//_}" begin=$SECONDS filter=$3 kernel='' verdict=ok code tests findings known=0
+  if [ "$1" = initcheck ]; then
+    [ "$2" != test_hw_cuda ] || filter="$3-Tma.TheNextKernelReadsWhatAStoreWrote"
+    [ "$2" != test_engine_gpu ] || kernel=linear=gemm_sm80,mlp_in=cuda_composition
+  fi
+  LLAMITA_KERNEL=$kernel timeout -k 5 "${CASE_SECONDS:-300}" "$sanitizer" --tool "$1" --error-exitcode 99 \
+    --print-limit 500 "$build/tests/$2" --gtest_filter="$filter" > "$out.txt" 2>&1
   code=$?
-  tests=$(sed -n 's/^\[==========\] Running \([0-9]*\) test.*/\1/p' "$out.txt")
+  tests=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$out.txt")
   findings=$(sed -n 's/.*\(ERROR\|RACECHECK\) SUMMARY: \([0-9]*\) .*/\2/p' "$out.txt" | tail -1)
-  [ "$code" -eq 0 ] && ! grep -q SKIPPED "$out.txt" && [ "${tests:-0}" -gt 0 ] && [ -n "$findings" ] || verdict="code $code"
-  echo "${tests:-0} ${findings:-?} $((SECONDS - begin)) $verdict" > "$out.line"
+  [ "$1" != racecheck ] || known=$(grep -cE 'Race reported between .*(ptx::bulk_load|persistent::prefetch_weights)\(' "$out.txt")
+  [ "$code" -eq 0 ] || { [ "$code" -eq 99 ] && [ "$known" -eq "${findings:-0}" ]; } || verdict="code $code"
+  [ -n "$findings" ] && [ "${tests:-0}" -gt 0 ] && ! grep -qE 'SKIPPED|FAILED' "$out.txt" || verdict="code $code"
+  echo "${tests:-0} ${findings:-?} $known $((SECONDS - begin)) $verdict" > "$out.line"
 }
 export -f check
 
@@ -66,21 +79,22 @@ for tool in "${tools[@]}"; do
   done
 done | xargs -0 -n 3 -P "$jobs" bash -c 'check "$@"' check
 
-printf 'compute-sanitizer %s\n| %-9s | %-15s | %5s | %8s | longest case, s |\n|---|---|---:|---:|---:|\n' "$version" tool program tests findings
+printf 'compute-sanitizer %s\n| %-9s | %-15s | %5s | %8s | %5s | longest case, s |\n|---|---|---:|---:|---:|---:|\n' \
+  "$version" tool program tests findings known
 for tool in "${tools[@]}"; do
   for program in "${programs[@]}"; do
     cat "$log/$tool $program "*.line | awk -v tool="$tool" -v program="$program" '
-      { tests += $1; if ($2 == "?") unknown = "?"; else findings += $2; if ($3 > longest) longest = $3 }
-      END { printf "| %-9s | %-15s | %5d | %8s | %7d |\n", tool, program, tests, findings unknown, longest }'
+      { tests += $1; if ($2 == "?") unknown = "?"; else findings += $2; known += $3; if ($4 > longest) longest = $4 }
+      END { printf "| %-9s | %-15s | %5d | %8s | %5d | %d |\n", tool, program, tests, findings unknown, known, longest }'
   done
 done
 echo "$((SECONDS - begin)) s"
 failed=0
 for line in "$log"/*.line; do
-  read -r tests findings seconds verdict < "$line"
+  read -r tests findings known seconds verdict < "$line"
   [ "$verdict" = ok ] && continue
   failed=1
-  printf '\n%s: %s after %s s, %s findings\n' "$(basename "${line%.line}")" "$verdict" "$seconds" "$findings"
+  printf '\n%s: %s after %s s, %s findings, %s known\n' "$(basename "${line%.line}")" "$verdict" "$seconds" "$findings" "$known"
   grep -E '^=========|FAILED|SKIPPED|Failure' "${line%.line}.txt" | grep -v 'Host Frame' | head -40
 done
 exit $failed

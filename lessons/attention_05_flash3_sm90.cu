@@ -271,7 +271,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, int cons
     at_v.advance();
     store_rows(p, s, out, state, tile, consumer, thread);
   }
-  turns.finish();
+  turns.finish(consumer);
   if (thread == 0) ptx::tma_store_wait<0>();
 }
 

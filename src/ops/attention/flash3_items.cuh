@@ -71,40 +71,53 @@ struct Flash3Item {
   KeyTiles tiles;
 };
 
-// Walks over the items in ascending order of their index; made for the producer's one thread.
+// Where a walk over the items stands: in this sequence, whose first item has the index `base`.
+struct Flash3Walk {
+  int sequence, base, count;
+  int q_begin, q_len, kv_len, row_tiles;
+  uint32_t published;  // items, and what tells of their end
+};
+
+// Walks over the items in ascending order of their index; made for the producer's one thread. It has few
+// registers, so the walk stands in shared memory.
 class Flash3Items {
  public:
-  __device__ __forceinline__ explicit Flash3Items(const Flash3Params& p) : p_(p) { enter(); }
+  __device__ __forceinline__ Flash3Items(const Flash3Params& p, Flash3Walk& walk) : p_(p), at_(walk) {
+    at_.sequence = at_.base = 0;
+    at_.published = 0;
+    enter();
+  }
 
   // False when there is no such item. An item without keys of its own has tiles.begin == tiles.end.
   __device__ __forceinline__ bool find(int index, Flash3Item& item) {
-    while (sequence_ < p_.sequences && index >= base_ + count_) {
-      base_ += count_;
-      ++sequence_;
+    while (at_.sequence < p_.sequences && index >= at_.base + at_.count) {
+      at_.base += at_.count;
+      ++at_.sequence;
       enter();
     }
-    if (sequence_ == p_.sequences) return false;
+    if (at_.sequence == p_.sequences) return false;
     const Flash3Cut& cut = p_.cut;
-    int inside = index - base_;
-    item.split = inside % cut.splits;
+    int inside = index - at_.base;
+    const int split = inside % cut.splits;
     inside /= cut.splits;
-    // Unit `inside / row_tiles_` lies in the set of units first .. first + width - 1.
-    const int units = cut.units(), sets = sets_of(kv_len_);
-    const int set = ((inside / row_tiles_ + 1) * sets - 1) / units;
+    // Unit `inside / row_tiles` lies in the set of units first .. first + width - 1.
+    const int units = cut.units(), sets = sets_of(at_.kv_len);
+    const int set = ((inside / at_.row_tiles + 1) * sets - 1) / units;
     const int first = set * units / sets, width = (set + 1) * units / sets - first;
-    inside -= first * row_tiles_;
-    const int first_token = (row_tiles_ - 1 - inside / width) * cut.tokens();
-    item.sequence = sequence_;
+    inside -= first * at_.row_tiles;
+    const int first_token = (at_.row_tiles - 1 - inside / width) * cut.tokens();
+    item.sequence = at_.sequence;
     item.unit = first + inside % width;
-    item.token0 = q_begin_ + first_token;
-    item.valid_tokens = min(cut.tokens(), q_len_ - first_token);
-    item.position0 = kv_len_ - q_len_ + first_token;
-    item.kv_len = kv_len_;
-    const KeyTiles all = key_tiles(cut, item.position0, item.position0 + item.valid_tokens - 1, kv_len_);
+    item.token0 = at_.q_begin + first_token;
+    item.valid_tokens = min(cut.tokens(), at_.q_len - first_token);
+    item.position0 = at_.kv_len - at_.q_len + first_token;
+    item.kv_len = at_.kv_len;
+    item.split = split;
+    const KeyTiles all = key_tiles(cut, item.position0, item.position0 + item.valid_tokens - 1, item.kv_len);
     const int count = all.end - all.begin, parts = min(cut.splits, count);
     item.tiles = {all.begin, all.begin};
-    if (item.split < parts)
-      item.tiles = {all.begin + count * item.split / parts, all.begin + count * (item.split + 1) / parts};
+    if (split < parts)
+      item.tiles = {all.begin + count * split / parts, all.begin + count * (split + 1) / parts};
     return true;
   }
 
@@ -116,18 +129,17 @@ class Flash3Items {
   }
 
   __device__ __forceinline__ void enter() {
-    count_ = 0;
-    if (sequence_ >= p_.sequences) return;
-    q_begin_ = p_.q_start[sequence_];
-    q_len_ = p_.q_start[sequence_ + 1] - q_begin_;
-    kv_len_ = p_.kv_len[sequence_];
-    row_tiles_ = (q_len_ + p_.cut.tokens() - 1) / p_.cut.tokens();
-    count_ = row_tiles_ * p_.cut.units() * p_.cut.splits;
+    at_.count = 0;
+    if (at_.sequence >= p_.sequences) return;
+    at_.q_begin = p_.q_start[at_.sequence];
+    at_.q_len = p_.q_start[at_.sequence + 1] - at_.q_begin;
+    at_.kv_len = p_.kv_len[at_.sequence];
+    at_.row_tiles = (at_.q_len + p_.cut.tokens() - 1) / p_.cut.tokens();
+    at_.count = at_.row_tiles * p_.cut.units() * p_.cut.splits;
   }
 
   const Flash3Params& p_;
-  int sequence_ = 0, base_ = 0, count_ = 0;
-  int q_begin_ = 0, q_len_ = 0, kv_len_ = 0, row_tiles_ = 0;
+  Flash3Walk& at_;
 };
 
 }  // namespace llamita::device

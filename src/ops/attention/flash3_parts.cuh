@@ -32,9 +32,11 @@ struct Flash3Config {
   static constexpr int kPanels = (kDim + 63) / 64;
   static constexpr int kOutPanels = kDim > 128 ? 1 : kPanels;  // of O in shared memory, a consumer
   static constexpr int kThreads = 128 * (1 + kConsumers);
-  // 65,536 registers: 128 x 40 + 256 x 232, or 128 x 32 + 384 x 160.
-  static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
-  static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
+  static constexpr int kProducerRegisters = kConsumers == 3 ? 32 : kDim > 128 ? 24 : 40;
+  static constexpr int kConsumerRegisters = kConsumers == 3 ? 160 : kDim > 128 ? 240 : 232;
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <=
+                    (1 + kConsumers) * ptx::launch_registers(kThreads),
+                "setmaxnreg would wait for ever");
 };
 
 template <class C>
@@ -47,7 +49,11 @@ struct Flash3Storage {
   Ring<C::kStages> v_ring;
   Ring<C::kItems> q_ring;
   Flash3Item item[C::kItems];  // that Q belongs to
+  Flash3Walk walk;             // the producer's
 };
+
+// Of the thread. Where it is seldom needed it is worked out anew: kept, it is spilled at D = 256.
+__device__ __forceinline__ int flash3_consumer() { return static_cast<int>(threadIdx.x) / 128 - 1; }
 
 // `row`: of the item, the warp's first.
 template <int kKeys>
@@ -93,15 +99,14 @@ __device__ __forceinline__ void queue_values(float (&out)[C::kDim / 2],
 // Zeroes the tile's rows from `first` on. Every consumer does it for itself before it multiplies: the others
 // write the same zeros.
 template <class C>
-__device__ __forceinline__ void clear_rows(Flash3Storage<C>& s, uint32_t stage, int first, int consumer,
-                                           int thread) {
+__device__ __forceinline__ void clear_rows(Flash3Storage<C>& s, uint32_t stage, int first, int thread) {
   for (int i = thread; i < (C::kKeys - first) * 8; i += 128)
 #pragma unroll
     for (int panel = 0; panel < C::kPanels; ++panel)
       *reinterpret_cast<uint4*>(s.v[stage][panel] + first * kSwizzleRowBytes + i * 16) =
           make_uint4(0, 0, 0, 0);
   ptx::fence_proxy_async_smem();
-  ptx::named_barrier_sync(kFlash3Store + consumer, 128);
+  ptx::named_barrier_sync(kFlash3Store + flash3_consumer(), 128);
 }
 
 // Rows of an item that the sequence has not all: by the threads, since what follows belongs to the next one.
@@ -123,8 +128,8 @@ __device__ __forceinline__ void store_ragged_panel(const Flash3Params& p, const 
 template <class C>
 __device__ __forceinline__ void store_rows(const Flash3Params& p, Flash3Storage<C>& s,
                                            float (&out)[C::kDim / 2], const RowState& state,
-                                           const Flash3Item& item, int consumer, int thread) {
-  const int pack_log2 = p.cut.pack_log2;
+                                           const Flash3Item& item, int thread) {
+  const int consumer = flash3_consumer(), pack_log2 = p.cut.pack_log2;
   const float inverse[2] = {1 / quad_sum(state.total[0]), 1 / quad_sum(state.total[1])};
 #pragma unroll
   for (int i = 0; i < C::kDim / 2; ++i) out[i] *= inverse[i / 2 % 2];

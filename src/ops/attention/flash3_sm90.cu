@@ -40,52 +40,82 @@ constexpr int kMaxSplits = 16;
 // Powers of two that a score may outgrow its row's maximum by before sums are corrected.
 constexpr int kSlack = 8;
 
-// One thread. The order of loads is the order in which consumers want them: K(j - 1) before V(j).
+// One thread. The order of loads is the order in which consumers want them: K(j - 1) before V(j). What it
+// keeps from turn to turn is little, for it has few registers: items stand in shared memory, pages of K are
+// kept for V.
 template <class C>
 __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C>& s) {
-  device::RingCursor<C::kStages> at_k, at_v;
-  device::RingCursor<C::kItems> at_q;
-  device::Flash3Items items(p);
   constexpr int kPages = C::kKeys / kPageTokens, kPageBytes = kPageTokens * device::kSwizzleRowBytes;
-  const auto load = [&](auto& ring, auto& at, auto& stages, const CUtensorMap* map, const Item& item, int j) {
-    ring.acquire(at, sizeof(stages[0]));
-    const int32_t* table = p.block_table + int64_t{item.sequence} * p.max_blocks;
-#pragma unroll
-    for (int half = 0; half < kPages; ++half) {
-      // A tile may end inside its first page: the second half then is the first page again, which is masked.
-      const int block = j * kPages + half;
-      const int page = table[block * kPageTokens < item.kv_len ? block : j * kPages];
-#pragma unroll
-      for (int panel = 0; panel < C::kPanels; ++panel)
-        ptx::tma_load_4d(stages[at.stage()][panel] + half * kPageBytes, map,
-                         make_int4(page, item.unit / p.cut.units_per_kv, 0, panel * 64),
-                         &ring.full[at.stage()]);
-    }
-    at.advance();
+  struct Tile {
+    int page[kPages];
+    int kv_head;
+    device::RingCursor<C::kStages> at;
   };
-  Item item;
-  for (int index = blockIdx.x; items.find(index, item);
-       index = static_cast<int>(gridDim.x + atomicAdd(&p.tickets[0], 1))) {
-    if (item.tiles.begin == item.tiles.end) continue;
-    ptx::mbarrier_wait(&s.q_ring.empty[at_q.stage()], at_q.empty_parity());
-    s.item[at_q.stage()] = item;
-    ptx::mbarrier_arrive_expect_tx(&s.q_ring.full[at_q.stage()], sizeof(s.q[0]));
+  device::Flash3Items items(p, s.walk);
+  int ticket = static_cast<int>(blockIdx.x);
+  const auto draw = [&] { ticket = static_cast<int>(gridDim.x + atomicAdd(&p.tickets[0], 1)); };
+  // The item of the ticket and its rows of Q; false behind the last one.
+  const auto publish = [&](Item& item, uint8_t(&q)[C::kPanels][C::kRows * device::kSwizzleRowBytes],
+                           uint64_t* full) {
+    bool found = items.find(ticket, item);
+    for (; found && item.tiles.begin == item.tiles.end; found = items.find(ticket, item)) draw();
+    if (!found) {
+      item.sequence = -1;
+      ptx::mbarrier_arrive(full);
+      return false;
+    }
+    ptx::mbarrier_arrive_expect_tx(full, sizeof(q));
 #pragma unroll
     for (int panel = 0; panel < C::kPanels; ++panel)
-      ptx::tma_load_3d(s.q[at_q.stage()][panel], &p.q,
-                       make_int3(item.token0, item.unit << p.cut.pack_log2, panel * 64),
-                       &s.q_ring.full[at_q.stage()]);
-    at_q.advance();
-    load(s.k_ring, at_k, s.k, &p.k, item, item.tiles.end - 1);
-    for (int j = item.tiles.end - 1; j > item.tiles.begin; --j) {
-      load(s.k_ring, at_k, s.k, &p.k, item, j - 1);
-      load(s.v_ring, at_v, s.v, &p.v, item, j);
+      ptx::tma_load_3d(q[panel], &p.q, make_int3(item.token0, item.unit << p.cut.pack_log2, panel * 64),
+                       full);
+    return true;
+  };
+  const auto load = [&](auto& ring, auto& stages, const CUtensorMap* map, const Tile& tile) {
+    const uint32_t stage = tile.at.stage();
+    ring.acquire(tile.at, sizeof(stages[0]));
+#pragma unroll
+    for (int half = 0; half < kPages; ++half)
+#pragma unroll
+      for (int panel = 0; panel < C::kPanels; ++panel)
+        ptx::tma_load_4d(stages[stage][panel] + half * kPageBytes, map,
+                         make_int4(tile.page[half], tile.kv_head, 0, panel * 64), &ring.full[stage]);
+  };
+
+  Tile k;
+  Item* item = nullptr;
+  int j = 0;
+  for (bool more = true, any = false; more; any = true) {
+    const Tile v = k;
+    const bool inside = any && j > item->tiles.begin;
+    if (inside) {
+      --j;
+    } else {
+      if (any) {
+        load(s.v_ring, s.v, &p.v, v);
+        draw();
+      }
+      const device::RingCursor<C::kItems> at_q(s.walk.published++);
+      const uint32_t slot = at_q.stage();
+      ptx::mbarrier_wait(&s.q_ring.empty[slot], at_q.empty_parity());
+      item = &s.item[slot];
+      more = publish(*item, s.q[slot], &s.q_ring.full[slot]);
+      j = item->tiles.end - 1;
     }
-    load(s.v_ring, at_v, s.v, &p.v, item, item.tiles.begin);
+    if (more) {
+      // A tile may end inside its first page: the second half then is the first page again, which is masked.
+      const int32_t* table = p.block_table + int64_t{item->sequence} * p.max_blocks;
+#pragma unroll
+      for (int half = 0; half < kPages; ++half) {
+        const int block = j * kPages + half;
+        k.page[half] = table[block * kPageTokens < item->kv_len ? block : j * kPages];
+      }
+      k.kv_head = item->unit / p.cut.units_per_kv;
+      if (any) k.at.advance();
+      load(s.k_ring, s.k, &p.k, k);
+    }
+    if (inside) load(s.v_ring, s.v, &p.v, v);
   }
-  ptx::mbarrier_wait(&s.q_ring.empty[at_q.stage()], at_q.empty_parity());
-  s.item[at_q.stage()].sequence = -1;
-  ptx::mbarrier_arrive(&s.q_ring.full[at_q.stage()]);
   // The last block to come here leaves the counters as it found them: nobody draws a ticket any more.
   __threadfence();
   if (atomicInc(&p.tickets[1], gridDim.x - 1) == gridDim.x - 1) p.tickets[0] = 0;
@@ -95,7 +125,8 @@ template <class C>
 __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C>& s, int consumer) {
   constexpr int kKeys = C::kKeys;
   const int thread = threadIdx.x % 128, lane = thread % 32;
-  const int row = consumer * 64 + thread / 32 * 16, pack_log2 = p.cut.pack_log2, window = p.cut.window;
+  const int row = static_cast<int>(threadIdx.x - 128) / 32 * 16, pack_log2 = p.cut.pack_log2,
+            window = p.cut.window;
   const device::Turns<C::kConsumers, device::kFlash3Turn> turns(consumer);
   device::RingCursor<C::kStages> at_k, at_v;
   device::RingCursor<C::kItems> at_q;
@@ -112,7 +143,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     if (p.cut.splits > 1)
       device::store_partial<C>(p, out, finished, of, row, lane);
     else
-      device::store_rows(p, s, out, finished, of, consumer, thread);
+      device::store_rows(p, s, out, finished, of, thread);
   };
   // The scores of the first tile of all; from there on each turn queues the next tile's scores and this
   // tile's values.
@@ -135,7 +166,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       const bool begins = j == item.tiles.end - 1, ends = j == item.tiles.begin;  // the item, with this turn
       if (begins && (j + 1) * kKeys > item.kv_len) {
         s.v_ring.wait_full(at_v);
-        device::clear_rows(s, at_v.stage(), item.kv_len - j * kKeys, consumer, thread);
+        device::clear_rows(s, at_v.stage(), item.kv_len - j * kKeys, thread);
       }
       Item next = item;
       int next_j = j - 1;
@@ -198,7 +229,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     ptx::wgmma_pin(out);
     store(state, item);
   }
-  turns.finish();
+  turns.finish(device::flash3_consumer());
   if (thread == 0) ptx::tma_store_wait<0>();
 }
 

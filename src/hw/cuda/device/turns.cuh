@@ -13,18 +13,19 @@ template <int kGroups, int kFirst>
 class Turns {
  public:
   __device__ __forceinline__ explicit Turns(int group)
-      : group_(group), own_(kFirst + group), next_(kFirst + (group + 1) % kGroups) {
-    if (group_ == kGroups - 1) pass_on();
+      : own_(kFirst + group), next_(kFirst + (group + 1) % kGroups) {
+    if (group == kGroups - 1) pass_on();
   }
   __device__ __forceinline__ void take() const { ptx::named_barrier_sync(own_, kPair); }
   __device__ __forceinline__ void pass_on() const { ptx::named_barrier_arrive(next_, kPair); }
-  __device__ __forceinline__ void finish() const {
-    if (group_ == 0) take();
+  // `group`: as above. Not kept: it would be spilled for this one use.
+  __device__ __forceinline__ void finish(int group) const {
+    if (group == 0) take();
   }
 
  private:
   static constexpr int kPair = 256;  // threads: who passes on and who takes
-  int group_, own_, next_;
+  int own_, next_;
 };
 
 }  // namespace llamita::device

@@ -184,6 +184,19 @@ TEST_F(CudaAttention, Full) {
   check({{{20, 90}}, 3, 1, 24, 0, DType::f32, false}, DType::f32);
 }
 
+// One sequence of a short context: paged_decode_sm90's clusters, with parts of no page and of several, rows
+// that fill their share, and one key more than they are taken for.
+TEST_F(CudaAttention, DecodeOfOneSequenceInClusters) {
+  for (const int32_t keys : {960, 1024, 2047, 4096, 4097}) check({{{1, keys}}, 24, 8, 128}, DType::bf16);
+  check({{{1, 1500}}, 32, 4, 128, 0, DType::f16}, DType::f16);
+  check({{{2, 1500}}, 8, 2, 128}, DType::bf16);
+  check({{{8, 1000}}, 3, 3, 64}, DType::bf16);
+  check({{{1, 900}}, 4, 1, 80}, DType::bf16);
+  check({{{1, 2500}}, 16, 8, 96, 700, DType::f16}, DType::f16);
+  check({{{3, 777}}, 4, 2, 256}, DType::bf16);
+  check({{{1, 1100}}, 8, 4, 64, 0, DType::bf16, false}, DType::bf16);
+}
+
 // Few rows over a long context: flash3 splits the keys, paged_decode_sm90 shares them between all blocks.
 TEST_F(CudaAttention, LongContexts) {
   check({{{128, 4224}}, 8, 1, 128}, DType::bf16);
@@ -224,9 +237,10 @@ TEST_F(CudaAttention, ManySequencesFillTheCard) {
 // they are added. Any race shows as bits that differ from a run alone.
 TEST_F(CudaAttention, EveryRunOfAChainGivesTheSameBits) {
   Batch many{{}, 24, 8, 128}, other{{{16, 4000}, {1, 2000}}, 8, 1, 128}, shorts{{}, 24, 8, 128};
+  const Batch clustered{{{1, 1900}}, 24, 8, 128}, alone{{{1, 9000}}, 24, 8, 128};
   for (int32_t i = 0; i < 48; ++i) many.sequences.push_back({1, 1500 + 37 * i % 600});
   for (int32_t i = 0; i < 64; ++i) shorts.sequences.push_back({1, 100 + 3 * i});
-  for (const Batch& batch : {many, other, shorts}) {
+  for (const Batch& batch : {many, other, shorts, clustered, alone}) {
     CudaMachine gpu(DType::bf16);
     Scene one(batch, DType::bf16), two(batch, DType::bf16);
     two.q->fill_normal(9);
@@ -249,12 +263,11 @@ TEST_F(CudaAttention, EveryRunOfAChainGivesTheSameBits) {
 }
 
 // A plan of bounds serves shorter steps, so that one captured graph does.
-TEST_F(CudaAttention, ACapturedLaunchReadsItsLengthsFromTheDevice) {
-  const Batch batch{{{1, 700}, {1, 3}}, 8, 2, 64};
+void check_replays(const Batch& batch, int32_t bound, const std::vector<std::vector<int32_t>>& shorter) {
   CudaMachine gpu(DType::bf16);
   Scene scene(batch, DType::bf16);
   AttentionArgs args = scene.args(batch);
-  const AttentionPlan bounds = bound_attention(1, 704);
+  const AttentionPlan bounds = bound_attention(1, bound);
   args.plan = &bounds;
   attention(args, gpu.context());  // the first run loads the kernel, which a capture must not
   gpu.stream().synchronize();
@@ -266,14 +279,23 @@ TEST_F(CudaAttention, ACapturedLaunchReadsItsLengthsFromTheDevice) {
   gpu.stream().synchronize();
   EXPECT_EQ(scene.out->read(), direct) << "a replay differs from the launch";
 
-  const std::vector<int32_t> shorter{130, 1};
-  LLAMITA_CUDA_CHECK(cudaMemcpy(scene.kv_len.array.data(), shorter.data(), 8, cudaMemcpyHostToDevice));
-  LLAMITA_CUDA_CHECK(cudaDeviceSynchronize());
-  graph.launch(gpu.stream());
-  gpu.stream().synchronize();
-  scene.kv_len.values = shorter;
-  scene.plan = plan_attention(scene.q_start.values, shorter);
-  test::expect_close(scene.out->read(), scene.expected(batch), test::nmse_bound(DType::bf16), "shorter");
+  for (const std::vector<int32_t>& lengths : shorter) {
+    LLAMITA_CUDA_CHECK(
+        cudaMemcpy(scene.kv_len.array.data(), lengths.data(), 4 * lengths.size(), cudaMemcpyHostToDevice));
+    LLAMITA_CUDA_CHECK(cudaDeviceSynchronize());
+    scene.out->poison();
+    graph.launch(gpu.stream());
+    gpu.stream().synchronize();
+    scene.kv_len.values = lengths;
+    scene.plan = plan_attention(scene.q_start.values, lengths);
+    test::expect_close(scene.out->read(), scene.expected(batch), test::nmse_bound(DType::bf16),
+                       cat("shorter: ", lengths[0]));
+  }
+}
+
+TEST_F(CudaAttention, ACapturedLaunchReadsItsLengthsFromTheDevice) {
+  check_replays({{{1, 700}, {1, 3}}, 8, 2, 64}, 704, {{130, 1}});
+  check_replays({{{1, 2048}}, 24, 8, 128}, 2048, {{1500}, {129}, {64}, {1}});  // in clusters, some of no key
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace {
 
 // 48 KB are free to take, but the kernel's own static shared memory counts too.
 constexpr size_t kSmemWithoutAsking = 16 * 1024;
+constexpr int kPortableCluster = 8;  // blocks; more must be asked for
 
 void allow_smem(const void* kernel, size_t bytes) {
   if (bytes > kSmemWithoutAsking)
@@ -28,6 +29,8 @@ cudaLaunchAttribute cluster_attribute(int blocks) {
 
 void launch_raw(const void* kernel, const LaunchConfig& config, void** args) {
   allow_smem(kernel, config.smem);
+  if (config.cluster > kPortableCluster)
+    LLAMITA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
   cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   if (config.cluster > 1) attributes[count++] = cluster_attribute(config.cluster);

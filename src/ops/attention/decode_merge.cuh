@@ -4,6 +4,7 @@
 
 #include "hw/cuda/device/online_softmax.cuh"
 #include "hw/cuda/device/pipeline.cuh"
+#include "hw/cuda/device/ptx/cluster_store.cuh"
 #include "hw/cuda/device/swizzle.cuh"
 #include "ops/attention/decode_share.cuh"
 
@@ -37,6 +38,16 @@ struct DecodeStorage {
   Ring<C::kStages> k_ring;
   Ring<C::kStages> v_ring;
   bool last;
+};
+
+// Of a block whose cluster shares a segment: what the others send it. Item i of the rows' sums (four columns
+// of a row) goes to block i % parts.
+template <class C>
+struct ClusterStorage : DecodeStorage<C> {
+  float4
+      part[ClusterShare::kMostRows * C::kDim / 4 + ClusterShare::kMostBlocks];  // (items of the block, parts)
+  float2 state[ClusterShare::kMostBlocks][ClusterShare::kMostRows];  // maximum in powers of two, sum
+  uint64_t arrived;
 };
 
 // Packed row -> where it lies in q or out.
@@ -91,13 +102,12 @@ __device__ __forceinline__ int part_slot(int block, int first_block) {
   return 2 * block + (block == first_block ? 1 : 0);
 }
 
-// The warps' results, in ascending order, to out or to scratch.
-template <class C>
-__device__ __forceinline__ void merge_warps(const DecodeStorage<C>& s, const DecodeParams& d,
-                                            const DecodePiece& piece) {
+// The warps' results, in ascending order: `take` gets row, column, maximum, sum of weights and the sums of
+// four columns.
+template <class C, class Take>
+__device__ __forceinline__ void merge_warps(const DecodeStorage<C>& s, int rows, const Take& take) {
   constexpr int kFours = C::kDim / 4;
-  const int slot = part_slot(blockIdx.x, piece.first_block);
-  for (int i = threadIdx.x; i < piece.entry.rows * kFours; i += 32 * kDecodeWarps) {
+  for (int i = threadIdx.x; i < rows * kFours; i += 32 * kDecodeWarps) {
     const int row = i / kFours, column = i % kFours * 4;
     float highest = -INFINITY, total = 0;
 #pragma unroll
@@ -109,15 +119,63 @@ __device__ __forceinline__ void merge_warps(const DecodeStorage<C>& s, const Dec
       total += weight * s.total[warp][row];
       add(sum, weight, *reinterpret_cast<const float4*>(&s.out[warp][row][column]));
     }
-    if (piece.parts == 1) {
-      float4 mean = {0, 0, 0, 0};
-      add(mean, 1 / total, sum);
-      store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
-    } else {
-      const int64_t at = int64_t{slot} * kDecodeRows + row;
-      *reinterpret_cast<float4*>(d.partial_out + at * C::kDim + column) = sum;
-      if (column == 0) d.partial_state[at] = {highest, total};
+    take(row, column, highest, total, sum);
+  }
+}
+
+__device__ __forceinline__ void store_mean(const DecodeParams& d, const DecodePiece& piece, int row,
+                                           int column, float total, float4 sum) {
+  float4 mean = {0, 0, 0, 0};
+  add(mean, 1 / total, sum);
+  store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
+}
+
+// The warps' results to out or, of a segment with other parts, to scratch.
+template <class C>
+__device__ __forceinline__ void leave_part(const DecodeStorage<C>& s, const DecodeParams& d,
+                                           const DecodePiece& piece) {
+  const int slot = part_slot(blockIdx.x, piece.first_block);
+  merge_warps(s, piece.entry.rows, [&](int row, int column, float highest, float total, float4 sum) {
+    if (piece.parts == 1) return store_mean(d, piece, row, column, total, sum);
+    const int64_t at = int64_t{slot} * kDecodeRows + row;
+    *reinterpret_cast<float4*>(d.partial_out + at * C::kDim + column) = sum;
+    if (column == 0) d.partial_state[at] = {highest, total};
+  });
+}
+
+// The warps' results to the blocks of the cluster, and from all their parts, in ascending order, this block's
+// items to out. Every block of the cluster runs.
+template <class C>
+__device__ __forceinline__ void exchange_parts(ClusterStorage<C>& s, const DecodeParams& d,
+                                               const DecodePiece& piece) {
+  constexpr int kFours = C::kDim / 4;
+  const int parts = piece.parts, rank = static_cast<int>(blockIdx.x) - piece.first_block;
+  const int items = piece.entry.rows * kFours, own = (items - rank + parts - 1) / parts;
+  if (threadIdx.x == 0)
+    ptx::mbarrier_arrive_expect_tx(
+        &s.arrived,
+        static_cast<uint32_t>(parts * (own * sizeof(float4) + piece.entry.rows * sizeof(float2))));
+  merge_warps(s, piece.entry.rows, [&](int row, int column, float highest, float total, float4 sum) {
+    const int item = row * kFours + column / 4;
+    ptx::store_async_float4(&s.part[item / parts * parts + rank], sum, &s.arrived,
+                            static_cast<uint32_t>(item % parts));
+    if (column / 4 < parts)
+      ptx::store_async_float2(&s.state[rank][row], {highest, total}, &s.arrived,
+                              static_cast<uint32_t>(column / 4));
+  });
+  ptx::mbarrier_wait(&s.arrived, 0);
+  for (int i = threadIdx.x; i < own; i += 32 * kDecodeWarps) {
+    const int item = i * parts + rank, row = item / kFours, column = item % kFours * 4;
+    float highest = -INFINITY, total = 0;
+    for (int part = 0; part < parts; ++part) highest = fmaxf(highest, s.state[part][row].x);
+    float4 sum = {0, 0, 0, 0};
+    for (int part = 0; part < parts; ++part) {
+      const float2 state = s.state[part][row];
+      const float weight = weight_of(state.x, highest);
+      total += weight * state.y;
+      add(sum, weight, s.part[i * parts + part]);
     }
+    store_mean(d, piece, row, column, total, sum);
   }
 }
 
@@ -155,9 +213,7 @@ __device__ __forceinline__ void merge_parts(const DecodeParams& d, const DecodeP
         add(sum, weight, part[j]);
       }
     }
-    float4 mean = {0, 0, 0, 0};
-    add(mean, 1 / total, sum);
-    store_four(d.attention, row_offset(d.attention, piece, row, d.attention.out_stride) + column, mean);
+    store_mean(d, piece, row, column, total, sum);
   }
 }
 

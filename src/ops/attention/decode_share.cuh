@@ -28,6 +28,7 @@ struct DecodeParams {
   unsigned* tickets;      // (segments), zero; null: no segment is shared
   int row_tiles;          // a sequence
   int sm_count;
+  int cluster;  // blocks that share a segment, of ClusterShare
 };
 
 // Row tile `entry % row_tiles` of sequence `entry / row_tiles`.
@@ -69,9 +70,40 @@ struct DecodePiece {
   int first_block;  // of them
 };
 
+// The blocks of a cluster share one segment of at most kMostRows rows, for which there is room in shared
+// memory: equal runs of its pages, none for some where it has few. One piece a block.
+class ClusterShare {
+ public:
+  static constexpr bool kClustered = true;
+  static constexpr int kMostBlocks = 16, kMostRows = 8;
+
+  __device__ __forceinline__ explicit ClusterShare(const DecodeParams& d) : d_(d) {}
+
+  __device__ __forceinline__ bool next(DecodePiece& piece) {
+    if (done_) return false;
+    done_ = true;
+    const int parts = d_.cluster, rank = static_cast<int>(blockIdx.x) % parts;
+    piece.segment = static_cast<int>(blockIdx.x) / parts;
+    piece.parts = parts;
+    piece.first_block = piece.segment * parts;
+    const int kv_heads = d_.attention.kv_heads;
+    piece.kv_head = piece.segment % kv_heads;
+    piece.entry = decode_entry(d_, piece.segment / kv_heads);
+    piece.page = piece.entry.first_page + piece.entry.pages * rank / parts;
+    piece.end_page = piece.entry.first_page + piece.entry.pages * (rank + 1) / parts;
+    return piece.entry.pages > 0;
+  }
+
+ private:
+  const DecodeParams& d_;
+  bool done_ = false;
+};
+
 // Walks over a block's pieces. All lanes of a warp call everything together.
 class DecodeShare {
  public:
+  static constexpr bool kClustered = false;
+
   __device__ __forceinline__ explicit DecodeShare(const DecodeParams& d) : d_(d) {
     const int lane = threadIdx.x % 32;
     entries_ = d.attention.sequences * d.row_tiles;

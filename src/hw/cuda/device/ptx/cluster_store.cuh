@@ -22,4 +22,13 @@ __device__ __forceinline__ void store_async_float4(float4* to, float4 v, uint64_
       : "memory");
 }
 
+// The same with 8 bytes.
+__device__ __forceinline__ void store_async_float2(float2* to, float2 v, uint64_t* barrier, uint32_t rank) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(
+          cluster_address(smem_address(to), rank)),
+      "f"(v.x), "f"(v.y), "r"(cluster_address(smem_address(barrier), rank))
+      : "memory");
+}
+
 }  // namespace llamita::ptx

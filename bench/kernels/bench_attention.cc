@@ -1,11 +1,14 @@
-// bench_attention [WORD] [--json FILE]: the op `attention` on a GPU over a shuffled paged cache, whatever
-// variant its table chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked against fp64.
-// WORD: rows whose name contains it. --json: one object a row and line, besides the table. The first rows are
-// the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on dense tensors.
+// bench_attention [WORD] [--json FILE | --turns]: the op `attention` on a GPU over a shuffled paged cache,
+// whatever variant its table chooses (LLAMITA_KERNEL=attention=... forces one); sampled rows are checked
+// against fp64. WORD: rows whose name contains it. --json: one object a row and line, besides the table. The
+// first rows are the shapes of lessons/attention_peer.py, which times cuDNN and PyTorch's FlashAttention-2 on
+// dense tensors; with --turns (both programs) scripts/bench_kernels.py has them measured in turns, on the
+// same card as hot.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <iostream>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -24,6 +27,8 @@ namespace {
 
 using lessons::median;
 using lessons::TimedGraph;
+
+constexpr double kTurnWarmUp = 0.1, kTurnSeconds = 0.15;  // as in lessons/attention_peer.py
 
 struct Case {
   const char* what;
@@ -222,75 +227,124 @@ class Problem {
 struct Machine {
   cuda::DeviceProperties device = cuda::device_properties(0);
   cuda::Stream stream;
-  double read_bytes_per_second = cuda::measure_read_bandwidth(0);
+  double read_bytes_per_second = 0;
   std::FILE* json = nullptr;
 };
 
-bool run_case(const Case& c, const Machine& machine, uint64_t seed) {
-  const auto& [device, stream, roof, json] = machine;
-  // In turn, as many as L2 cannot hold together: each finds its keys cold, as a layer of a model does.
-  std::vector<std::unique_ptr<Problem>> problems;
-  problems.push_back(std::make_unique<Problem>(c, seed, stream));
-  const Problem& first = *problems[0];
-  const auto sets =
-      std::clamp(static_cast<int>(3.0 * static_cast<double>(device.l2_bytes) / first.kv_bytes()), 2, 64);
-  for (int i = 1; i < sets; ++i)
-    problems.push_back(std::make_unique<Problem>(c, seed + 7 * uint64_t(i), stream));
-  Arena arena(cuda::allocate_storage(size_t{512} << 20, 0), {DeviceKind::cuda, 0});
-  Context context(stream, arena,
-                  {.device = DeviceKind::cuda,
-                   .activation = DType::bf16,
-                   .device_index = 0,
-                   .arch = device.arch(),
-                   .sm_count = device.sm_count});
-  std::vector<OpRecord> records;
-  context.record_to(&records);
-  first.run(context);
-  context.record_to(nullptr);
-  const std::string variant = records.empty() ? "?" : std::string(records.back().variant);
-  const auto run = [&](int i) { problems[size_t(i % sets)]->run(context); };
-  const TimedGraph once(stream, sets, run);
-  once.microseconds();
-  const int rounds = std::clamp(static_cast<int>(4000 / once.microseconds()) / sets, 1, 64);
-  const TimedGraph graph(stream, rounds * sets, run);
-  std::vector<double> us;
-  const auto start = std::chrono::steady_clock::now();
-  for (double seconds = 0; seconds < 0.4 || us.size() < 3;) {
-    const double x = graph.microseconds();
-    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (seconds > 0.15) us.push_back(x);
+// A case in as many sets of tensors as L2 cannot hold together: in turn each finds its keys cold, as a layer
+// of a model does.
+class TimedCase {
+ public:
+  TimedCase(const Case& c, const Machine& machine, uint64_t seed)
+      : arena_(cuda::allocate_storage(size_t{512} << 20, 0), {DeviceKind::cuda, 0}),
+        context_(machine.stream, arena_,
+                 {.device = DeviceKind::cuda,
+                  .activation = DType::bf16,
+                  .device_index = 0,
+                  .arch = machine.device.arch(),
+                  .sm_count = machine.device.sm_count}) {
+    problems_.push_back(std::make_unique<Problem>(c, seed, machine.stream));
+    const auto sets = std::clamp(
+        static_cast<int>(3.0 * static_cast<double>(machine.device.l2_bytes) / first().kv_bytes()), 2, 64);
+    for (int i = 1; i < sets; ++i)
+      problems_.push_back(std::make_unique<Problem>(c, seed + 7 * uint64_t(i), machine.stream));
+    std::vector<OpRecord> records;
+    context_.record_to(&records);
+    first().run(context_);
+    context_.record_to(nullptr);
+    variant_ = records.empty() ? "?" : std::string(records.back().variant);
+    const auto run = [&](int i) { problems_[size_t(i % sets)]->run(context_); };
+    const TimedGraph once(machine.stream, sets, run);
+    once.microseconds();
+    const int rounds = std::clamp(static_cast<int>(4000 / once.microseconds()) / sets, 1, 64);
+    graph_ = std::make_unique<TimedGraph>(machine.stream, rounds * sets, run);
   }
+
+  const Problem& first() const { return *problems_[0]; }
+  const std::string& variant() const { return variant_; }
+  // The median of what is measured in `seconds` behind `warm_up` seconds of the same work.
+  double microseconds(double warm_up, double seconds) const {
+    std::vector<double> us;
+    const auto start = std::chrono::steady_clock::now();
+    for (double now = 0; now < warm_up + seconds || us.size() < 3;) {
+      const double x = graph_->microseconds();
+      now = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (now > warm_up) us.push_back(x);
+    }
+    return median(us);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Problem>> problems_;
+  Arena arena_;
+  Context context_;
+  std::string variant_;
+  std::unique_ptr<TimedGraph> graph_;
+};
+
+constexpr double kMostError = 1.2e-5;
+
+bool run_case(const Case& c, const Machine& machine, uint64_t seed) {
+  const TimedCase timed(c, machine, seed);
+  const double time = timed.microseconds(0.15, 0.25);
+  const Problem& first = timed.first();
   const Problem::Error checked = first.error();
-  const double error = checked.nmse, time = median(us);
-  const bool right = error < 1.2e-5;
+  const double error = checked.nmse, roof = machine.read_bytes_per_second;
+  const bool right = error < kMostError;
   const int longest = *std::max_element(c.kv_len.begin(), c.kv_len.end());
   const double tflops = first.flop() / time * 1e-6, gbs = first.kv_bytes() / time * 1e-3;
   std::printf(
       "%-18s q %5d kv %6d heads %2d/%d D %3d  %-17s %9.1f us %7.1f TFLOP/s %6.0f GB/s of KV %5.1f %% of "
       "reads  "
       "NMSE %.1e%s\n",
-      c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops, gbs,
+      c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, timed.variant().c_str(), time, tflops, gbs,
       gbs * 1e11 / roof, error, right ? "" : cat("   WRONG, worst ", checked.worst).c_str());
   std::fflush(stdout);
-  if (json != nullptr) {
-    std::fprintf(json,
+  if (machine.json != nullptr) {
+    std::fprintf(machine.json,
                  "{\"what\": \"%s\", \"tokens\": %d, \"kv\": %d, \"heads\": %d, \"kv_heads\": %d, "
                  "\"dim\": %d, \"variant\": \"%s\", \"us\": %.3f, \"tflops\": %.2f, \"kv_gbs\": %.1f, "
                  "\"read_roof_gbs\": %.1f, \"nmse\": %.3e, \"right\": %s}\n",
-                 c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, variant.c_str(), time, tflops,
-                 gbs, roof * 1e-9, error, right ? "true" : "false");
-    std::fflush(json);
+                 c.what, first.tokens(), longest, c.heads, c.kv_heads, c.dim, timed.variant().c_str(), time,
+                 tflops, gbs, roof * 1e-9, error, right ? "true" : "false");
+    std::fflush(machine.json);
   }
   return right;
 }
 
-int run(const std::string& word, std::FILE* json) {
+// Prefill in turns with another program: a line `D T` prepares that row and answers `ready` or `wrong`, a
+// line `go` times it for a moment and answers with microseconds.
+int take_turns(const Machine& machine) {
+  std::unique_ptr<TimedCase> timed;
+  uint64_t seed = std::random_device{}();
+  for (std::string line; std::getline(std::cin, line);) {
+    int dim = 0, tokens = 0;
+    if (line == "go" && timed != nullptr) {
+      std::printf("%.3f\n", timed->microseconds(kTurnWarmUp, kTurnSeconds));
+    } else if (std::sscanf(line.c_str(), "%d %d", &dim, &tokens) == 2) {
+      timed.reset();
+      for (const Case& c : cases())
+        if (std::string(c.what) == "prefill" && c.dim == dim && c.kv_len[0] == tokens)
+          timed = std::make_unique<TimedCase>(c, machine, seed += 101);
+      if (timed == nullptr) throw Error(cat("there is no prefill of ", tokens, " tokens with D ", dim));
+      std::printf("%s\n", timed->first().error().nmse < kMostError ? "ready" : "wrong");
+    } else {
+      throw Error(cat("--turns: expected `D T`, then `go`, came: ", line));
+    }
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+int run(const std::string& word, std::FILE* json, bool turns) {
   if (cuda::device_count() == 0) {
     std::printf("bench_attention: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
   Machine machine;
+  if (turns) return take_turns(machine);
   machine.json = json;
+  machine.read_bytes_per_second = cuda::measure_read_bandwidth(0);
   std::printf("read roof %.0f GB/s\n", machine.read_bytes_per_second * 1e-9);
   uint64_t seed = std::random_device{}();
   int bad = 0;
@@ -304,13 +358,16 @@ int run(const std::string& word, std::FILE* json) {
 
 int main(int argc, char** argv) {
   std::string word, json_path;
+  bool turns = false;
   for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) != "--json") {
+    if (std::string(argv[i]) == "--turns") {
+      turns = true;
+    } else if (std::string(argv[i]) != "--json") {
       word = argv[i];
     } else if (++i < argc) {
       json_path = argv[i];
     } else {
-      std::fprintf(stderr, "bench_attention [WORD] [--json FILE]\n");
+      std::fprintf(stderr, "bench_attention [WORD] [--json FILE | --turns]\n");
       return 2;
     }
   }
@@ -322,7 +379,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   try {
-    return llamita::bench::run(word, json.get());
+    return llamita::bench::run(word, json.get(), turns);
   } catch (const llamita::Error& error) {
     std::printf("bench_attention: %s\n", error.what());
     return 1;

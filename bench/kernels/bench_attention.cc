@@ -53,6 +53,8 @@ std::vector<Case> cases() {
   list.push_back({"chunk 512 in 32k", {512}, {32768 + 512}, 8, 1, 128, 0});
   list.push_back({"decode 1 x 1k", {1}, {1024}, 24, 8, 128, 0});
   list.push_back({"decode 1 x 2k", {1}, {2048}, 24, 8, 128, 0});
+  list.push_back({"decode 1 x 4k", {1}, {4096}, 24, 8, 128, 0});
+  list.push_back({"decode 1 x 8k", {1}, {8192}, 24, 8, 128, 0});
   list.push_back({"decode 1 x 32k", {1}, {32768}, 32, 8, 128, 0});
   list.push_back({"decode 64 x 2k", std::vector<int>(64, 1), std::vector<int>(64, 2048), 24, 8, 128, 0});
   list.push_back({"decode 64 x 4k", std::vector<int>(64, 1), std::vector<int>(64, 4096), 32, 8, 128, 0});

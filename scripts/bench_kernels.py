@@ -5,7 +5,7 @@
 
 Prints as Markdown, each a part: gemm-ladder (and the engine's kernel on its shapes), gemm-grid and gemm-skinny beside
 cuBLASLt; attention-ladder and attention beside cuDNN (through PyTorch's scaled_dot_product_attention; skipped aloud
-where PyTorch is missing). --plots draws them as PNGs (needs
+where PyTorch is missing; prefill in turns with it, TURNS times, for a card that grows hot grows slow). --plots draws them as PNGs (needs
 matplotlib). --check exits with 1 when a row falls short of its target; targets are for an H100. A wrong result or a
 program that fails is always an error.
 """
@@ -13,6 +13,8 @@ import argparse
 import json
 import math
 import re
+import select
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,7 @@ GRID_MEAN = 0.98                   # of cuBLASLt, geometric mean
 PREFILL = {64: {}, 128: {2048: 1.05}}  # x cuDNN by head dimension and tokens; else:
 PREFILL_ELSE = {64: 0.95, 128: 0.98}
 CHUNKED_TFLOPS = 400
+TURNS, TURN_TIMEOUT = 5, 60        # of each program a row; seconds to an answer
 PARTS = ("gemm-ladder", "gemm-grid", "gemm-skinny", "attention-ladder", "attention")
 
 
@@ -111,6 +114,59 @@ def gemm_grid(report, build, parts):
                         round(few[worst], 2), 1.0)
 
 
+class Timer:
+    """A program that takes turns (--turns): a line `D T` prepares a row, `go` times it."""
+
+    def __init__(self, command):
+        self.name = Path(str(command[-1])).name
+        self.process = subprocess.Popen([str(part) for part in command] + ["--turns"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, bufsize=0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        try:
+            self.process.wait(TURN_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def ask(self, line):
+        self.process.stdin.write((line + "\n").encode())
+        if not select.select([self.process.stdout], [], [], TURN_TIMEOUT)[0]:
+            self.process.kill()
+            raise RuntimeError(f"{self.name}: no answer to '{line}' in {TURN_TIMEOUT} s")
+        answer = self.process.stdout.readline().decode().strip()
+        if not answer or answer == "wrong":
+            raise RuntimeError(f"{self.name}: '{line}' gave {'a wrong result' if answer else 'nothing: it ended'}")
+        return answer
+
+
+def in_turns(own, peer, dim, tokens):
+    """Median microseconds of both on a row; who begins alternates."""
+    for timer in (own, peer):
+        timer.ask(f"{dim} {tokens}")
+    times = {own: [], peer: []}
+    for turn in range(TURNS):
+        for timer in (own, peer) if turn % 2 == 0 else (peer, own):
+            times[timer].append(float(timer.ask("go")))
+    return statistics.median(times[own]), statistics.median(times[peer])
+
+
+def prefill_in_turns(report, build, rows):
+    """{(dim, tokens): (our microseconds, cuDNN's)}"""
+    found = {}
+    try:
+        with (Timer([build / "bench/kernels/bench_attention"]) as own,
+              Timer([sys.executable, REPOSITORY / "lessons/attention_peer.py", "--backend", "cuDNN"]) as peer):
+            for dim, tokens in rows:
+                found[dim, tokens] = in_turns(own, peer, dim, tokens)
+    except (OSError, RuntimeError) as error:
+        report.broken.append(f"prefill in turns with cuDNN: {error}")
+    return found
+
+
 def attention_peer(report):
     """{(tokens, dim, mask): {"cuDNN": TFLOP/s, "flash": ...}}"""
     try:
@@ -154,8 +210,15 @@ def attention(report, build, parts):
     print("\n## attention of the engine: paged, the variant its table chooses")
     rows = report.rows([build / "bench/kernels/bench_attention"])
     report.data["attention"] = rows
+    prefill = [row for row in rows if row["what"] == "prefill"]
+    turns = prefill_in_turns(report, build, [(row["dim"], row["kv"]) for row in prefill]) if peers else {}
     for row in rows:
-        row["x_cudnn"] = times_cudnn(row["tflops"], row["kv"], row["dim"], "causal") if row["what"] == "prefill" else None
+        row["x_cudnn"] = None
+    for row in prefill:
+        if times := turns.get((row["dim"], row["kv"])):
+            row["tflops"] *= row["us"] / times[0]
+            row["us"], row["cudnn_us"] = times
+            row["x_cudnn"] = times[1] / times[0]
     table(["what", "tokens", "keys", "heads", "D", "variant", "us", "TFLOP/s", "KV, GB/s", "x cuDNN"],
           [[r["what"], str(r["tokens"]), str(r["kv"]), f"{r['heads']}/{r['kv_heads']}", str(r["dim"]), r["variant"],
             f"{r['us']:.1f}", f"{r['tflops']:.1f}", f"{r['kv_gbs']:.0f}", shown(r["x_cudnn"])] for r in rows])

@@ -1,62 +1,139 @@
-// cluster_select: a cluster of blocks a row, after cpu_select.cc. One pass finds the best token. Sampling
-// then lists the tokens that may be chosen: with top-k those not below the k-th best of the threads' own
-// maxima, with top-p those too heavy to be spared together. top-k, top-p and the final draw are all the same
-// question: in which token, in a given order, does a running sum first reach a given value? Sums are
-// integers, so it is answered by radix descent, three bits a pass, whatever the order of the list.
+// cluster_select: a cluster of blocks a row, or a block where rows are many, and the logits read once.
 //
-// Token t belongs to block t / 1024 % blocks of its cluster, thread t % 1024, and each block keeps the list
-// of its own tokens. What a pass sums up goes from every block's shared memory into an inbox in every other's
-// (Team::share), so all blocks know it after one cluster barrier. Cards without clusters take one block a
-// row.
+// Each warp has a stretch of the vocabulary, each lane 16 of every 512 tokens: a chunk. The only pass over
+// the logits keeps of each chunk the best logit and, for rows that sample, its mass, a sum of approximate
+// 2^x. Then the best token is known, and with it which tokens are too light for any filter to need them: with
+// top-p, all that are lighter than a V-th of what is spared. The others, seldom more than some hundred, are
+// taken from the few chunks that have one and gathered in the first block, which does the rest alone.
 //
-// Bound by latency: a pass of 128k logits by one block takes 20 us, by eight about 3; a pass over a short
-// list is two barriers. A greedy row is one pass, a row with top-p three and some twenty short ones.
+// top-k and top-p ask in which exponent (integer_weight.h), largest first, a running sum of counts or weights
+// reaches a given value: radix descent, eleven bits a pass, sums in shared memory. The draw asks the same of
+// tokens in order: sums of warps, then of threads. top-p's total takes weights of the list as they are and
+// the light rest as its bounds; when these leave the border open, or the list is too long, all blocks of the
+// row do the same over the whole vocabulary, with exact weights. Sums are integers, so nothing depends on
+// their order, and the choice is the CPU's.
+//
+// Shared memory of a block: Shared with the sums | chunks | lists of all blocks (used in the first).
+// Bound by latency for a few rows, by memory for many.
 #include <algorithm>
+#include <cfloat>
+#include <cstddef>
 
-#include "hw/cuda/device/ptx/cluster_store.cuh"
-#include "hw/cuda/device/ptx/smem.cuh"
+#include "hw/cuda/device/ptx/math.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/sampling/device_sampling.h"
 #include "ops/sampling/integer_weight.h"
 #include "ops/sampling/philox.h"
+#include "ops/sampling/select_team.cuh"
 #include "ops/sampling/variants.h"
 
 namespace llamita {
 
 namespace {
 
-constexpr int kThreads = 1024;
-constexpr int kWarps = kThreads / 32;
-constexpr int kMostBlocks = 8;       // of a row; larger clusters are not portable
-constexpr int64_t kRowsAtOnce = 32;  // that share the scratch: 32 lists of V entries
-constexpr int kDigits = 8;           // of a pass of radix descent: three bits
+using select::Add;
+using select::kLog2Warps;
+using select::kMostBlocks;
+using select::kThreads;
+using select::kWarps;
+using select::Larger;
+using select::Team;
 
-// An entry of the list: the logit as an integer that orders as it does, and the token, -1 when it is out.
-struct Entry {
-  uint32_t key;
-  int32_t token;
+constexpr int kRound = 128;        // tokens of a warp: four a lane
+constexpr int kQuad = 4 * kRound;  // loaded at once
+constexpr int kMostChunks = 16;    // of a lane
+constexpr int kListRoom = 1024;    // a block's
+constexpr int kDigitBits = 11;
+constexpr int kBins = 1 << kDigitBits;
+constexpr uint32_t kInfinityKey = 0xFF800000u, kMinusInfinityKey = 0x007FFFFFu;
+// Of the sums of approximate masses: far more than exp2_approx, the rounding of exponents up to 40 and the
+// sums of a chunk are off.
+constexpr double kMassError = 0x1p-12;
+
+// How a row is cut.
+struct Cut {
+  int blocks;        // of a row, a power of two
+  int warp_tokens;   // a multiple of kRound
+  int chunk_tokens;  // of a warp: a multiple of kQuad
+  int chunks;        // of a lane
 };
 
 struct SelectParams {
   float* logits;
   int64_t stride;
   int vocab;
+  bool aligned;  // rows begin at 16 bytes
   const DeviceSamplingRow* rows;
   const DeviceTokenEntry* entries;
   const int32_t* token_ids;
   int32_t* tokens;
-  Entry* lists;  // (rows of the launch, blocks, list_room)
-  int64_t list_room;
-  int blocks;  // of a row, a power of two
+  Cut cut;
+};
+
+// What a block tells the first one of its list. Light tokens are not in it.
+struct ListHead {
+  uint64_t count;
+  double light;  // their mass, in units of the best token's weight
+};
+
+struct Border {
+  uint32_t value;
+  uint64_t above;  // the sum of all with larger values
+  uint64_t mass;   // of those with this value
+  uint64_t total;
+};
+
+// What tokens are ordered by, largest first.
+enum class By { exponent, key, id };
+constexpr int bits_of(By by) { return by == By::exponent ? 30 : by == By::key ? 32 : 24; }
+constexpr auto kIds = static_cast<uint32_t>(kMaxVocab);
+
+// Where a running sum is to be found: at `count` or, with top-p, at its share of the sum of all weights and
+// of light tokens beside.
+struct Goal {
+  uint64_t count;
+  float top_p;  // 0: counts tokens
+  uint64_t light;
+  constexpr uint64_t of(uint64_t total) const {
+    const uint64_t wanted = top_p > 0 ? mass_to_keep(top_p, total + light) : count;
+    return wanted < total ? wanted : total;
+  }
+};
+
+struct Range {
+  int begin, end;
 };
 
 struct Shared {
-  uint64_t sums[kWarps][kDigits];
-  uint64_t inbox[2][kMostBlocks][kDigits];  // in turns: a block may be one exchange ahead of another
-  unsigned long long count;                 // of the block's list
+  uint64_t bins[kBins];  // low and high word
+  DeviceSamplingRow row;
+  select::TeamShared team;
+  uint64_t list_full;  // mbarrier: the lists of all blocks are here
+  ListHead heads[kMostBlocks];
+  uint64_t scan[kWarps];
+  double light[kWarps];
+  uint32_t keys[kWarps];
+  int counts[kWarps];
+  Range vocabulary[kWarps], list[kWarps];  // each warp's
+  Border border;
+  int best_token;
 };
 
-// +0 and -0 are equal logits.
+struct Parts {
+  Shared& s;
+  float* chunk_best;  // (chunks, kThreads)
+  float* chunk_mass;  // (chunks, kThreads)
+  uint64_t* lists;    // (blocks, kListRoom), a logit's bits and a token
+};
+
+__device__ __forceinline__ Parts parts_of(uint8_t* smem, int chunks) {
+  auto& s = *reinterpret_cast<Shared*>(smem);
+  auto* best = reinterpret_cast<float*>(smem + sizeof(Shared));
+  auto* mass = best + chunks * kThreads;
+  return {s, best, mass, reinterpret_cast<uint64_t*>(mass + chunks * kThreads)};
+}
+
+// +0 and -0 are equal logits. NaN has the largest key.
 __device__ __forceinline__ uint32_t key_of(float logit) {
   const uint32_t bits = __float_as_uint(logit + 0.0f);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -65,147 +142,157 @@ __device__ __forceinline__ float logit_of(uint32_t key) {
   return __uint_as_float(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key);
 }
 
-// The blocks of a row, and what they tell each other.
-struct Team {
-  Shared& s;
-  int rank, blocks;
-  int turn = 0;
-
-  __device__ Team(Shared& shared, int blocks_in) : s(shared), rank(0), blocks(blocks_in) {
-#if __CUDA_ARCH__ >= 900
-    if (blocks > 1) {
-      rank = static_cast<int>(ptx::cluster_rank());
-      ptx::cluster_sync();  // nobody writes into a block that has not begun
-    }
-#endif
-  }
-
-  // Also a barrier of all threads of the row.
-  __device__ __forceinline__ void sync() const {
-#if __CUDA_ARCH__ >= 900
-    if (blocks > 1) return ptx::cluster_sync();
-#endif
-    __syncthreads();
-  }
-
-  // Gives s.sums, what each warp found, to all blocks: received(b, i) is what combine(a, b) makes of digit i
-  // of the warps of block b. Valid until the next call but one.
-  template <class Combine>
-  __device__ __forceinline__ void share(const Combine& combine) {
-    turn ^= 1;
-    __syncthreads();
-    if (threadIdx.x < 32) {
-      // Four lanes a digit, eight warps each.
-      const int digit = static_cast<int>(threadIdx.x) / 4, quarter = static_cast<int>(threadIdx.x) % 4;
-      uint64_t value = s.sums[quarter][digit];
-#pragma unroll
-      for (int warp = 4; warp < kWarps; warp += 4) value = combine(value, s.sums[warp + quarter][digit]);
-      value = combine(value, __shfl_xor_sync(0xffffffff, value, 1));
-      value = combine(value, __shfl_xor_sync(0xffffffff, value, 2));
-      if (quarter == 0) send(digit, value);
-    }
-    sync();
-  }
-  __device__ __forceinline__ uint64_t received(int block, int digit) const {
-    return s.inbox[turn][block][digit];
-  }
-
- private:
-  __device__ __forceinline__ void send(int digit, uint64_t value) {
-#if __CUDA_ARCH__ >= 900
-    if (blocks > 1) {
-      const uint32_t place = ptx::smem_address(&s.inbox[turn][rank][digit]);
-      for (int block = 0; block < blocks; ++block)
-        ptx::store_cluster_u64(ptx::cluster_address(place, static_cast<uint32_t>(block)), value);
-      return;
-    }
-#endif
-    s.inbox[turn][0][digit] = value;
+struct Scale {
+  float best, scale;
+  __device__ __forceinline__ uint32_t exponent(float logit) const {
+    return weight_exponent(best - logit, scale);
   }
 };
 
-__device__ __forceinline__ uint64_t add(uint64_t a, uint64_t b) { return a + b; }
-__device__ __forceinline__ uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+// Tokens with their logits in order of id; each warp has a range of them.
+struct Stretch {
+  const float* logits;      // of the vocabulary, or
+  const uint64_t* list;     // of a list
+  const Range* ranges;      // (kWarps)
+  const float* chunk_best;  // of the vocabulary: what is below `least` need not be visited
+  int chunk_tokens;
+  uint32_t least;  // exponent
 
-// The sum over the row, in every thread.
-__device__ uint64_t row_sum(uint64_t x, Team& team) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffff, x, step);
-  if (threadIdx.x % 32 < kDigits) team.s.sums[threadIdx.x / 32][threadIdx.x % 32] = x;
-  team.share(add);
-  uint64_t sum = 0;
-  for (int block = 0; block < team.blocks; ++block) sum += team.received(block, 0);
-  return sum;
-}
+  __device__ __forceinline__ float at(int i, int& token) const {
+    if (list == nullptr) {
+      token = i;
+      return logits[i];
+    }
+    const uint64_t entry = list[i];
+    token = static_cast<int>(entry >> 32);
+    return __uint_as_float(static_cast<uint32_t>(entry));
+  }
 
-// Adds up each digit's sum over the warp and writes them to `out`. Halves what a lane holds with each
-// exchange: 9 exchanges instead of 40.
-__device__ __forceinline__ void warp_sums(uint64_t (&sums)[kDigits], uint64_t* out) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int half = kDigits / 2; half > 0; half /= 2) {
-    const int step = half * 4;  // 16, 8, 4
-    const bool upper = (lane & step) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const uint64_t sent = upper ? sums[i] : sums[i + half];
-      sums[i] = (upper ? sums[i + half] : sums[i]) + __shfl_xor_sync(0xffffffff, sent, step);
+  // f(logit, token) by all lanes at once, for 32 tokens in order; -infinity for tokens that are none.
+  template <class F>
+  __device__ __forceinline__ void visit(const Scale& scale, const F& f) const {
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const Range own = ranges[warp];
+    int chunk = static_cast<int>(threadIdx.x);
+    for (int base = own.begin; base < own.end; base += chunk_tokens, chunk += kThreads) {
+      unsigned live = ~0u;
+      if (chunk_best != nullptr) live = __ballot_sync(0xffffffff, scale.exponent(chunk_best[chunk]) >= least);
+      if (live == 0) continue;
+      const int end = min(own.end, base + chunk_tokens);
+      for (int first = base; first < end; first += 32) {
+        // Lane n's chunk has tokens 4 n to 4 n + 3 of each round.
+        const unsigned lanes = live >> ((first - base) / 4 % 32) & 0xFFu;
+        if (lanes == 0) continue;
+        const int i = first + lane;
+        int token = 0;
+        float logit = -INFINITY;
+        if (i < end && (lanes >> (lane / 4) & 1) != 0) logit = at(i, token);
+        f(logit, token);
+      }
     }
   }
-  sums[0] += __shfl_xor_sync(0xffffffff, sums[0], 2);
-  sums[0] += __shfl_xor_sync(0xffffffff, sums[0], 1);
-  if (lane % 4 == 0) out[lane / 4] = sums[0];
-}
-
-struct Reached {
-  uint32_t key;
-  uint64_t above;  // the sum of all with larger keys
 };
 
-// Largest keys first, in which key does the running sum of masses reach `wanted` (1 .. the sum of all)?
-// visit(f) calls f(key, mass) for this thread's share; kTopShift: of the highest three bits.
-template <int kTopShift, class Visit>
-__device__ Reached descend(uint64_t wanted, Team& team, const Visit& visit) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  uint32_t prefix = 0;  // the bits that are known
-  uint64_t above = 0;
-  for (int shift = kTopShift; shift >= 0; shift -= 3) {
-    uint64_t sums[kDigits] = {};
-    bool any = false;
-    visit([&](uint32_t key, uint64_t mass) {
-      // At the top all higher bits are zero, and a shift by 32 or more would not be defined.
-      const bool same = shift + 3 >= 32 || key >> (shift + 3) == prefix;
-      any |= same;
-      const uint32_t digit = key >> shift & 7;
-#pragma unroll
-      for (uint32_t i = 0; i < kDigits; ++i)
-        if (same && digit == i) sums[i] += mass;
-    });
-    uint64_t* out = team.s.sums[threadIdx.x / 32];
-    if (__any_sync(0xffffffff, any)) {
-      warp_sums(sums, out);
-    } else if (lane < kDigits) {
-      out[lane] = 0;
-    }
-    team.share(add);
-    // Every warp finds the digit for itself, a lane a digit: the sums of it and of all larger ones.
-    uint64_t own = 0;
-    for (int block = 0; block < team.blocks && lane < kDigits; ++block) own += team.received(block, lane);
-    uint64_t from = own;
-#pragma unroll
-    for (int step = 1; step < kDigits; step *= 2) {
-      const uint64_t next = __shfl_down_sync(0xffffffff, from, step);
-      if (lane + step < kDigits) from += next;
-    }
-    const unsigned reached = __ballot_sync(0xffffffff, lane < kDigits && above + from >= wanted);
-    const int digit = max(31 - __clz(static_cast<int>(reached)), 0);
-    prefix = prefix << 3 | static_cast<uint32_t>(digit);
-    above += __shfl_sync(0xffffffff, from - own, digit);
+// The tokens that filters left.
+struct Kept {
+  uint32_t exponent = 0;  // those above it, and with it
+  uint32_t key = ~0u;     // the logits above this one, and with it
+  int32_t token = -1;     // the ids up to this one
+
+  __device__ __forceinline__ bool has(uint32_t e, float logit, int t) const {
+    if (e != exponent) return e > exponent;
+    const uint32_t k = key_of(logit);
+    return k != key ? k > key : t <= token;
   }
-  return {prefix, above};
+};
+
+// The sum of x over all threads before this one, and of all in `total`.
+__device__ __forceinline__ uint64_t sum_before(uint64_t x, uint64_t* scan, uint64_t& total) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  uint64_t sum = x;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const uint64_t before = __shfl_up_sync(0xffffffff, sum, step);
+    if (lane >= step) sum += before;
+  }
+  if (lane == 31) scan[warp] = sum;
+  __syncthreads();
+  uint64_t warps_before = 0;
+  total = 0;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) {
+    if (i < warp) warps_before += scan[i];
+    total += scan[i];
+  }
+  return warps_before + sum - x;
 }
-constexpr int kKeyShift = 30;    // of 32 bits
-constexpr int kTokenShift = 21;  // of 24 bits: a vocabulary has less than 2^23 tokens
+
+// 64 bits of a sum by additions of 32; true carries, in whatever order they come.
+__device__ __forceinline__ void add_to_bin(uint64_t* bin, uint64_t mass) {
+  auto* words = reinterpret_cast<uint32_t*>(bin);
+  const auto low = static_cast<uint32_t>(mass);
+  const uint32_t old = atomicAdd(words, low);
+  const uint32_t high = static_cast<uint32_t>(mass >> 32) + (old + low < old ? 1u : 0u);
+  if (high != 0) atomicAdd(words + 1, high);
+}
+
+// The bins of all blocks: each block adds up its share of them, largest first. Which is the bin where the sum
+// from the largest on, `above` and these, reaches `wanted`, if that is not 0, or else the goal? Leaves all
+// bins empty.
+__device__ __forceinline__ Border find_bin(Shared& s, Team& team, const Goal& goal, uint64_t& wanted,
+                                           uint64_t above) {
+  constexpr int kMost = kBins / kThreads;
+  const int share = kBins >> team.log2_blocks();
+  const int each = max(share / kThreads, 1);
+  const int first = static_cast<int>(threadIdx.x) * each;
+  const int top = kBins - 1 - team.rank * share - first;
+  uint64_t own[kMost] = {}, sum = 0;
+  team.sync();
+  if (threadIdx.x == 0) s.border = {};
+  if (first < share) {
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      if (i >= each) break;
+#pragma unroll 1
+      for (int block = 0; block < team.blocks; ++block) own[i] += team.read(&s.bins[top - i], block);
+      sum += own[i];
+    }
+  }
+  uint64_t total;
+  uint64_t before = sum_before(sum, s.scan, total);
+  if (team.blocks > 1) {
+    team.exchange<1>({total});
+    total = 0;
+#pragma unroll 1
+    for (int block = 0; block < team.blocks; ++block) {
+      if (block < team.rank) before += team.received(block);
+      total += team.received(block);
+    }
+  }
+  if (wanted == 0) wanted = goal.of(total);
+  const uint64_t target = wanted - above;
+  if (before < target && target <= before + sum) {
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      if (before < target && target <= before + own[i])
+        s.border = {static_cast<uint32_t>(top - i), before, own[i], 0};
+      before += own[i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) s.bins[static_cast<int>(threadIdx.x) + i * kThreads] = 0;
+  __syncthreads();
+  Border border = s.border;
+  border.total = total;
+  if (team.blocks > 1) {
+    // One block has found it, the others have zeros.
+    team.exchange<3>({border.value, border.above, border.mass});
+    border.value = static_cast<uint32_t>(team.received_all<Add>(0));
+    border.above = team.received_all<Add>(1);
+    border.mass = team.received_all<Add>(2);
+  }
+  return border;
+}
 
 __device__ __forceinline__ void penalise(const DeviceSamplingRow& row, float in_reply, float& logit) {
   float x = logit;
@@ -215,257 +302,538 @@ __device__ __forceinline__ void penalise(const DeviceSamplingRow& row, float in_
   logit = x;
 }
 
-// By the row's first block.
-__device__ void adjust(const SelectParams& p, const DeviceSamplingRow& row, float* logits) {
-  for (int i = row.bias_begin + static_cast<int>(threadIdx.x); i < row.bias_end; i += kThreads)
-    logits[p.entries[i].token] = __fadd_rn(logits[p.entries[i].token], p.entries[i].value);
+// Each block changes the logits that it reads.
+__device__ void adjust(const SelectParams& p, const DeviceSamplingRow& row, float* logits, Range own) {
+  const auto is_own = [&](int32_t token) { return token >= own.begin && token < own.end; };
+  for (int i = row.bias_begin + static_cast<int>(threadIdx.x); i < row.bias_end; i += kThreads) {
+    const DeviceTokenEntry bias = p.entries[i];
+    if (is_own(bias.token)) logits[bias.token] = __fadd_rn(logits[bias.token], bias.value);
+  }
   __syncthreads();
   const int32_t late = row.late < 0 ? -1 : p.token_ids[row.late];
   bool met = false;
   for (int i = row.seen_begin + static_cast<int>(threadIdx.x); i < row.seen_end; i += kThreads) {
     const DeviceTokenEntry seen = p.entries[i];
     met |= seen.token == late;
-    penalise(row, seen.value + (seen.token == late ? 1.0f : 0.0f), logits[seen.token]);
+    if (is_own(seen.token))
+      penalise(row, seen.value + (seen.token == late ? 1.0f : 0.0f), logits[seen.token]);
   }
-  if (__syncthreads_or(met) == 0 && late >= 0 && late < p.vocab && threadIdx.x == 0)
-    penalise(row, 1.0f, logits[late]);
+  if (__syncthreads_or(met) == 0 && is_own(late) && threadIdx.x == 0) penalise(row, 1.0f, logits[late]);
   __syncthreads();
 }
 
-struct Best {
-  uint32_t own_key;  // the largest of this thread's share, 0 when it has none
-  uint32_t key;      // of the row
-  int32_t token;     // -1: none may be chosen
-};
-
-// f(token) for this thread's share of the vocabulary, whose loads need not wait for each other.
-template <class F>
-__device__ __forceinline__ void each_token(int vocab, const Team& team, const F& f) {
-  const int stride = team.blocks * kThreads;
-#pragma unroll 8
-  for (int token = team.rank * kThreads + static_cast<int>(threadIdx.x); token < vocab; token += stride)
-    f(token);
-}
-
-__device__ Best find_best(const float* logits, int vocab, Team& team) {
-  uint32_t key = 0;
-  int32_t token = INT32_MAX;
-  bool broken = false;
-  each_token(vocab, team, [&](int i) {
-    const float logit = logits[i];
-    broken |= !(logit < INFINITY);  // NaN too
-    const uint32_t candidate = key_of(logit);
-    if (logit > -INFINITY && candidate > key) {
-      key = candidate;
-      token = i;
-    }
-  });
-  // The largest key, of equals the lowest token.
-  uint64_t packed = uint64_t{key} << 32 | static_cast<uint32_t>(INT32_MAX - token);
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) packed = larger(packed, __shfl_xor_sync(0xffffffff, packed, step));
-  const bool any_broken = __any_sync(0xffffffff, broken);
+// The lane's 16 tokens of the 512 from `base` on.
+__device__ __forceinline__ void load_quad(const SelectParams& p, const float* logits, int base, int end,
+                                          float4 (&x)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (lane < kDigits) team.s.sums[threadIdx.x / 32][lane] = lane == 0 ? packed : uint64_t{any_broken};
-  team.share(larger);
-  uint64_t found = 0;
-  bool row_broken = false;
-  for (int block = 0; block < team.blocks; ++block) {
-    found = larger(found, team.received(block, 0));
-    row_broken |= team.received(block, 1) != 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int token = base + i * kRound + lane * 4;
+    if (p.aligned && token + 4 <= end) {
+      x[i] = *reinterpret_cast<const float4*>(logits + token);
+    } else {
+      x[i] = {token < end ? logits[token] : -INFINITY, token + 1 < end ? logits[token + 1] : -INFINITY,
+              token + 2 < end ? logits[token + 2] : -INFINITY,
+              token + 3 < end ? logits[token + 3] : -INFINITY};
+    }
   }
-  const auto best_key = static_cast<uint32_t>(found >> 32);
-  const int32_t best = INT32_MAX - static_cast<int32_t>(found & 0xffffffffu);
-  return {key, best_key, row_broken || best_key == 0 ? -1 : best};
 }
 
-// The block's list, in this thread's share.
-struct List {
-  Entry* entries;
-  int count;
-  float best, scale;
-
-  __device__ __forceinline__ uint64_t weight(uint32_t key) const {
-    return integer_weight(best - logit_of(key), scale);
+// The pass over the logits; gives the best of the lane's. `scale`: of rows that sample, else 0.
+__device__ float summarise(const SelectParams& p, const float* logits, float scale, const Parts& parts) {
+  const Range own = parts.s.vocabulary[threadIdx.x / 32];
+  float best = -INFINITY;
+  float4 next[4];
+  load_quad(p, logits, own.begin, own.end, next);
+  int base = own.begin;
+  const int chunks = p.cut.chunks * kThreads;
+  for (int chunk = threadIdx.x; chunk < chunks; chunk += kThreads, base += p.cut.chunk_tokens) {
+    float chunk_best = -INFINITY, mass = 0;
+    for (int quad = base; quad < min(own.end, base + p.cut.chunk_tokens); quad += kQuad) {
+      float4 x[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[i] = next[i];
+      if (quad + kQuad < own.end) load_quad(p, logits, quad + kQuad, own.end, next);
+      float quad_best = chunk_best;
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        quad_best = ptx::max_or_nan(
+            quad_best, ptx::max_or_nan(ptx::max_or_nan(x[i].x, x[i].y), ptx::max_or_nan(x[i].z, x[i].w)));
+      if (scale != 0) {
+        const float from = fmaxf(quad_best, -FLT_MAX);  // minus infinity has no difference to itself
+        const auto part = [&](float logit) { return ptx::exp2_approx((logit - from) * scale); };
+        float sums[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[i] = (part(x[i].x) + part(x[i].y)) + (part(x[i].z) + part(x[i].w));
+        mass = mass * part(chunk_best) + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+      }
+      chunk_best = quad_best;
+    }
+    parts.chunk_best[chunk] = chunk_best;
+    parts.chunk_mass[chunk] = mass;
+    best = ptx::max_or_nan(best, chunk_best);
   }
-  template <class F>
-  __device__ __forceinline__ void each(const F& f) const {
-    for (int i = threadIdx.x; i < count; i += kThreads)
-      if (entries[i].token >= 0) f(entries[i]);
+  return best;
+}
+
+// The lowest of the block's tokens with this key, which is the block's best; in all threads.
+__device__ int lowest_token(const SelectParams& p, const float* logits, uint32_t own_key, uint32_t key,
+                            const Parts& parts) {
+  Shared& s = parts.s;
+  if (own_key == key) {
+    const Range own = s.vocabulary[threadIdx.x / 32];
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    int base = own.begin, lowest = INT32_MAX;
+    for (int chunk = static_cast<int>(threadIdx.x); key_of(parts.chunk_best[chunk]) != key; chunk += kThreads)
+      base += p.cut.chunk_tokens;
+    for (int quad = base; quad < min(own.end, base + p.cut.chunk_tokens); quad += kQuad) {
+      float4 x[4];
+      load_quad(p, logits, quad, own.end, x);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float logit[4] = {x[i].x, x[i].y, x[i].z, x[i].w};
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          if (key_of(logit[j]) == key) lowest = min(lowest, quad + i * kRound + lane * 4 + j);
+      }
+    }
+    atomicMin(&s.best_token, lowest);
+  }
+  __syncthreads();
+  return s.best_token;
+}
+
+struct Own {
+  int count;  // of the lane's tokens that belong on the list
+  double light;
+};
+
+// Looks again at the chunks that have a token for the list.
+__device__ Own measure(const SelectParams& p, const float* logits, const Scale& scale, uint32_t least,
+                       const Parts& parts) {
+  const Range own = parts.s.vocabulary[threadIdx.x / 32];
+  Own found{0, 0};
+  int chunk = static_cast<int>(threadIdx.x);
+  for (int base = own.begin; base < own.end; base += p.cut.chunk_tokens, chunk += kThreads) {
+    const float best = parts.chunk_best[chunk];
+    if (scale.exponent(best) < least) {
+      found.light += parts.chunk_mass[chunk] * ptx::exp2_approx((best - scale.best) * scale.scale);
+      continue;
+    }
+    for (int quad = base; quad < min(own.end, base + p.cut.chunk_tokens); quad += kQuad) {
+      float4 x[4];
+      load_quad(p, logits, quad, own.end, x);
+      float light = 0;
+      const auto look = [&](float logit) {
+        if (scale.exponent(logit) >= least)
+          ++found.count;
+        else
+          light += ptx::exp2_approx((logit - scale.best) * scale.scale);
+      };
+#pragma unroll
+      for (int i = 0; i < 4; ++i) look(x[i].x), look(x[i].y), look(x[i].z), look(x[i].w);
+      found.light += light;
+    }
+  }
+  return found;
+}
+
+// One row's choice among weighted tokens.
+struct Choice {
+  const SelectParams& p;
+  const DeviceSamplingRow& row;
+  const Parts& parts;
+  Scale scale;
+  unsigned index;
+  bool has_top_k, has_top_p;
+
+  // In which value, largest first, does the running sum over the tokens that are `kept` reach the goal? With
+  // By::key only tokens of the exponent `among`.exponent count, with By::id those of its key too. `digits`:
+  // how many of the value are wanted, eleven bits each but the last.
+  __device__ __noinline__ Border descend(Team& team, const Stretch& of, const Kept& kept, By by,
+                                         const Kept& among, const Goal& goal, int digits = 3) const {
+    Shared& s = parts.s;
+    uint32_t prefix = 0;
+    uint64_t wanted = 0;
+    Border at{};
+    int shift = bits_of(by);
+#pragma unroll 1
+    for (int digit = 0; shift > 0 && digit < digits; ++digit) {
+      const int next = max(shift - kDigitBits, 0);
+      of.visit(scale, [&](float logit, int token) {
+        const uint32_t exponent = scale.exponent(logit);
+        if (exponent == 0 || (by != By::exponent && exponent != among.exponent)) return;
+        uint32_t value = exponent;
+        if (by != By::exponent) value = key_of(logit);
+        if (by == By::id) {
+          if (value != among.key) return;
+          value = kIds - static_cast<uint32_t>(token);
+        }
+        if ((digit > 0 && value >> shift != prefix) || !kept.has(exponent, logit, token)) return;
+        add_to_bin(&s.bins[value >> next & ((1u << (shift - next)) - 1)],
+                   goal.top_p > 0 ? weight_of_exponent(exponent) : 1);
+      });
+      const Border found = find_bin(s, team, goal, wanted, at.above);
+      prefix = prefix << (shift - next) | found.value;
+      if (digit == 0) at.total = found.total;
+      at.above += found.above;
+      at.mass = found.mass;
+      shift = next;
+    }
+    at.value = prefix << shift;
+    return at;
+  }
+
+  // No filter needs a token with a lower exponent; a whole number of powers.
+  __device__ uint32_t least_exponent(Team& team) const {
+    if (has_top_k) {
+      // Not below the k-th best chunk lie k tokens; where chunks are few, any token may be wanted.
+      const int chunks = p.cut.chunks * kThreads;
+      Range* ranges = parts.s.list;
+      if (threadIdx.x < kWarps) {
+        const int each = chunks / kWarps, first = static_cast<int>(threadIdx.x) * each;
+        ranges[threadIdx.x] = {first, first + each};
+      }
+      __syncthreads();
+      const Stretch best{parts.chunk_best, nullptr, ranges, nullptr, chunks, 0};
+      const auto k = static_cast<uint64_t>(row.top_k);
+      const Border at = descend(team, best, Kept{}, By::exponent, Kept{}, {k, 0, 0}, 1);
+      return at.total < k ? 1 : max(at.value, 1u);
+    }
+    int power = 0;
+    if (has_top_p) {
+      // What V tokens weigh together must be less than what is spared, (1 - p) * 2^40 at the least.
+      const double spared = (1.0 - static_cast<double>(row.top_p)) * (1.0 - 0x1p-20);
+      power = kWeightBits + (__double2hiint(spared) >> 20) - 1023 - (32 - __clz(p.vocab));
+    } else if (row.min_p > 0) {
+      power = 63 - __clzll(static_cast<long long>(weight_to_keep(row.min_p)));
+    }
+    return max(static_cast<uint32_t>(max(power, 0)) << 24, 1u);
+  }
+
+  // Keeps `count` of the `size` tokens with this exponent, and all above.
+  __device__ void settle(Kept& kept, uint32_t exponent, uint64_t count, uint64_t size, Team& team,
+                         const Stretch& of) const {
+    const Kept before = kept;
+    kept = {exponent, 0, INT32_MAX};
+    if (count == size) {
+      if (before.exponent == exponent) kept = before;
+      return;
+    }
+    const Border by_key = descend(team, of, before, By::key, kept, {count, 0, 0});
+    kept.key = by_key.value;
+    if (count - by_key.above == by_key.mass) {
+      if (before.exponent == exponent && before.key == by_key.value) kept = before;
+      return;
+    }
+    const Border by_id = descend(team, of, before, By::id, kept, {count - by_key.above, 0, 0});
+    kept.token = static_cast<int32_t>(kIds - by_id.value);
+  }
+
+  // Does top-k and top-p. False: with a light rest between these bounds top-p's border is not certain.
+  __device__ __noinline__ bool filter(Kept& kept, Team& team, const Stretch& of, uint64_t light_least,
+                                      uint64_t light_most) const {
+    if (has_top_k) {
+      const Goal goal{static_cast<uint64_t>(row.top_k), 0, 0};
+      const Border at = descend(team, of, kept, By::exponent, kept, goal);
+      settle(kept, at.value, goal.of(at.total) - at.above, at.mass, team, of);
+    }
+    if (has_top_p) {
+      const Goal goal{0, row.top_p, light_least};
+      const Border at = descend(team, of, kept, By::exponent, kept, goal);
+      const uint64_t most = mass_to_keep(row.top_p, at.total + light_most);
+      if (most > at.total) return false;
+      const uint64_t weight = weight_of_exponent(at.value);
+      const auto tokens = [&](uint64_t mass) { return mass <= weight ? 1 : (mass + weight - 1) / weight; };
+      const uint64_t count = tokens(goal.of(at.total) - at.above);
+      if (tokens(most - at.above) != count) return false;
+      settle(kept, at.value, count, tokens(at.mass), team, of);
+    }
+    return true;
+  }
+
+  __device__ void emit(int32_t token) const {
+    p.tokens[index] = token;
+    if (row.copy != nullptr) *row.copy = token;
+  }
+
+  __device__ __noinline__ void draw(const Kept& kept, Team& team, const Stretch& of) const {
+    Shared& s = parts.s;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const uint64_t least = weight_to_keep(row.min_p);
+    const auto mass = [&](float logit, int token) {
+      const uint32_t exponent = scale.exponent(logit);
+      if (exponent == 0 || !kept.has(exponent, logit, token)) return uint64_t{0};
+      const uint64_t weight = weight_of_exponent(exponent);
+      return weight >= least ? weight : 0;
+    };
+    uint64_t sum = 0;
+    of.visit(scale, [&](float logit, int token) { sum += mass(logit, token); });
+    sum = select::warp_combine<Add>(sum);
+    if (threadIdx.x % 32 == 0) s.scan[warp] = sum;
+    __syncthreads();
+    uint64_t block_sum = 0;
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) block_sum += s.scan[i];
+    team.exchange<1>({block_sum});
+    uint64_t before = 0, total = 0;
+#pragma unroll 1
+    for (int block = 0; block < team.blocks; ++block) {
+      if (block < team.rank) before += team.received(block);
+      total += team.received(block);
+    }
+    uint64_t rest = draw_below(total, random_bits(row.seed, row.choice, row.position));
+    if (rest < before || rest - before >= block_sum) return;  // another block's
+    rest -= before;
+    int chosen_warp = 0;
+    while (rest >= s.scan[chosen_warp]) rest -= s.scan[chosen_warp++];
+    // The warp's tokens among all threads, still in order.
+    const Range range = of.ranges[chosen_warp];
+    const int each = (range.end - range.begin + kThreads - 1) / kThreads;
+    const int first = range.begin + static_cast<int>(threadIdx.x) * each, end = min(first + each, range.end);
+    uint64_t own = 0;
+    int token;
+    for (int i = first; i < end; ++i) {
+      const float logit = of.at(i, token);
+      own += mass(logit, token);
+    }
+    __syncthreads();  // s.scan has been read
+    uint64_t all;
+    const uint64_t threads_before = sum_before(own, s.scan, all);
+    if (rest < threads_before || rest - threads_before >= own) return;
+    rest -= threads_before;
+    for (int i = first;; ++i) {
+      const float logit = of.at(i, token);
+      const uint64_t weight = mass(logit, token);
+      if (rest < weight) return emit(token);
+      rest -= weight;
+    }
+  }
+
+  // Puts the block's list, in order, into the first block's memory. `first`: of the warp's entries.
+  __device__ void write_list(const Team& team, const Stretch& vocabulary, int first) const {
+    const unsigned before = (1u << threadIdx.x % 32) - 1;
+    uint64_t* to = parts.lists + team.rank * kListRoom;
+    vocabulary.visit(scale, [&](float logit, int token) {
+      const bool taken = scale.exponent(logit) >= vocabulary.least;
+      const unsigned mask = __ballot_sync(0xffffffff, taken);
+      if (taken) {
+        const uint64_t entry = uint64_t{static_cast<uint32_t>(token)} << 32 | __float_as_uint(logit);
+        uint64_t* place = to + first + __popc(mask & before);
+#if __CUDA_ARCH__ >= 900
+        if (team.blocks > 1)
+          ptx::store_async_u64(place, entry, &parts.s.list_full, 0);
+        else
+#endif
+          *place = entry;
+      }
+      first += __popc(mask);
+    });
+  }
+
+  __device__ void send_list(const Team& team, const Stretch& vocabulary, const Own& own) const {
+    Shared& s = parts.s;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const int count = static_cast<int>(__reduce_add_sync(0xffffffff, static_cast<unsigned>(own.count)));
+    const double light = select::warp_combine<Add>(own.light);
+    if (lane == 0) {
+      s.counts[warp] = count;
+      s.light[warp] = light;
+    }
+    __syncthreads();
+    int first = 0, all = 0;
+    double all_light = 0;
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) {
+      if (i < warp) first += s.counts[i];
+      all += s.counts[i];
+      all_light += s.light[i];
+    }
+    const bool fits = all <= kListRoom;
+    if (threadIdx.x == 0) {
+#if __CUDA_ARCH__ >= 900
+      if (team.blocks > 1) {
+        ListHead& head = s.heads[team.rank];
+        ptx::store_async_u64(&head.count, static_cast<uint64_t>(all), &s.list_full, 0);
+        ptx::store_async_u64(reinterpret_cast<uint64_t*>(&head.light),
+                             static_cast<uint64_t>(__double_as_longlong(all_light)), &s.list_full, 0);
+        ptx::mbarrier_arrive_expect_tx_cluster(&s.list_full, 16 + (fits ? 8 * static_cast<uint32_t>(all) : 0),
+                                               0);
+      } else
+#endif
+        s.heads[0] = {static_cast<uint64_t>(all), all_light};
+    }
+    if (fits) write_list(team, vocabulary, first);
+  }
+
+  // In the first block: chooses from the list, if that is certain to be right.
+  __device__ bool choose_from_list(const Team& team) const {
+    Shared& s = parts.s;
+#if __CUDA_ARCH__ >= 900
+    if (team.blocks > 1) ptx::mbarrier_wait(&s.list_full, 0);
+#endif
+    double light = 0;
+    bool fits = true;
+#pragma unroll 1
+    for (int block = 0; block < team.blocks; ++block) {
+      light += s.heads[block].light;
+      fits = fits && s.heads[block].count <= kListRoom;
+    }
+    if (threadIdx.x < kWarps) {
+      // Each block's list is divided among as many warps.
+      const int log2_warps = kLog2Warps - team.log2_blocks(), warps = 1 << log2_warps;
+      const int block = static_cast<int>(threadIdx.x) >> log2_warps, base = block * kListRoom;
+      const int count = static_cast<int>(s.heads[block].count), each = (count + warps - 1) >> log2_warps;
+      const int first = (static_cast<int>(threadIdx.x) & (warps - 1)) * each;
+      s.list[threadIdx.x] = {base + min(first, count), base + min(first + each, count)};
+    }
+    __syncthreads();
+    if (!fits) return false;
+    constexpr auto kUnit = static_cast<double>(kFullWeight);
+    const double least = light * (1.0 - kMassError) * kUnit - p.vocab;
+    const double most = light * (1.0 + kMassError) * kUnit + p.vocab;
+    if (has_top_p && !has_top_k && !(most < 0x1p62)) return false;  // NaN too
+    const bool counts = has_top_p && !has_top_k;
+    const Stretch list{nullptr, parts.lists, s.list, nullptr, kListRoom, 0};
+    Team alone(team, nullptr);
+    Kept kept;
+    if (!filter(kept, alone, list, counts ? static_cast<uint64_t>(max(least, 0.0)) : 0,
+                counts ? static_cast<uint64_t>(most) + 1 : 0))
+      return false;
+    if (team.blocks > 1) team.tell(1);
+    draw(kept, alone, list);
+    return true;
+  }
+
+  __device__ void choose(const float* logits, Team& team) const {
+    Stretch vocabulary{
+        logits, nullptr, parts.s.vocabulary, parts.chunk_best, p.cut.chunk_tokens, least_exponent(team)};
+    send_list(team, vocabulary, measure(p, logits, scale, vocabulary.least, parts));
+    if (team.rank == 0) {
+      __syncthreads();
+      if (choose_from_list(team)) return;
+      if (team.blocks > 1) team.tell(0);
+    } else if (team.hear() != 0) {
+      return;
+    }
+    if (has_top_p && !has_top_k) vocabulary.least = 1;
+    Kept kept;
+    filter(kept, team, vocabulary, 0, 0);
+    draw(kept, team, vocabulary);
   }
 };
 
-// Of the tokens with key `border`, only the `ties` lowest ids stay; those with smaller keys go.
-__device__ void cut(const List& list, uint32_t border, uint64_t ties, Team& team) {
-  const Reached last = descend<kTokenShift>(ties, team, [&](const auto& f) {
-    list.each([&](const Entry& e) {
-      if (e.key == border) f(0xFFFFFFu - static_cast<uint32_t>(e.token), uint64_t{1});
-    });
-  });
-  const auto last_token = static_cast<int32_t>(0xFFFFFFu - last.key);
-  list.each([&](Entry& e) {
-    if (e.key < border || (e.key == border && e.token > last_token)) e.token = -1;
-  });
-}
-
-__device__ void keep_top_k(const List& list, uint64_t k, Team& team) {
-  uint64_t count = 0;
-  list.each([&](const Entry&) { ++count; });
-  if (row_sum(count, team) <= k) return;
-  const Reached at = descend<kKeyShift>(
-      k, team, [&](const auto& f) { list.each([&](const Entry& e) { f(e.key, uint64_t{1}); }); });
-  cut(list, at.key, k - at.above, team);
-}
-
-__device__ void keep_top_p(const List& list, uint64_t wanted, Team& team) {
-  const Reached at = descend<kKeyShift>(
-      wanted, team, [&](const auto& f) { list.each([&](const Entry& e) { f(e.key, list.weight(e.key)); }); });
-  const uint64_t weight = list.weight(at.key);
-  cut(list, at.key, (wanted - at.above + weight - 1) / weight, team);
-}
-
-// Lists the tokens with at least this key and this weight.
-__device__ void make_list(List& list, const float* logits, int vocab, uint32_t least_key,
-                          uint64_t least_weight, Team& team) {
-  unsigned long long& end = team.s.count;
-  if (threadIdx.x == 0) end = 0;
+__device__ void choose(const SelectParams& p, const DeviceSamplingRow& row, const float* logits,
+                       const Parts& parts, Team& team, unsigned index) {
+  Shared& s = parts.s;
+  const bool greedy = row.temperature == 0.0f;
+  const float scale = greedy ? 0.0f : __fdiv_rn(kLog2E, row.temperature);
+  const uint32_t own_key = key_of(summarise(p, logits, scale, parts));
+  const uint32_t warp_key = __reduce_max_sync(0xffffffff, own_key);
+  if (threadIdx.x % 32 == 0) s.keys[threadIdx.x / 32] = warp_key;
   __syncthreads();
-  const int stride = team.blocks * kThreads;
-  for (int base = team.rank * kThreads; base < vocab; base += stride) {
-    const int token = base + static_cast<int>(threadIdx.x);
-    uint32_t key = 0;
-    bool taken = false;
-    if (token < vocab) {
-      key = key_of(logits[token]);
-      taken = key >= least_key && list.weight(key) >= least_weight;
-    }
-    const unsigned mask = __ballot_sync(0xffffffff, taken);
-    if (mask == 0) continue;
-    unsigned long long first = 0;
-    if (threadIdx.x % 32 == 0) first = atomicAdd(&end, static_cast<unsigned long long>(__popc(mask)));
-    first = __shfl_sync(0xffffffff, first, 0);
-    const int before = __popc(mask & ((1u << threadIdx.x % 32) - 1));
-    if (taken) list.entries[first + before] = {key, token};
-  }
-  __syncthreads();
-  list.count = static_cast<int>(end);
+  uint32_t key = 0;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) key = max(key, s.keys[i]);
+  // The largest key, of equals the lowest token.
+  uint64_t packed = uint64_t{key} << 32;
+  if (greedy && key < kInfinityKey && key > kMinusInfinityKey)
+    packed |= static_cast<uint32_t>(INT32_MAX - lowest_token(p, logits, own_key, key, parts));
+  team.exchange<1>({packed});
+  packed = team.received_all<Larger>();
+  key = static_cast<uint32_t>(packed >> 32);
+  const bool broken = key >= kInfinityKey || key <= kMinusInfinityKey;
+  const Choice choice{.p = p,
+                      .row = row,
+                      .parts = parts,
+                      .scale = {logit_of(key), scale},
+                      .index = index,
+                      .has_top_k = row.top_k > 0 && row.top_k < p.vocab,
+                      .has_top_p = row.top_p < 1.0f};
+  if (!broken && !greedy) return choice.choose(logits, team);
+  if (team.rank == 0 && threadIdx.x == 0)
+    choice.emit(broken ? -1 : INT32_MAX - static_cast<int32_t>(packed & 0xffffffffu));
 }
 
-__device__ int32_t draw(const List& list, uint64_t random, Team& team) {
-  uint64_t sum = 0;
-  list.each([&](const Entry& e) { sum += list.weight(e.key); });
-  const uint64_t rest = draw_below(row_sum(sum, team), random);
-  const Reached at = descend<kTokenShift>(rest + 1, team, [&](const auto& f) {
-    list.each([&](const Entry& e) { f(0xFFFFFFu - static_cast<uint32_t>(e.token), list.weight(e.key)); });
-  });
-  return static_cast<int32_t>(0xFFFFFFu - at.key);
-}
-
-__device__ int32_t choose(const SelectParams& p, const DeviceSamplingRow& row, const float* logits,
-                          Team& team) {
-  const Best best = find_best(logits, p.vocab, team);
-  if (best.token < 0 || row.temperature == 0.0f) return best.token;
-  List list{.entries = p.lists + blockIdx.x * p.list_room,
-            .count = 0,
-            .best = logit_of(best.key),
-            .scale = __fdiv_rn(kLog2E, row.temperature)};
-  const auto top_k = static_cast<uint64_t>(row.top_k);
-  const bool has_top_k = row.top_k > 0 && row.top_k < p.vocab, has_top_p = row.top_p < 1.0f;
-  uint32_t least_key = 0;
-  uint64_t least_weight = 1, wanted = 0;
-  if (has_top_k && row.top_k <= kThreads && row.top_k <= p.vocab) {
-    // At least k tokens are not below the k-th best of the threads' maxima.
-    least_key = descend<kKeyShift>(top_k, team, [&](const auto& f) { f(best.own_key, uint64_t{1}); }).key;
-  } else if (!has_top_k && has_top_p) {
-    uint64_t sum = 0, count = 0;
-    each_token(p.vocab, team, [&](int i) {
-      const uint64_t weight = list.weight(key_of(logits[i]));
-      sum += weight;
-      count += weight > 0;
-    });
-    const uint64_t total = row_sum(sum, team);
-    wanted = mass_to_keep(row.top_p, total);
-    least_weight = (total - wanted) / row_sum(count, team) + 1;  // the lighter ones can all be spared
-  }
-  make_list(list, logits, p.vocab, least_key, least_weight, team);
-  if (has_top_k) {
-    keep_top_k(list, top_k, team);
-    if (has_top_p) {
-      uint64_t sum = 0;
-      list.each([&](const Entry& e) { sum += list.weight(e.key); });
-      wanted = mass_to_keep(row.top_p, row_sum(sum, team));
-    }
-  }
-  if (has_top_p) keep_top_p(list, wanted, team);
-  if (row.min_p > 0) {
-    const uint64_t least = weight_to_keep(row.min_p);
-    list.each([&](Entry& e) {
-      if (list.weight(e.key) < least) e.token = -1;
-    });
-  }
-  return draw(list, random_bits(row.seed, row.choice, row.position), team);
-}
-
-__global__ void __launch_bounds__(kThreads) cluster_select(const __grid_constant__ SelectParams p) {
-  __shared__ Shared s;
-  Team team(s, p.blocks);
-  device::wait_for_predecessor();
+__global__ void __launch_bounds__(kThreads, 2) cluster_select(const __grid_constant__ SelectParams p) {
+  extern __shared__ __align__(16) uint8_t smem[];
+  const Parts parts = parts_of(smem, p.cut.chunks);
+  Shared& s = parts.s;
   device::start_successor();
-  const unsigned index = blockIdx.x / static_cast<unsigned>(p.blocks);
-  const DeviceSamplingRow row = p.rows[index];
-  float* logits = p.logits + index * p.stride;
-  if (row.bias_begin < row.bias_end || row.seen_begin < row.seen_end || row.late >= 0) {
-    if (team.rank == 0) adjust(p, row, logits);
-    team.sync();
+  Team team(s.team, p.cut.blocks);
+  const unsigned index = blockIdx.y;
+  const int block_tokens = kWarps * p.cut.warp_tokens, first = team.rank * block_tokens;
+  for (int i = static_cast<int>(threadIdx.x); i < kBins; i += kThreads) s.bins[i] = 0;
+  if (threadIdx.x < kWarps) {
+    const int begin = first + static_cast<int>(threadIdx.x) * p.cut.warp_tokens;
+    s.vocabulary[threadIdx.x] = {min(begin, p.vocab), min(begin + p.cut.warp_tokens, p.vocab)};
   }
-  const int32_t token = choose(p, row, logits, team);
-  if (team.rank != 0 || threadIdx.x != 0) return;
-  p.tokens[index] = token;
-  if (row.copy != nullptr) *row.copy = token;
+  constexpr int kRowWords = sizeof(DeviceSamplingRow) / 8;
+  if (threadIdx.x < kRowWords)  // the host wrote it before any kernel of the step ran
+    reinterpret_cast<uint64_t*>(&s.row)[threadIdx.x] =
+        reinterpret_cast<const uint64_t*>(p.rows + index)[threadIdx.x];
+  if (threadIdx.x == 0) {
+    s.best_token = INT32_MAX;
+#if __CUDA_ARCH__ >= 900
+    if (p.cut.blocks > 1) {
+      ptx::mbarrier_init(&s.list_full, static_cast<uint32_t>(p.cut.blocks));
+      ptx::mbarrier_init_fence();
+    }
+#endif
+  }
+  __syncthreads();
+  team.announce();
+  device::wait_for_predecessor();
+  team.meet();
+  float* logits = p.logits + index * p.stride;
+  const DeviceSamplingRow& row = s.row;
+  if (row.bias_begin < row.bias_end || row.seen_begin < row.seen_end || row.late >= 0)
+    adjust(p, row, logits, {first, min(first + block_tokens, p.vocab)});
+  choose(p, row, logits, parts, team, index);
 }
 
-// Few rows have the card to themselves.
-int blocks_of_row(const Caps& caps, int64_t rows) {
-  return caps.arch / 10 != 9 ? 1 : rows <= 16 ? kMostBlocks : 4;
+// As many blocks as the card has room for: few rows have it to themselves.
+Cut cut_of(const Caps& caps, int64_t rows, int vocab) {
+  int blocks = 1;
+  while (caps.arch / 10 == 9 && blocks < kMostBlocks && 2 * blocks * rows <= caps.sm_count) blocks *= 2;
+  const auto up = [](int a, int b) { return (a + b - 1) / b * b; };
+  Cut cut{};
+  cut.blocks = blocks;
+  cut.warp_tokens = up(up(vocab, blocks * kWarps) / (blocks * kWarps), kRound);
+  cut.chunk_tokens = up(up(cut.warp_tokens, kMostChunks) / kMostChunks, kQuad);
+  cut.chunks = up(cut.warp_tokens, cut.chunk_tokens) / cut.chunk_tokens;
+  return cut;
 }
 
-int64_t list_room(int64_t vocab, int blocks) {
-  const int64_t stride = int64_t{kThreads} * blocks;
-  return (vocab + stride - 1) / stride * kThreads;
+size_t smem_of(const Cut& cut) {
+  return sizeof(Shared) + static_cast<size_t>(cut.chunks) * kThreads * 2 * sizeof(float) +
+         static_cast<size_t>(cut.blocks) * kListRoom * sizeof(uint64_t);
 }
 
 }  // namespace
 
-int64_t device_sampling_scratch(const DeviceSamplingArgs& args, const Caps&) {
-  const int64_t rows = std::min(args.logits.dim(0), kRowsAtOnce);
-  return rows * kMostBlocks * list_room(args.vocab_limit, kMostBlocks) * static_cast<int64_t>(sizeof(Entry));
-}
-
 void device_sampling_cluster_select(const DeviceSamplingArgs& args, Context& context) {
-  const int64_t R = args.logits.dim(0);
-  const Arena::Scope scope(context.arena());
-  const Tensor lists = context.arena().take(DType::u8, {device_sampling_scratch(args, context.caps())});
-  for (int64_t first = 0; first < R; first += kRowsAtOnce) {
-    const int64_t rows = std::min(kRowsAtOnce, R - first);
-    const int blocks = blocks_of_row(context.caps(), rows);
-    const SelectParams params{.logits = args.logits.ptr<float>() + first * args.logits.stride(0),
-                              .stride = args.logits.stride(0),
-                              .vocab = args.vocab_limit,
-                              .rows = static_cast<const DeviceSamplingRow*>(args.rows.data()) + first,
-                              .entries = data_or_null<const DeviceTokenEntry>(args.entries),
-                              .token_ids = data_or_null<const int32_t>(args.token_ids),
-                              .tokens = args.tokens.ptr<int32_t>() + first,
-                              .lists = static_cast<Entry*>(lists.data()),
-                              .list_room = list_room(args.vocab_limit, blocks),
-                              .blocks = blocks};
-    cuda::launch(cluster_select,
-                 {.grid = dim3(static_cast<unsigned>(rows * blocks)),
-                  .block = dim3(kThreads),
-                  .stream = context.stream().get(),
-                  .cluster = blocks,
-                  .pdl = has_pdl(context.caps())},
-                 params);
-  }
+  const int64_t R = args.logits.dim(0), stride = args.logits.stride(0);
+  if (R == 0) return;
+  auto* logits = args.logits.ptr<float>();
+  const Cut cut = cut_of(context.caps(), R, args.vocab_limit);
+  const SelectParams params{.logits = logits,
+                            .stride = stride,
+                            .vocab = args.vocab_limit,
+                            .aligned = reinterpret_cast<uintptr_t>(logits) % 16 == 0 && stride % 4 == 0,
+                            .rows = static_cast<const DeviceSamplingRow*>(args.rows.data()),
+                            .entries = data_or_null<const DeviceTokenEntry>(args.entries),
+                            .token_ids = data_or_null<const int32_t>(args.token_ids),
+                            .tokens = args.tokens.ptr<int32_t>(),
+                            .cut = cut};
+  cuda::launch(cluster_select,
+               {.grid = dim3(static_cast<unsigned>(cut.blocks), static_cast<unsigned>(R)),
+                .block = dim3(kThreads),
+                .smem = smem_of(cut),
+                .stream = context.stream().get(),
+                .cluster = cut.blocks,
+                .pdl = has_pdl(context.caps())},
+               params);
 }
 
 }  // namespace llamita

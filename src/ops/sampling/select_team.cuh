@@ -1,6 +1,6 @@
 // The blocks that choose a row's token together: a cluster, or one block on cards without clusters.
 //
-// What they tell each other goes from one warp's registers into every block's inbox (st.async), and a barrier
+// What they tell each other goes from registers into another block's shared memory (st.async), and a barrier
 // there counts the bytes: half a microsecond, with no fence and no barrier of the cluster.
 #pragma once
 
@@ -14,15 +14,14 @@
 namespace llamita::select {
 
 inline constexpr int kThreads = 512;
-inline constexpr int kWarps = kThreads / 32, kLog2Warps = 4;
-inline constexpr int kMostBlocks = 8;  // of a row; larger clusters are not portable
-inline constexpr int kMostWords = 3;   // that a block tells at once
+inline constexpr int kWarps = kThreads / 32;
+inline constexpr int kMostBlocks = 16;  // of a row; more than 8 need the launch's leave
+inline constexpr int kMostWords = 3;    // that a block tells at once
 
 struct TeamShared {
   uint64_t full[2];                            // mbarriers: the inbox has everybody's words
   uint64_t inbox[2][kMostBlocks][kMostWords];  // in turns: a block may be one exchange ahead of another
   uint64_t letter_full, letter;                // what the first block tells the others, once
-  uint64_t warps[kWarps];
 };
 
 struct Add {
@@ -38,10 +37,12 @@ struct Larger {
   }
 };
 
-template <class Combine, int kLanes = 32, class T>
-__device__ __forceinline__ T warp_combine(T x) {
+// Of groups of `lanes` adjacent lanes.
+template <class Combine, class T>
+__device__ __forceinline__ T warp_combine(T x, int lanes = 32) {
 #pragma unroll
-  for (int step = kLanes / 2; step > 0; step /= 2) x = Combine::of(x, __shfl_xor_sync(0xffffffff, x, step));
+  for (int step = 16; step > 0; step /= 2)
+    if (step < lanes) x = Combine::of(x, __shfl_xor_sync(0xffffffff, x, step));
   return x;
 }
 
@@ -50,22 +51,27 @@ struct Team {
   int rank, blocks;
   uint32_t exchanges = 0;
 
-  // First of all, in every block; a barrier of the block, announce() and meet() must follow.
+  // First of all, in every block; open() of other barriers, a barrier of the block, announce() and meet()
+  // must follow.
   __device__ Team(TeamShared& shared, int blocks_in) : s(shared), rank(0), blocks(blocks_in) {
 #if __CUDA_ARCH__ >= 900
-    if (blocks == 1) return;
-    rank = static_cast<int>(ptx::cluster_rank());
-    if (threadIdx.x == 0) {
-      for (uint64_t& barrier : s.full) ptx::mbarrier_init(&barrier, 1);
-      ptx::mbarrier_init(&s.letter_full, 1);
+    if (blocks > 1) rank = static_cast<int>(ptx::cluster_rank());
+#endif
+    for (uint64_t& barrier : s.full) open(barrier, 1);
+    open(s.letter_full, 1);
+  }
+
+  __device__ __forceinline__ int log2_blocks() const { return 31 - __clz(blocks); }
+
+  // Thread 0 prepares a barrier that is waited for once.
+  __device__ __forceinline__ void open(uint64_t& barrier, int arrivals) const {
+#if __CUDA_ARCH__ >= 900
+    if (blocks > 1 && threadIdx.x == 0) {
+      ptx::mbarrier_init(&barrier, static_cast<uint32_t>(arrivals));
       ptx::mbarrier_init_fence();
     }
 #endif
   }
-  // This block alone, between two exchanges of the team.
-  __device__ Team(const Team& team, std::nullptr_t) : s(team.s), rank(0), blocks(1) {}
-
-  __device__ __forceinline__ int log2_blocks() const { return 31 - __clz(blocks); }
 
   // Nobody writes into a block that has not begun.
   __device__ __forceinline__ void announce() const {
@@ -87,13 +93,27 @@ struct Team {
     __syncthreads();
   }
 
-  // Combines over the block, in all lanes of warp 0. An exchange must follow before the next call.
-  template <class Combine>
-  __device__ __forceinline__ uint64_t combine(uint64_t x) const {
-    x = warp_combine<Combine>(x);
-    if (threadIdx.x % 32 == 0) s.warps[threadIdx.x / 32] = x;
+  // Stores to a place in `block`, 8 bytes to the count of its barrier.
+  __device__ __forceinline__ void send(uint64_t& place, uint64_t value, uint64_t& barrier, int block) const {
+#if __CUDA_ARCH__ >= 900
+    if (blocks > 1) return ptx::store_async_u64(&place, value, &barrier, static_cast<uint32_t>(block));
+#endif
+    place = value;
+  }
+  // One arrival at the barrier of `block`, for so many words.
+  __device__ __forceinline__ void expect(uint64_t& barrier, int words, int block) const {
+#if __CUDA_ARCH__ >= 900
+    if (blocks > 1)
+      ptx::mbarrier_arrive_expect_tx_cluster(&barrier, 8 * static_cast<uint32_t>(words),
+                                             static_cast<uint32_t>(block));
+#endif
+  }
+  // All threads wait for what comes in.
+  __device__ __forceinline__ void receive(uint64_t& barrier) const {
+#if __CUDA_ARCH__ >= 900
+    if (blocks > 1) return ptx::mbarrier_wait(&barrier, 0);
+#endif
     __syncthreads();
-    return threadIdx.x < 32 ? warp_combine<Combine, kWarps>(s.warps[threadIdx.x % kWarps]) : 0;
   }
 
   // Tells all blocks this block's words, which all lanes of warp 0 have; received() gives them until the
@@ -122,12 +142,11 @@ struct Team {
   __device__ __forceinline__ uint64_t received(int block, int word = 0) const {
     return s.inbox[(exchanges - 1) % 2][block][word];
   }
-  template <class Combine>
-  __device__ __forceinline__ uint64_t received_all(int word = 0) const {
-    uint64_t x = received(0, word);
+  __device__ __forceinline__ uint64_t received_sum(int word) const {
+    uint64_t sum = 0;
 #pragma unroll 1
-    for (int block = 1; block < blocks; ++block) x = Combine::of(x, received(block, word));
-    return x;
+    for (int block = 0; block < blocks; ++block) sum += received(block, word);
+    return sum;
   }
 
   // From the first block to the others, once.
@@ -145,12 +164,19 @@ struct Team {
     return s.letter;
   }
 
-  // What lies at this place of another block's shared memory; sync() lies between its being written and this.
-  __device__ __forceinline__ uint64_t read(const uint64_t* place, int block) const {
+  // The sum of what lies at this place of all blocks' shared memory; sync() lies between its being written
+  // and this. The loads are under way together.
+  __device__ __forceinline__ uint64_t sum_of(const uint64_t* place) const {
 #if __CUDA_ARCH__ >= 900
-    if (blocks > 1)
-      return ptx::load_cluster_u64(
-          ptx::cluster_address(ptx::smem_address(place), static_cast<uint32_t>(block)));
+    if (blocks > 1) {
+      uint64_t sum = 0;
+#pragma unroll
+      for (int block = 0; block < kMostBlocks; ++block)
+        if (block < blocks)
+          sum += ptx::load_cluster_u64(
+              ptx::cluster_address(ptx::smem_address(place), static_cast<uint32_t>(block)));
+      return sum;
+    }
 #endif
     return *place;
   }

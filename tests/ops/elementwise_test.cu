@@ -174,12 +174,16 @@ TEST_F(CudaElementwise, EmbeddingOfEveryFormatWithInputRowsAndPositions) {
                               .input_rows = inputs.host_tensor(),
                               .positions = {},
                               .position_table = nullptr,
+                              .chosen = {},
+                              .token_source = {},
                               .out = Tensor::of(expected.data(), {T, C})};
       EmbeddingArgs args{.token_ids = token_ids.tensor(),
                          .table = &table_there,
                          .input_rows = inputs.tensor(),
                          .positions = {},
                          .position_table = nullptr,
+                         .chosen = {},
+                         .token_source = {},
                          .out = out.tensor()};
       if (with_positions) {
         reference.positions = position_ids.host();
@@ -211,6 +215,9 @@ TEST_F(CudaElementwise, EmbeddingTakesTheTokensOfTheStepBefore) {
     DeviceMatrix out(tokens, C, DType::f32, 3);
     embedding({.token_ids = on_card.tensor(),
                .table = &table_there,
+               .input_rows = {},
+               .positions = {},
+               .position_table = nullptr,
                .chosen = before.tensor(),
                .token_source = rows.tensor(),
                .out = out.tensor()},

@@ -5,8 +5,9 @@
 
 Prints as Markdown, each a part: gemm-ladder (and the engine's kernel on its shapes), gemm-grid and gemm-skinny beside
 cuBLASLt; attention-ladder and attention beside cuDNN (through PyTorch's scaled_dot_product_attention; skipped aloud
-where PyTorch is missing; prefill in turns with it, TURNS times, for a card that grows hot grows slow). --plots draws them as PNGs (needs
-matplotlib). --check exits with 1 when a row falls short of its target; targets are for an H100. A wrong result or a
+where PyTorch is missing; prefill in turns with it, TURNS times, for a card that grows hot grows slow); sampling,
+microseconds alone. --plots draws the others as PNGs (needs matplotlib). --check exits with 1 when a row falls short of
+its target; targets are for an H100. A wrong result or a
 program that fails is always an error.
 """
 import argparse
@@ -32,7 +33,8 @@ PREFILL = {64: {}, 128: {2048: 1.05}}  # x cuDNN by head dimension and tokens; e
 PREFILL_ELSE = {64: 0.95, 128: 0.98}
 CHUNKED_TFLOPS = 400
 TURNS, TURN_TIMEOUT = 5, 60        # of each program a row; seconds to an answer
-PARTS = ("gemm-ladder", "gemm-grid", "gemm-skinny", "attention-ladder", "attention")
+SAMPLING_US = {1: 10, 256: 60}     # rows of 128,256 peaked logits, greedy and chat
+PARTS = ("gemm-ladder", "gemm-grid", "gemm-skinny", "attention-ladder", "attention", "sampling")
 
 
 class Report:
@@ -44,6 +46,11 @@ class Report:
         print(f"\n{what}: {got:.3f}{unit}, must {wanted}{unit}{verdict}")
         if got < wanted:
             self.short.append(f"{what}: {got:.3f}{unit} of {wanted}{unit}")
+
+    def must_take_at_most(self, what, us, wanted):
+        print(f"\n{what}: {us:.1f} us, at most {wanted} us{'' if us <= wanted else '  SHORT'}")
+        if us > wanted:
+            self.short.append(f"{what}: {us:.1f} us of {wanted} us")
 
     def run(self, command):
         """Standard output of a program; what it says stays visible on failure."""
@@ -231,6 +238,22 @@ def attention(report, build, parts):
             report.must("chunked prefill, 512 tokens over 32k keys", row["tflops"], CHUNKED_TFLOPS, " TFLOP/s")
 
 
+def sampling(report, build):
+    rows = report.rows([build / "bench/kernels/bench_sampling"])
+    report.data["sampling"] = rows
+    settings = list(dict.fromkeys(r["settings"] for r in rows))
+    times = {(r["vocab"], r["logits"], r["rows"], r["settings"]): r["us"] for r in rows}
+    print("\n## sampling on the card, microseconds of a launch")
+    table(["V", "logits", "rows", *settings],
+          [[str(v), logits, str(n), *(f"{times[v, logits, n, each]:.1f}" for each in settings)]
+           for v, logits, n in dict.fromkeys(key[:3] for key in times)])
+    report.broken += [f"sampling {r['settings']}, {r['rows']} rows: wrong" for r in rows if not r["right"]]
+    for n, wanted in SAMPLING_US.items():
+        for each in ("greedy", "chat"):
+            if us := times.get((128256, "peaked", n, each)):
+                report.must_take_at_most(f"sampling, {each}, {n} rows of 128256 peaked logits", us, wanted)
+
+
 def plot(report, folder):
     try:
         import matplotlib
@@ -301,6 +324,8 @@ def main():
     gemm_grid(report, build, parts)
     if {"attention-ladder", "attention"} & set(parts):
         attention(report, build, parts)
+    if "sampling" in parts:
+        sampling(report, build)
     if arguments.plots:
         plot(report, arguments.plots)
     if arguments.json:

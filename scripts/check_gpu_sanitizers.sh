@@ -38,7 +38,7 @@ fi
 # program -> its small cases
 declare -A cases=(
   [test_hw_cuda]='*'
-  [test_ops_cuda]='CudaDecoderLayers.HeadsOfEveryKind:CudaAttention.PromptsPrefixesAndMixedSteps:CudaAttention.SequencesWithoutRows:CudaAttention.SlidingWindows:CudaElementwise.*:CudaLinear.FusedPartsOfRaggedRows:CudaLinear.WeightsOfTheOtherTypeAndOddStrides:CudaLinear.TheResidualMayBeTheOutput:CudaLinear.AttnInOfLlamaQwenAndGpt2Shapes:CudaLinear.MlpInGatedAndNot:CudaSampling.ABrokenRowHasNoToken:CudaSampling.SmallVocabularies:CudaFeedBack.*'
+  [test_ops_cuda]='CudaDecoderLayers.HeadsOfEveryKind:CudaAttention.PromptsPrefixesAndMixedSteps:CudaAttention.SequencesWithoutRows:CudaAttention.SlidingWindows:CudaElementwise.*:CudaLinear.FusedPartsOfRaggedRows:CudaLinear.WeightsOfTheOtherTypeAndOddStrides:CudaLinear.TheResidualMayBeTheOutput:CudaLinear.AttnInOfLlamaQwenAndGpt2Shapes:CudaLinear.MlpInGatedAndNot:CudaSampling.ABrokenRowHasNoToken:CudaSampling.SmallVocabularies'
   [test_engine_gpu]='Families/GpuOverlap.FewMixedStepsLeaveNothingBehind/llama:Families/GpuOverlap.FewMixedStepsLeaveNothingBehind/gpt2:Files/GpuGguf.GivesTheCpusDistributions/llama_q4_1'
 )
 read -ra programs <<< "${PROGRAMS:-test_ops_cuda test_engine_gpu test_hw_cuda}"

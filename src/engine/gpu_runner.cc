@@ -21,7 +21,6 @@
 #include "engine/step_runner.h"
 #include "hw/cuda/graph.h"
 #include "hw/cuda/memory.h"
-#include "ops/sampling/feed_back.h"
 
 namespace llamita {
 
@@ -271,10 +270,11 @@ Tensor GpuRunner::launch(const GpuInputs::Uploaded& step, Extras extras) {
   context_->record_to(records_);
   context_->time_with(records_ == nullptr ? nullptr : &timer_);
   timer_.queue_on(stream_);
-  const ForwardBatch& batch = step.batch;
-  if (extras.feeds)
-    feed_back({.chosen = sampler_.tokens(), .source = step.token_source, .token_ids = batch.token_ids},
-              *context_);
+  ForwardBatch batch = step.batch;
+  if (extras.feeds) {
+    batch.chosen = sampler_.tokens();
+    batch.token_source = step.token_source;
+  }
   const Tensor logits = model_.forward(batch, cache_, *context_);
   LLAMITA_CHECK(
       logits.rank() == 2 && logits.dim(0) == batch.logit_rows.dim(0) && logits.dim(1) >= vocab_limit_,

@@ -1,5 +1,5 @@
 // GpuSampler: a step's tokens. The card chooses them where the logits are and writes each twice: into its own
-// memory, where the next step reads it (feed_back), and into page-locked memory, where the host finds it once
+// memory, where the next step reads it (embedding), and into page-locked memory, where the host finds it once
 // the step is done. What the card cannot do goes to the host with the row's logits: probabilities of a token
 // that the card chose, and choices among the tokens of a form.
 #pragma once

@@ -14,7 +14,12 @@ Tensor Decoder::forward(const ForwardBatch& batch, const KvCache& kv, Context& c
   const Arena::Scope scope(context.arena());
   const Tensor x = context.arena().take(DType::f32, {tokens, config_.hidden});  // (T, C), the residual stream
 
-  embedding({.token_ids = batch.token_ids, .table = &embedding_, .input_rows = batch.input_rows, .out = x},
+  embedding({.token_ids = batch.token_ids,
+             .table = &embedding_,
+             .input_rows = batch.input_rows,
+             .chosen = batch.chosen,
+             .token_source = batch.token_source,
+             .out = x},
             context);
   const Tensor cos_sin = rope_.cos_sin(batch.positions, context);  // (T, R)
   run_layers(x, cos_sin, batch, kv, context);

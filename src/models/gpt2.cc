@@ -46,6 +46,8 @@ Tensor Gpt2::forward(const ForwardBatch& batch, const KvCache& kv, Context& cont
              .input_rows = batch.input_rows,
              .positions = batch.positions.view({tokens}),
              .position_table = &positions_,
+             .chosen = batch.chosen,
+             .token_source = batch.token_source,
              .out = x},
             context);
   for (size_t i = 0; i < layers_.size(); ++i) {

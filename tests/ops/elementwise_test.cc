@@ -177,7 +177,10 @@ TEST(Embedding, RowsOfEveryFormatInputRowsInOrderAndPositions) {
     test::fill_normal(inputs, 3);
     std::vector<int32_t> ids = {8, -1, 0, -1, 8}, positions = {0, 1, 2, 5, 4};
     for (const bool with_positions : {false, true}) {
-      EmbeddingArgs args{Tensor::of(ids.data(), {5}), &table, inputs.tensor(), {}, nullptr, out.tensor()};
+      EmbeddingArgs args{.token_ids = Tensor::of(ids.data(), {5}),
+                         .table = &table,
+                         .input_rows = inputs.tensor(),
+                         .out = out.tensor()};
       if (with_positions) args.positions = Tensor::of(positions.data(), {5}), args.position_table = &learned;
       embedding(args, machine.context());
       std::vector<float> expected(512), position(512);
@@ -190,6 +193,25 @@ TEST(Embedding, RowsOfEveryFormatInputRowsInOrderAndPositions) {
             << name(format) << t;
       }
     }
+  }
+}
+
+TEST(Embedding, TakesTheTokensOfTheStepBefore) {
+  Machine machine(0, cpu::best_isa());
+  const auto table = test::random_weight(DType::q8_0, 9, 512, 1);
+  std::vector<int32_t> ids = {3, 0, 0, 0}, chosen = {7, -1, 8}, source = {-1, 2, 0, 1};
+  Matrix out(4, 512, 1);
+  embedding({.token_ids = Tensor::of(ids.data(), {4}),
+             .table = &table,
+             .chosen = Tensor::of(chosen.data(), {3}),
+             .token_source = Tensor::of(source.data(), {4}),
+             .out = out.tensor()},
+            machine.context());
+  EXPECT_EQ(ids, (std::vector<int32_t>{3, 8, 7, 0}));
+  std::vector<float> expected(512);
+  for (size_t t = 0; t < 4; ++t) {
+    quant::unpack_row(table, ids[t], expected.data());
+    EXPECT_EQ(std::memcmp(expected.data(), out.row(int64_t(t)), 512 * sizeof(float)), 0) << t;
   }
 }
 

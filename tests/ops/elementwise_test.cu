@@ -174,12 +174,16 @@ TEST_F(CudaElementwise, EmbeddingOfEveryFormatWithInputRowsAndPositions) {
                               .input_rows = inputs.host_tensor(),
                               .positions = {},
                               .position_table = nullptr,
+                              .chosen = {},
+                              .token_source = {},
                               .out = Tensor::of(expected.data(), {T, C})};
       EmbeddingArgs args{.token_ids = token_ids.tensor(),
                          .table = &table_there,
                          .input_rows = inputs.tensor(),
                          .positions = {},
                          .position_table = nullptr,
+                         .chosen = {},
+                         .token_source = {},
                          .out = out.tensor()};
       if (with_positions) {
         reference.positions = position_ids.host();
@@ -191,6 +195,40 @@ TEST_F(CudaElementwise, EmbeddingOfEveryFormatWithInputRowsAndPositions) {
       test::for_variants<EmbeddingArgs>(embedding_op(), args, gpu, [&](std::string_view variant) {
         EXPECT_EQ(out.read(), expected) << variant << " " << name(format) << " positions " << with_positions;
       });
+    }
+  }
+}
+
+TEST_F(CudaElementwise, EmbeddingTakesTheTokensOfTheStepBefore) {
+  const int64_t V = 60, C = 52;
+  const quant::Weight table = test::random_weight(DType::bf16, V, C, 3), table_there = test::to_device(table);
+  for (const int64_t tokens : {1, 7, 300}) {
+    std::vector<int32_t> ids, source, expected;
+    const std::vector<int32_t> chosen = {11, -1, 33, 44, 55};  // a broken row's is taken for 0
+    for (int32_t t = 0; t < tokens; ++t) {
+      ids.push_back(t % V);
+      source.push_back(t % 3 == 1 ? -1 : t % 5);
+      expected.push_back(source.back() < 0 ? ids.back() : std::max(chosen[static_cast<size_t>(t % 5)], 0));
+    }
+    CudaMachine gpu(DType::bf16);
+    DeviceInts<int32_t> on_card(ids), rows(source), before(chosen);
+    DeviceMatrix out(tokens, C, DType::f32, 3);
+    embedding({.token_ids = on_card.tensor(),
+               .table = &table_there,
+               .input_rows = {},
+               .positions = {},
+               .position_table = nullptr,
+               .chosen = before.tensor(),
+               .token_source = rows.tensor(),
+               .out = out.tensor()},
+              gpu.context());
+    gpu.stream().synchronize();
+    EXPECT_EQ(on_card.array.read(), expected);
+    const std::vector<float> got = out.read();
+    std::vector<float> row(static_cast<size_t>(C));
+    for (int64_t t = 0; t < tokens; ++t) {
+      quant::unpack_row(table, expected[static_cast<size_t>(t)], row.data());
+      ASSERT_EQ(std::memcmp(got.data() + t * C, row.data(), row.size() * sizeof(float)), 0) << t;
     }
   }
 }

@@ -16,6 +16,11 @@ void allow_smem(const void* kernel, size_t bytes) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
+void allow_cluster(const void* kernel, int blocks) {
+  if (blocks > kPortableCluster)
+    LLAMITA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+}
+
 cudaLaunchAttribute cluster_attribute(int blocks) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
@@ -29,8 +34,7 @@ cudaLaunchAttribute cluster_attribute(int blocks) {
 
 void launch_raw(const void* kernel, const LaunchConfig& config, void** args) {
   allow_smem(kernel, config.smem);
-  if (config.cluster > kPortableCluster)
-    LLAMITA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  allow_cluster(kernel, config.cluster);
   cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   if (config.cluster > 1) attributes[count++] = cluster_attribute(config.cluster);
@@ -56,6 +60,7 @@ void launch_raw(const void* kernel, const LaunchConfig& config, void** args) {
 
 int active_clusters_raw(const void* kernel, const LaunchConfig& config) {
   allow_smem(kernel, config.smem);
+  allow_cluster(kernel, config.cluster);
   cudaLaunchAttribute attribute = cluster_attribute(config.cluster);
   cudaLaunchConfig_t full{};
   full.gridDim = dim3(static_cast<unsigned>(config.cluster));

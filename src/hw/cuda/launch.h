@@ -16,7 +16,9 @@ struct LaunchConfig {
   dim3 block{128, 1, 1};
   size_t smem = 0;  // dynamic shared memory, bytes
   cudaStream_t stream = nullptr;
-  int cluster = 1;  // blocks a cluster along x; must divide grid.x
+  // Blocks a cluster along x; must divide grid.x. More than 8 (up to 16) find room on some cards only:
+  // active_clusters() says whether.
+  int cluster = 1;
   bool pdl = false;
   bool cooperative = false;  // all blocks run at one time, so that they may wait for each other; or an error
 };

@@ -1,5 +1,6 @@
 // One block a token: its row decoded from the stored format, and the position's row added. The n-th token
-// with a negative id takes input row n; its block counts the negative ids before it.
+// with a negative id takes input row n; its block counts the negative ids before it. A token that the step
+// before chose is looked up there and written down.
 #include "ops/cuda/block_formats.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/embedding/variants.h"
@@ -17,7 +18,10 @@ struct Table {
 };
 
 struct EmbeddingParams {
-  const int32_t* ids;
+  int32_t* ids;
+  const int32_t* chosen;  // or nullptr
+  const int32_t* source;  // or nullptr
+  int chosen_rows;
   const int32_t* positions;  // or nullptr
   Table table, position_table;
   const float* input_rows;  // or nullptr
@@ -49,12 +53,21 @@ __device__ void decode_row(const Table& table, int64_t row, float* out, int colu
   }
 }
 
+__device__ int32_t id_of(const EmbeddingParams& p, int token) {
+  const int row = p.source == nullptr ? -1 : p.source[token];
+  if (row < 0) return p.ids[token];
+  // A row out of range is a mistake of the caller's that must not read what is not ours.
+  const int32_t id = max(p.chosen[min(row, p.chosen_rows - 1)], 0);
+  if (threadIdx.x == 0) p.ids[token] = id;
+  return id;
+}
+
 __global__ void __launch_bounds__(kThreads) embed(const EmbeddingParams p) {
   device::wait_for_predecessor();
   device::start_successor();
   const int token = blockIdx.x;
   float* out = p.out + token * p.out_stride;
-  const int32_t id = p.ids[token];
+  const int32_t id = id_of(p, token);
   if (id >= 0) {
     // An id beyond the table cannot come from a tokenizer; it must not read what is not ours.
     decode_row<false>(p.table, min(static_cast<int64_t>(id), p.table.count - 1), out, p.columns);
@@ -96,16 +109,20 @@ bool embedding_cuda_supports(const EmbeddingArgs& args) {
 
 void embedding_cuda(const EmbeddingArgs& args, Context& context) {
   const bool inputs = args.input_rows.defined();
-  const EmbeddingParams params{.ids = args.token_ids.ptr<int32_t>(),
-                               .positions = data_or_null<int32_t>(args.positions),
-                               .table = table_of(args.table),
-                               .position_table = table_of(args.position_table),
-                               .input_rows = data_or_null<float>(args.input_rows),
-                               .input_stride = inputs ? args.input_rows.stride(0) : 0,
-                               .inputs = inputs ? args.input_rows.dim(0) : 0,
-                               .out = args.out.ptr<float>(),
-                               .out_stride = args.out.stride(0),
-                               .columns = static_cast<int>(args.table->cols)};
+  const EmbeddingParams params{
+      .ids = args.token_ids.ptr<int32_t>(),
+      .chosen = data_or_null<int32_t>(args.chosen),
+      .source = data_or_null<int32_t>(args.token_source),
+      .chosen_rows = args.chosen.defined() ? static_cast<int>(args.chosen.dim(0)) : 0,
+      .positions = data_or_null<int32_t>(args.positions),
+      .table = table_of(args.table),
+      .position_table = table_of(args.position_table),
+      .input_rows = data_or_null<float>(args.input_rows),
+      .input_stride = inputs ? args.input_rows.stride(0) : 0,
+      .inputs = inputs ? args.input_rows.dim(0) : 0,
+      .out = args.out.ptr<float>(),
+      .out_stride = args.out.stride(0),
+      .columns = static_cast<int>(args.table->cols)};
   launch(context, embed, dim3(static_cast<unsigned>(args.token_ids.dim(0))), kThreads, 0, params);
 }
 

@@ -20,6 +20,12 @@ void check(const EmbeddingArgs& args) {
   check_optional_shape("embedding", "positions", args.positions, DType::i32, {{"T", T}});
   LLAMITA_CHECK(args.positions.defined() == (args.position_table != nullptr),
                 "embedding: positions and position_table belong together");
+  LLAMITA_CHECK(args.chosen.defined() == args.token_source.defined(),
+                "embedding: chosen and token_source belong together");
+  if (args.chosen.defined()) {
+    check_shape("embedding", "chosen", args.chosen, DType::i32, {{"R", args.chosen.dim(0)}});
+    check_shape("embedding", "token_source", args.token_source, DType::i32, {{"T", T}});
+  }
   if (args.position_table != nullptr) {
     LLAMITA_CHECK(args.position_table->cols == C, "embedding: position_table (P, C) must have C ", C,
                   ", got ", args.position_table->cols);

@@ -1,5 +1,6 @@
 // One row a token, decoded straight into the output: some microseconds each, which the threads share. The
 // n-th negative id takes the n-th input row: those are copied first, in order.
+#include <algorithm>
 #include <cstring>
 
 #include "ops/cpu.h"
@@ -7,7 +8,22 @@
 
 namespace llamita {
 
+namespace {
+
+void take_chosen_tokens(const EmbeddingArgs& args) {
+  if (!args.token_source.defined()) return;
+  const int32_t* source = args.token_source.ptr<int32_t>();
+  for (int64_t t = 0; t < args.token_ids.dim(0); ++t) {
+    if (source[t] < 0) continue;
+    LLAMITA_CHECK(source[t] < args.chosen.dim(0), "embedding: row ", source[t], " of ", args.chosen.dim(0));
+    args.token_ids.ptr<int32_t>()[t] = std::max(args.chosen.ptr<int32_t>()[source[t]], 0);
+  }
+}
+
+}  // namespace
+
 void embedding_reference(const EmbeddingArgs& args, Context& context) {
+  take_chosen_tokens(args);
   const int64_t T = args.token_ids.dim(0), C = args.table->cols;
   const int64_t inputs = args.input_rows.defined() ? args.input_rows.dim(0) : 0;
   const int32_t* ids = args.token_ids.ptr<int32_t>();

@@ -29,12 +29,11 @@ Tensor late_token_tensor(const std::vector<int32_t>& tokens, Context& context) {
 
 }  // namespace
 
-int64_t sampling_cuda_round_trip_scratch(const SamplingArgs& args, const Caps& caps) {
+int64_t sampling_cuda_round_trip_scratch(const SamplingArgs& args, const Caps&) {
   const int64_t R = args.logits.dim(0);
   // A row, its late token and the chosen one; biases and seen tokens are few, and the arena grows
   constexpr int64_t kParameters = sizeof(DeviceSamplingRow) + 2 * sizeof(int32_t);
-  return args.logits.bytes() + R * kParameters +
-         device_sampling_scratch({.logits = args.logits, .vocab_limit = args.vocab_limit}, caps) + 256;
+  return args.logits.bytes() + R * kParameters + 256;
 }
 
 void sampling_cuda_round_trip(const SamplingArgs& args, Context& context) {

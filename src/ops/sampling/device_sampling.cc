@@ -30,8 +30,7 @@ constexpr Variant<DeviceSamplingArgs> kVariants[] = {
      .supports = on_cuda,
      .estimate_us = [](const DeviceSamplingArgs& args,
                        const Caps& caps) { return cuda_streaming_us(cost(args), caps); },
-     .run = device_sampling_cluster_select,
-     .scratch_bytes = device_sampling_scratch},
+     .run = device_sampling_cluster_select},
 };
 #else
 constexpr std::span<const Variant<DeviceSamplingArgs>> kVariants;  // there is no device

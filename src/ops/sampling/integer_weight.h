@@ -20,27 +20,37 @@ inline constexpr float kLog2E = 1.44269504f;
 // point with 32 bits behind the point: cut off and rounded down everywhere, so the result is never above the
 // true value (by at most 2^-26 of it below), is exact at 0, rises strictly and stays below 2^32.
 constexpr uint32_t exp2_fraction(uint32_t fraction) {
-  // ln(2)^i / i! * 2^32, rounded down, for i = 9 .. 1
+  // ln(2)^i / i! * 2^32, rounded down, for i = 9 .. 1. All together are below 2^32, so no sum overflows.
   constexpr uint32_t kTerms[9] = {437u,      5676u,      65509u,      661576u,    5726719u,
                                   41309549u, 238388331u, 1031764991u, 2977044471u};
-  const uint64_t f = uint64_t{fraction} << 8;
-  uint64_t sum = kTerms[0];
-  for (int i = 1; i < 9; ++i) sum = kTerms[i] + (sum * f >> 32);
-  return static_cast<uint32_t>((uint64_t{1} << 31) + (sum * f >> 33));
+  const uint32_t f = fraction << 8;
+  const auto times_f = [f](uint32_t x) { return static_cast<uint32_t>(uint64_t{x} * f >> 32); };
+  uint32_t sum = kTerms[0];
+  for (int i = 1; i < 9; ++i) sum = kTerms[i] + times_f(sum);
+  return (uint32_t{1} << 31) + times_f(sum) / 2;
 }
 
-// The weight of a token whose logit lies `below` (>= 0, may be infinite) the best one, where `scale` is
-// log2(e) / temperature (> 0, may be infinite).
-constexpr uint64_t integer_weight(float below, float scale) {
-  if (below == 0.0f) return kFullWeight;
+// The exponent of a token's weight in units of 2^-24, at most 40 * 2^24; 0 when the token weighs nothing. Its
+// logit lies `below` (>= 0, may be infinite) the best one, and `scale` is log2(e) / temperature (> 0, may be
+// infinite).
+constexpr uint32_t weight_exponent(float below, float scale) {
+  constexpr uint32_t kMost = uint32_t{kWeightBits} << 24;
+  if (below == 0.0f) return kMost;
   const float distance = below * scale;
   if (!(distance < static_cast<float>(kWeightBits))) return 0;
   // Exact: a product with a power of two, then the integer part.
-  const auto steps = static_cast<uint32_t>(distance * 16777216.0f);
-  const uint32_t rest = (uint32_t{kWeightBits} << 24) - steps;
-  const uint64_t mantissa = exp2_fraction(rest & 0xFFFFFFu);  // in units of 2^-31
-  const uint32_t power = rest >> 24;
+  return kMost - static_cast<uint32_t>(distance * 16777216.0f);
+}
+
+constexpr uint64_t weight_of_exponent(uint32_t exponent) {
+  if (exponent == 0) return 0;
+  const uint64_t mantissa = exp2_fraction(exponent & 0xFFFFFFu);  // in units of 2^-31
+  const uint32_t power = exponent >> 24;
   return power >= 31 ? mantissa << (power - 31) : mantissa >> (31 - power);
+}
+
+constexpr uint64_t integer_weight(float below, float scale) {
+  return weight_of_exponent(weight_exponent(below, scale));
 }
 
 // The high 64 bits of a * b.

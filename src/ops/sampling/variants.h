@@ -2,7 +2,6 @@
 #pragma once
 
 #include "ops/sampling/device_sampling.h"
-#include "ops/sampling/feed_back.h"
 #include "ops/sampling/sampling.h"
 
 namespace llamita {
@@ -14,11 +13,8 @@ int64_t sampling_cpu_select_scratch(const SamplingArgs& args, const Caps& caps);
 
 // On a GPU.
 void device_sampling_cluster_select(const DeviceSamplingArgs& args, Context& context);
-int64_t device_sampling_scratch(const DeviceSamplingArgs& args, const Caps& caps);
 // sampling through device_sampling: parameters go up, tokens come back, and the host waits for them.
 void sampling_cuda_round_trip(const SamplingArgs& args, Context& context);
 int64_t sampling_cuda_round_trip_scratch(const SamplingArgs& args, const Caps& caps);
-
-void feed_back_cuda(const FeedBackArgs& args, Context& context);
 
 }  // namespace llamita

@@ -19,28 +19,10 @@ using Registers = test::HopperTest;
 
 constexpr int kBlocks = 4;  // a cluster
 
-// Each block writes a number a thread into the next block's shared memory.
-__global__ void store_next(uint64_t* out) {
-  __shared__ uint64_t mail[32];
-  const uint32_t rank = ptx::cluster_rank(), next = (rank + 1) % kBlocks;
-  ptx::cluster_sync();
-  ptx::store_cluster_u64(ptx::cluster_address(ptx::smem_address(&mail[threadIdx.x]), next),
-                         uint64_t{rank} << 40 | threadIdx.x);
-  ptx::cluster_sync();
-  out[rank * 32 + threadIdx.x] = mail[threadIdx.x];
-}
-
-TEST_F(Cluster, AStoreReachesTheNamedBlock) {
-  const DeviceArray<uint64_t> out(kBlocks * 32);
-  cuda::launch(store_next, {.grid = dim3(kBlocks), .block = dim3(32), .cluster = kBlocks}, out.data());
-  const std::vector<uint64_t> got = out.read();
-  for (uint64_t i = 0; i < got.size(); ++i)
-    ASSERT_EQ(got[i], (i / 32 + kBlocks - 1) % kBlocks << 40 | i % 32) << i;
-}
-
 // All blocks send to block 0, which hears from its barrier alone that everything came.
-__global__ void send_to_first(float* out) {
-  __shared__ float4 mail[kBlocks][32];
+template <class T, class Send>
+__device__ void send_to_first(T* out, Send send) {
+  __shared__ T mail[kBlocks][32];
   __shared__ uint64_t barrier;
   const uint32_t rank = ptx::cluster_rank();
   if (threadIdx.x == 0) {
@@ -51,21 +33,53 @@ __global__ void send_to_first(float* out) {
   __syncthreads();
   ptx::cluster_arrive_relaxed();
   ptx::cluster_wait();
-  const float base = 1000.0f * rank + 4.0f * threadIdx.x;
-  ptx::store_async_float4(&mail[rank][threadIdx.x], make_float4(base, base + 1, base + 2, base + 3), &barrier,
-                          0);
+  send(&mail[rank][threadIdx.x], 1000.0f * rank + 4.0f * threadIdx.x, &barrier);
   if (rank == 0) {
     ptx::mbarrier_wait(&barrier, 0);
-    for (int i = threadIdx.x; i < kBlocks * 128; i += 32) out[i] = reinterpret_cast<const float*>(mail)[i];
+    for (int block = 0; block < kBlocks; ++block) out[block * 32 + threadIdx.x] = mail[block][threadIdx.x];
   }
   ptx::cluster_sync();
 }
 
+__global__ void send_float4(float4* out) {
+  send_to_first(out, [](float4* to, float x, uint64_t* barrier) {
+    ptx::store_async_float4(to, make_float4(x, x + 1, x + 2, x + 3), barrier, 0);
+  });
+}
+
+__global__ void send_float2(float2* out) {
+  send_to_first(out, [](float2* to, float x, uint64_t* barrier) {
+    ptx::store_async_float2(to, make_float2(x, x + 1), barrier, 0);
+  });
+}
+
+__global__ void send_u64(uint64_t* out) {
+  send_to_first(out, [](uint64_t* to, float x, uint64_t* barrier) {
+    ptx::store_async_u64(to, uint64_t{1} << 40 | static_cast<uint64_t>(x), barrier, 0);
+  });
+}
+
 TEST_F(Cluster, SentBytesAreCountedByTheReceiversBarrier) {
-  const DeviceArray<float> out(kBlocks * 128);
-  cuda::launch(send_to_first, {.grid = dim3(kBlocks), .block = dim3(32), .cluster = kBlocks}, out.data());
-  const std::vector<float> got = out.read();
-  for (int i = 0; i < kBlocks * 128; ++i) ASSERT_EQ(got[i], 1000 * (i / 128) + i % 128) << i;
+  const cuda::LaunchConfig config{.grid = dim3(kBlocks), .block = dim3(32), .cluster = kBlocks};
+  const DeviceArray<float4> fours(kBlocks * 32);
+  const DeviceArray<float2> pairs(kBlocks * 32);
+  const DeviceArray<uint64_t> words(kBlocks * 32);
+  cuda::launch(send_float4, config, fours.data());
+  cuda::launch(send_float2, config, pairs.data());
+  cuda::launch(send_u64, config, words.data());
+  const auto four = fours.read();
+  const auto pair = pairs.read();
+  const auto word = words.read();
+  for (int i = 0; i < kBlocks * 32; ++i) {
+    const int x = 1000 * (i / 32) + 4 * (i % 32);
+    ASSERT_EQ(four[i].x, x) << i;
+    ASSERT_EQ(four[i].y, x + 1) << i;
+    ASSERT_EQ(four[i].z, x + 2) << i;
+    ASSERT_EQ(four[i].w, x + 3) << i;
+    ASSERT_EQ(pair[i].x, x) << i;
+    ASSERT_EQ(pair[i].y, x + 1) << i;
+    ASSERT_EQ(word[i], uint64_t{1} << 40 | static_cast<uint64_t>(x)) << i;
+  }
 }
 
 constexpr int kStages = 3, kRows = 8, kInts = 64, kRounds = 30;

@@ -1,14 +1,11 @@
-// Sampling on a GPU chooses the token that the CPU's reference chooses, for every combination of settings,
-// and what was chosen reaches the next step.
+// Sampling on a GPU chooses the token that the CPU's reference chooses, for every combination of settings.
 #include "ops/cuda_test_support.h"
-#include "ops/sampling/feed_back.h"
 #include "ops/sampling/sampling.h"
 
 namespace llamita {
 namespace {
 
 using test::CudaMachine;
-using test::DeviceInts;
 using test::DeviceMatrix;
 using test::Machine;
 using CudaSampling = test::GpuTest;
@@ -138,25 +135,33 @@ TEST_F(CudaSampling, AVocabularyOf128kTokens) {
   check(logits, V, static_cast<int32_t>(V), rows, "128k");
 }
 
-using CudaFeedBack = test::GpuTest;
-
-TEST_F(CudaFeedBack, TakesTheRowsThatAreNamedAndNothingElse) {
-  for (const int tokens : {1, 7, 256, 300}) {
-    std::vector<int32_t> ids, source, expected;
-    const std::vector<int32_t> chosen = {11, -1, 33, 44, 55};
-    for (int t = 0; t < tokens; ++t) {
-      ids.push_back(1000 + t);
-      source.push_back(t % 3 == 1 ? -1 : t % 5);
-      expected.push_back(source.back() < 0 ? ids.back() : std::max(chosen[static_cast<size_t>(t % 5)], 0));
+// What top-p and top-k leave comes from a list of few tokens, or, where that is too long or its border is not
+// certain, from the whole vocabulary; many rows have a block each, few a cluster.
+TEST_F(CudaSampling, PeakedAndFlatRowsOfManyAndFewRows) {
+  const int64_t V = 40000;
+  for (const int count : {1, 3, 9, 40, 140}) {
+    std::vector<Row> rows;
+    std::mt19937 random(static_cast<uint32_t>(count));
+    std::vector<float> logits(static_cast<size_t>(count) * static_cast<size_t>(V));
+    for (int i = 0; i < count; ++i) {
+      constexpr float kTopP[] = {0.95f, 0.5f, 0.999f, 1.0f};
+      constexpr int kTopK[] = {0, 0, 1, 40, 300, 700};
+      Row row;
+      row.row.temperature = i % 5 == 4 ? 1.6f : 0.7f;
+      row.row.top_p = kTopP[i % 4];
+      row.row.top_k = kTopK[i % 6];
+      row.row.min_p = i % 7 == 6 ? 0.02f : 0.0f;
+      row.row.seed = 5;
+      row.row.position = static_cast<uint64_t>(i);
+      rows.push_back(row);
+      // From one token that has it all to thousands.
+      std::normal_distribution<float> normal(0, 0.5f + static_cast<float>(i % 4));
+      const auto begin = logits.begin() + i * V;
+      std::generate(begin, begin + V, [&] { return normal(random); });
+      for (int rank = 1; i % 3 > 0 && rank <= 100 * (i % 3); ++rank)
+        begin[random() % static_cast<size_t>(V)] = 18 - 1.3f * std::log(static_cast<float>(rank));
     }
-    CudaMachine gpu(DType::bf16);
-    Machine cpu(1, cpu::Isa::generic);
-    DeviceInts<int32_t> on_card(ids), rows(source), tokens_before(chosen);
-    feed_back({tokens_before.tensor(), rows.tensor(), on_card.tensor()}, gpu.context());
-    gpu.stream().synchronize();
-    EXPECT_EQ(on_card.array.read(), expected);
-    feed_back({tokens_before.host(), rows.host(), on_card.host()}, cpu.context());
-    EXPECT_EQ(on_card.values, expected);
+    check(logits, V, static_cast<int32_t>(V), rows, cat(count, " rows"));
   }
 }
 

@@ -45,6 +45,15 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint64_t* barrier, uin
                : "memory");
 }
 
+// The same at the barrier at the same place in block `rank` of the cluster, for bytes that go there.
+__device__ __forceinline__ void mbarrier_arrive_expect_tx_cluster(uint64_t* barrier, uint32_t bytes,
+                                                                  uint32_t rank) {
+  asm volatile("mbarrier.arrive.expect_tx.relaxed.cluster.shared::cluster.b64 _, [%0], %1;" ::"r"(
+                   cluster_address(smem_address(barrier), rank)),
+               "r"(bytes)
+               : "memory");
+}
+
 // May suspend the thread for a short while; true when the phase of that parity has completed.
 __device__ __forceinline__ bool mbarrier_try_wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done;

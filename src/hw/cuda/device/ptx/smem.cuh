@@ -27,4 +27,10 @@ __device__ __forceinline__ float4 load_cluster_float4(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ uint64_t load_cluster_u64(uint32_t address) {
+  uint64_t v;
+  asm volatile("ld.shared::cluster.u64 %0, [%1];" : "=l"(v) : "r"(address) : "memory");
+  return v;
+}
+
 }  // namespace llamita::ptx

@@ -1,0 +1,201 @@
+// The choice from a list of few tokens: those that a row's filters may leave, in the first block's memory.
+//
+// No order is made. Each token is compared with all others: how many are better, and what they weigh
+// together, says what top-k and top-p make of it; what the kept ones of lower id weigh together says whether
+// the random number meets it. n^2 comparisons by 512 threads, with three barriers: half a microsecond for a
+// hundred tokens, three for 512.
+#pragma once
+
+#include "ops/sampling/select_row.cuh"
+
+namespace llamita::select {
+
+// Groups of chunks that are wanted on the list for top-p: top-p seldom leaves more tokens, and the list is
+// then seldom over 200.
+inline constexpr int kTopPGroups = 128;
+// Of the sums of approximate masses: far more than exp2_approx, the rounding of exponents up to 40 and sums
+// in float are off.
+inline constexpr double kMassError = 0x1p-12;
+
+// No filter needs a token with a lower exponent, whatever the logits are.
+__device__ __forceinline__ uint32_t least_exponent(const RowTask& task) {
+  int power = 0;
+  if (task.has_top_k) return 1;
+  if (task.has_top_p) {
+    // What V tokens weigh together must be less than what is spared, (1 - p) * 2^40 at the least.
+    const double spared = (1.0 - static_cast<double>(task.row.top_p)) * (1.0 - 0x1p-20);
+    power = kWeightBits + (__double2hiint(spared) >> 20) - 1023 - (32 - __clz(task.p.vocab));
+  } else if (task.row.min_p > 0) {
+    power = 63 - __clzll(static_cast<long long>(weight_to_keep(task.row.min_p)));
+  }
+  return max(static_cast<uint32_t>(max(power, 0)) << 24, 1u);
+}
+
+// Which exponents belong on the list; 0: a list would be too long. `exponent`: each thread has one of 512
+// groups of the row's tokens, and the best token's exponent of it. The same in all blocks.
+__device__ __forceinline__ uint32_t list_bound(const RowTask& task, uint32_t exponent) {
+  uint32_t least = least_exponent(task);
+  const int wanted = task.has_top_k ? task.row.top_k : task.has_top_p ? kTopPGroups : kThreads;
+  if (wanted > kListRoom) return 0;
+  const int groups = __syncthreads_count(exponent >= least);
+  if (groups >= wanted) {
+    if (!task.has_top_k && !task.has_top_p) return 0;
+    // Not below the k-th best group lie k tokens. For top-p it is a guess, which is checked.
+    uint32_t bound = 0;
+    for (uint32_t step = 1u << 29; step >= 1u << 21; step /= 2)
+      if (__syncthreads_count(exponent >= bound + step) >= wanted) bound += step;
+    least = max(least, bound);
+  }
+  return least;
+}
+
+// Sends the block's tokens with at least this exponent to the first block's list, in no order, and the mass
+// of the others.
+__device__ __forceinline__ void send_list(const RowTask& task, const Team& team, uint32_t least) {
+  const Parts& parts = task.parts;
+  Shared& s = parts.s;
+  const Scale& scale = task.scale;
+  uint64_t* list = parts.lists + team.rank * kListRoom;
+  float light = 0;
+  int base = first_base(task.own);
+  for (int c = 0; c < task.p.cut.chunks; ++c) {
+    const int chunk = c * kThreads + static_cast<int>(threadIdx.x);
+    const float best = parts.chunk_best[chunk];
+    if (scale.exponent(best) < least) {
+      light += parts.chunk_mass[chunk] * scale.approximate(best);
+      base += task.p.cut.chunk_quads * kStride;
+      continue;
+    }
+    for (int quad = 0; quad < task.p.cut.chunk_quads; ++quad, base += kStride) {
+      if (base >= task.own.end) continue;
+      float4 x[4];
+      load_quad(task.p, task.logits, base, task.own.end, x);
+      int count = 0;
+      for_quad(x, base, [&](float logit, int) {
+        if (scale.exponent(logit) >= least)
+          ++count;
+        else
+          light += scale.approximate(logit);
+      });
+      if (count == 0) continue;
+      int at = atomicAdd(&s.count, count);
+      for_quad(x, base, [&](float logit, int token) {
+        if (scale.exponent(logit) < least) return;
+        if (at < kListRoom)
+          team.send(list[at], uint64_t{static_cast<uint32_t>(token)} << 32 | __float_as_uint(logit),
+                    s.list_full, 0);
+        ++at;
+      });
+    }
+  }
+  light = warp_combine<Add>(light);
+  if (threadIdx.x % 32 == 0) s.light[threadIdx.x / 32] = light;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    double all = 0;
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) all += static_cast<double>(s.light[i]);
+    team.send(s.heads[team.rank].count, static_cast<uint64_t>(s.count), s.list_full, 0);
+    team.send(s.heads[team.rank].light, static_cast<uint64_t>(__double_as_longlong(all)), s.list_full, 0);
+    team.expect(s.list_full, 2 + min(s.count, kListRoom), 0);
+  }
+}
+
+// How the threads share n x n comparisons: groups of adjacent lanes have an item each.
+struct Pairs {
+  int lanes, item, part;
+  bool works;  // the warp has an item
+  __device__ __forceinline__ explicit Pairs(int n) : lanes(1) {
+    while (lanes < 16 && 2 * lanes * n <= kThreads) lanes *= 2;
+    const int shift = 31 - __clz(lanes), thread = static_cast<int>(threadIdx.x);
+    item = thread >> shift;
+    part = thread & (lanes - 1);
+    works = (thread & ~31) >> shift < n;
+  }
+};
+
+// In the first block, once the lists are in: chooses from them. False if that is not certain to be right.
+__device__ __forceinline__ bool choose_from_list(const RowTask& task, const Team& team) {
+  Shared& s = task.parts.s;
+  const DeviceSamplingRow& row = task.row;
+  team.receive(s.list_full);
+  const int thread = static_cast<int>(threadIdx.x);
+  int n = 0;
+  double light = 0;
+  const uint64_t* place = nullptr;
+#pragma unroll 4
+  for (int block = 0; block < team.blocks; ++block) {
+    const int count = static_cast<int>(s.heads[block].count);
+    if (thread >= n && thread < n + count) place = task.parts.lists + block * kListRoom + (thread - n);
+    n += count;
+    light += __longlong_as_double(static_cast<long long>(s.heads[block].light));
+  }
+  if (n > kListRoom) return false;
+  if (place != nullptr) {
+    const uint64_t entry = *place;
+    const float logit = __uint_as_float(static_cast<uint32_t>(entry));
+    s.items[thread] = {uint64_t{key_of(logit)} << 32 | static_cast<uint32_t>(~(entry >> 32)),
+                       weight_of_exponent(task.scale.exponent(logit))};
+  }
+  __syncthreads();
+  const Pairs pairs(n);
+  const Item mine = s.items[min(pairs.item, n - 1)];
+  int rank = 0;
+  uint64_t above = 0;
+  if (pairs.works) {
+#pragma unroll 4
+    for (int j = pairs.part; j < n; j += pairs.lanes) {
+      const Item other = s.items[j];
+      if (other.order > mine.order) {
+        ++rank;
+        above += other.weight;
+      }
+    }
+    rank = warp_combine<Add>(rank, pairs.lanes);
+    above = warp_combine<Add>(above, pairs.lanes);
+  }
+  const int most_tokens = task.has_top_k ? min(row.top_k, n) : n;
+  const bool counts = pairs.item < n && pairs.part == 0 && rank < most_tokens;
+  if (counts && rank == most_tokens - 1) s.total = above + mine.weight;
+  __syncthreads();
+  // What top-p keeps depends on the sum of all weights, of which the light part lies between bounds.
+  uint64_t wanted = ~uint64_t{0}, most_wanted = wanted;
+  if (task.has_top_p) {
+    uint64_t least_light = 0, most_light = 0;
+    if (!task.has_top_k) {
+      constexpr auto kUnit = static_cast<double>(kFullWeight);
+      const double most = light * (1.0 + kMassError) * kUnit + task.p.vocab;
+      if (!(most < 0x1p62)) return false;  // NaN too
+      least_light = static_cast<uint64_t>(max(light * (1.0 - kMassError) * kUnit - task.p.vocab, 0.0));
+      most_light = static_cast<uint64_t>(most) + 1;
+    }
+    wanted = mass_to_keep(row.top_p, s.total + least_light);
+    most_wanted = mass_to_keep(row.top_p, s.total + most_light);
+    if (most_wanted > s.total) return false;
+  }
+  const bool keeps = counts && above < wanted;
+  if (counts && keeps != (above < most_wanted)) s.unclear = true;
+  if (keeps) s.kept[rank] = {mine.order, mine.weight >= weight_to_keep(row.min_p) ? mine.weight : 0};
+  const int left = __syncthreads_count(keeps);
+  if (s.unclear) return false;
+  team.tell(1);
+  const Pairs order(left);
+  if (!order.works) return true;
+  const Item candidate = s.kept[min(order.item, left - 1)];
+  uint64_t before = 0, total = 0;
+#pragma unroll 4
+  for (int j = order.part; j < left; j += order.lanes) {
+    const Item other = s.kept[j];
+    total += other.weight;
+    // The low word grows with lower ids.
+    if (static_cast<uint32_t>(other.order) > static_cast<uint32_t>(candidate.order)) before += other.weight;
+  }
+  total = warp_combine<Add>(total, order.lanes);
+  before = warp_combine<Add>(before, order.lanes);
+  const uint64_t drawn = draw_below(total, s.random);
+  if (order.item < left && order.part == 0 && drawn >= before && drawn - before < candidate.weight)
+    task.emit(static_cast<int32_t>(~static_cast<uint32_t>(candidate.order)));
+  return true;
+}
+
+}  // namespace llamita::select

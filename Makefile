@@ -114,4 +114,4 @@ fuzz: setup-dev ## every fuzz target for FUZZ_SECONDS, under the same sanitizers
 	scripts/run_fuzz.sh $(FUZZ_SECONDS)
 
 clean: ## delete the build folders
-	rm -rf build build-cuda build-asan build-tsan
+	rm -rf build build-cuda build-kernels build-asan build-tsan

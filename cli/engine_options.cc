@@ -61,7 +61,8 @@ void declare_kv_and_device(OptionSet& options, EngineConfig& config) {
   options.value("--device", "NAME",
                 "cpu, cuda (the first GPU), cuda:N or auto: a GPU where there is one (default auto)",
                 [&config](const std::string& text) { config.device = text; });
-  options.value("--gpu-dtype", "TYPE", "activations on a GPU as bf16 or f16 (default bf16)",
+  options.value("--gpu-dtype", "TYPE",
+                "activations on a GPU, and weights stored as f32, as bf16 or f16 (default bf16)",
                 [&config](const std::string& text) { config.gpu_dtype = text; });
 }
 

@@ -32,15 +32,16 @@ ROWS = {
 }
 # shape -> row -> test -> tokens per second that it must reach; a test of FIRST: milliseconds that it may take
 PLAN = {
-    "llama-3.2-1b": {"decode": {"tg128 @ d128": 950}, "sampled": {}},
+    "llama-3.2-1b": {"decode": {"tg128 @ d128": 950}, "sampled": {}, "prefill": {}},
     "llama-3.2-3b": {"decode": {"tg128 @ d128": 405}, "sampled": {},
                      "served": {"tg256 x 12 @ d25": 4500, "tg256 x 64 @ d25": 19000},
                      "prefill": {"pp2048 x 8": 85000}, "load": {}},
-    "qwen2.5-3b": {"decode": {"tg128 @ d128": 410}},
+    "qwen2.5-3b": {"decode": {"tg128 @ d128": 410}, "prefill": {}},
     "llama-3.1-8b": {"decode": {"tg128 @ d128": 182}, "prefill": {"pp2048 x 8": 38000}},
     "llava-1.5-7b": {"image": {"first token, image + 32": 22, "tg128 after an image": 195}},
 }
 FIRST = "first token, image + 32"
+PREFILL = "pp2048 x 8"
 LOAD_SECONDS = 3.0
 # times as fast as transformers at batch 1: eager, compiled
 RATIOS = {"llama-3.2-1b": (9.0, 2.3), "llama-3.2-3b": (6.5, 2.15)}
@@ -127,11 +128,12 @@ def load(llamita, shape, scratch, table):
 
 
 def peers(shape, ours, table):
-    """transformers' rows beside ours: test -> row."""
-    peer = json.loads(run([sys.executable, PEER, "--shape", shape, "--compile", "--json", "--new", "128"]))
+    """Prints transformers' rows beside ours (test -> row), measured in the same run."""
+    prefill = ["--prefill", "8x2048"] if PREFILL in ours else []
+    peer = json.loads(run([sys.executable, PEER, "--shape", shape, "--compile", "--json", "--new", "128", *prefill]))
     table.everything.append(peer)
     wanted = dict(zip(("eager decode", "compiled decode"), RATIOS.get(shape, ())))
-    same = {"eager decode": "tg128 @ d128", "compiled decode": "tg128 @ d128", FIRST: FIRST,
+    same = {"eager decode": "tg128 @ d128", "compiled decode": "tg128 @ d128", "prefill 2048": PREFILL, FIRST: FIRST,
             "eager decode after an image": "tg128 after an image"}
     for row in peer["rows"]:
         mine, least = ours.get(same.get(row["test"])), wanted.get(row["test"])
@@ -170,7 +172,7 @@ def main():
                 continue
             for how in (["chat"], ["greedy"]) if name == "sampled" else ([],):
                 rows = bench(arguments.llamita, shape, ROWS[name] + how, targets, table)
-                ours.update(rows if name in ("decode", "image") else {})
+                ours.update(rows if name in ("decode", "prefill", "image") else {})
         if arguments.peers and ours:
             peers(shape, ours, table)
     if arguments.json:

@@ -100,6 +100,13 @@ TEST_P(GpuModels, RepliesFollowTheCpusProbabilities) {
   }
 }
 
+// Each is a logit less the logarithm of the sum over all of them.
+std::vector<std::pair<int32_t, float>> bits_of(const TokenInfo& info) {
+  std::vector<std::pair<int32_t, float>> bits{{info.chosen.token, info.chosen.logprob}};
+  for (const TokenLogprob& each : info.top) bits.emplace_back(each.token, each.logprob);
+  return bits;
+}
+
 TEST_P(GpuModels, GraphsGiveTheBitsOfLaunchesOneByOne) {
   const std::string path = test::golden_model(GetParam());
   const EngineConfig config = gpu_config("bf16", path);
@@ -118,7 +125,7 @@ TEST_P(GpuModels, GraphsGiveTheBitsOfLaunchesOneByOne) {
         request.sampling.seed = static_cast<uint64_t>(i);
         request.sampling.max_tokens = 12 + 5 * i;
         request.sampling.ignore_eos = true;
-        if (i % 2 == 1) request.sampling.logprobs = 1;  // else the card samples inside the graph
+        if (i % 2 == 1) request.sampling.logprobs = 20;  // else the card samples inside the graph
         requests.push_back(request);
       }
       for (Completion& each : engine.generate(requests)) all.push_back(std::move(each));
@@ -130,9 +137,9 @@ TEST_P(GpuModels, GraphsGiveTheBitsOfLaunchesOneByOne) {
   for (size_t r = 0; r < with.size(); ++r) {
     ASSERT_EQ(with[r].choices[0].error, "");
     ASSERT_EQ(with[r].choices[0].tokens, without[r].choices[0].tokens) << "reply " << r;
+    ASSERT_EQ(with[r].choices[0].logprobs.size(), without[r].choices[0].logprobs.size());
     for (size_t t = 0; t < with[r].choices[0].logprobs.size(); ++t)
-      ASSERT_EQ(with[r].choices[0].logprobs[t].chosen.logprob,
-                without[r].choices[0].logprobs[t].chosen.logprob)
+      ASSERT_EQ(bits_of(with[r].choices[0].logprobs[t]), bits_of(without[r].choices[0].logprobs[t]))
           << "reply " << r << ", token " << t;
   }
 }

@@ -58,13 +58,13 @@ void gemm_sm90(const GemmSm90& g, Context& context) {
 }
 
 void gemm_sm90(const GemmSm90& g, GemmTile tile, Context& context) {
+  if (g.M == 0 || g.N == 0) return;  // of nothing no tile is the best
   const std::span<const GemmTile> tiles = gemm_tiles();
   LLAMITA_CHECK(gemm_sm90_supports(g, context.caps()) &&
                     gemm_tile_fits(gemm_sm90_shape(g, context.caps()), tile) &&
                     std::find(tiles.begin(), tiles.end(), tile) != tiles.end(),
                 "gemm_sm90: ", g.M, " x ", g.N, " x ", g.K, " in tiles of ", tile.height, " x ", tile.width,
                 " / ", tile.splits, " / ", tile.rows);
-  if (g.M == 0 || g.N == 0) return;
   if (g.element == DType::bf16)
     gemm_sm90_bf16(g, tile, context);
   else

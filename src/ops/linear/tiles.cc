@@ -62,12 +62,12 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 // times; the limits of memory and what is said of one row of tiles to 363 times at M = 32 to 128.
 // - a launch costs 1.7 us, divided K 1.8 more (1.0 in one row of tiles) and its sums, pushed at 35 bytes a
 //   nanosecond and block;
-// - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5 a
-// column;
+// - a step of 64 along K takes wgmma 4.1 clocks a column, no less than 428; half the rows 145 and 1.5
+//   a column;
 // - what its blocks take in from L2 slows it as more of the card works: a column of B that two rows share
 //   counts half;
-// - memory gives 3.06 TB/s, and waits a microsecond where a block goes on to its next tile; multiplies and
-// memory hide behind each other but where both need the same time;
+// - memory gives 3.06 TB/s, and waits a microsecond where a block goes on to its next tile; multiplies
+//   and memory hide behind each other but where both need the same time;
 // - fp32 outputs are stored before the next tile begins, 16-bit ones under it.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   constexpr double kLaunchUs = 1.7, kPushedBytesPerUs = 35e3, kNextTileUs = 1;

@@ -411,6 +411,7 @@ int64_t attention_flash3_scratch_bytes(const AttentionArgs& args, const Caps& ca
 }
 
 void attention_flash3_sm90(const AttentionArgs& args, Context& context) {
+  if (args.q.dim(0) == 0) return;
   with_config(args, [&]<class C>() { launch<C>(args, context); });
 }
 

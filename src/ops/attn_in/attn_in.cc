@@ -62,7 +62,7 @@ constexpr Variant<AttnInArgs> kVariants[] = {
            return on_cuda(args, caps) && attn_in_gemv_ring_supports(args, caps);
          },
      .estimate_us = [](const AttnInArgs& args,
-                       const Caps&) { return cuda_ring_us(cost(args), args.x.dim(0)); },
+                       const Caps&) { return kCudaRingNormUs + cuda_ring_us(cost(args), args.x.dim(0)); },
      .run = attn_in_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const AttnInArgs& args,

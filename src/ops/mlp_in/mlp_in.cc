@@ -47,7 +47,7 @@ constexpr Variant<MlpInArgs> kVariants[] = {
            return on_cuda(args, caps) && mlp_in_gemv_ring_supports(args, caps);
          },
      .estimate_us = [](const MlpInArgs& args,
-                       const Caps&) { return cuda_ring_us(cost(args), args.x.dim(0)); },
+                       const Caps&) { return kCudaRingNormUs + cuda_ring_us(cost(args), args.x.dim(0)); },
      .run = mlp_in_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const MlpInArgs& args,

@@ -84,7 +84,7 @@ __global__ void sign(int* list) {
     if (threadIdx.x % 128 == 0) list[signatures++] = group;
     turns.pass_on();
   }
-  turns.finish();
+  turns.finish(group);
 }
 
 template <int kGroups>

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Times PyTorch's scaled_dot_product_attention on the shapes of attention_ladder, with the cuDNN and the flash
-backend: python3 lessons/attention_peer.py [--causal] [--backend cuDNN]. Needs a CUDA build of torch. Two sets of tensors in turn, so that none is
-in L2 from the run before; medians; causal counted as half the products.
+backend: python3 lessons/attention_peer.py [--causal] [--backend cuDNN]. Needs a CUDA build of torch, and exits with 77
+without one. Two sets of tensors in turn, so that none is in L2 from the run before; medians; causal counted as half the
+products.
 
 --turns: causal rows of one backend in turns with another program: a line `D T` prepares a row and answers `ready`, a
 line `go` times it for a moment and answers with microseconds."""
@@ -11,9 +12,15 @@ import statistics
 import sys
 import time
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+try:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.nn.functional import scaled_dot_product_attention
+except ImportError:
+    torch = None
+if torch is None or not torch.cuda.is_available():
+    print("attention_peer.py: skipped, no PyTorch with CUDA here (pip install torch)", file=sys.stderr)
+    sys.exit(77)
 
 HEADS = 16
 ALL_TOKENS = 16384

@@ -7,13 +7,18 @@ it cannot keep accumulators in place.
     scripts/check_sass.py [BUILD]     every object of a *_sm90.cu file under BUILD (default build-cuda)
     scripts/check_sass.py --self-test
 
-Needs cuobjdump: the CUDA toolkit's, or `pip install nvidia-cuda-cuobjdump`. Without it the check is skipped aloud,
-with exit status 77.
+The objects of tests are left out: their kernels multiply once, outside any loop. Needs cuobjdump and the nvdisasm that
+it calls: the CUDA toolkit's, or `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Without one of them the check
+is skipped aloud, with exit status 77. Exits with 1 when a kernel is bad, with 2 when the objects could not be read or
+none has an HGMMA.
 """
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(.*?);")
@@ -217,28 +222,53 @@ def self_test():
     print("check_sass: self-test passed")
 
 
+def find_tools():
+    """The path of cuobjdump, with nvdisasm on the PATH for it. Skips the check where one is missing."""
+    packages = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
+    folders = [os.environ.get("PATH", ""), "/usr/local/cuda/bin", *map(str, packages.glob("cu*/bin"))]
+    os.environ["PATH"] = os.pathsep.join(folders)
+    for tool in ("cuobjdump", "nvdisasm"):
+        if not shutil.which(tool):
+            print(f"check_sass: SKIPPED, no {tool} here (CUDA toolkit, or pip install nvidia-cuda-{tool})")
+            sys.exit(77)
+    return shutil.which("cuobjdump")
+
+
+def read(tool, path):
+    """{kernel: what judge() says}, of kernels with HGMMA or UTMALDG; None for an object that has no kernel at all."""
+    done = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{tool} left with {done.returncode} at {path}: {done.stderr.strip()[:300]}")
+    found = functions(done.stdout)
+    return {name: judge(code) for name, code in found.items()
+            if any("HGMMA" in text or "UTMALDG" in text for _, text in code)} if found else None
+
+
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
     build = Path(sys.argv[1] if len(sys.argv) > 1 else "build-cuda")
-    objects = sorted(build.glob("**/*_sm90.cu.o"))
+    objects = sorted(path for path in build.glob("**/*_sm90.cu.o") if not path.name.endswith("_test_sm90.cu.o"))
     if not objects:
-        sys.exit(f"check_sass: no *_sm90.cu.o under {build}: build the preset cuda first")
-    tool = shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
-    if not tool:
-        print("check_sass: SKIPPED, no cuobjdump here (CUDA toolkit, or pip install nvidia-cuda-cuobjdump)")
-        sys.exit(77)
-    bad = kernels = 0
-    for path in objects:
-        run = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True)
-        found = functions(run.stdout)
-        counts = {name: judge(code) for name, code in found.items()
-                  if any("HGMMA" in text or "UTMALDG" in text for _, text in code)}
-        if found and path.name not in STREAMING and not any(multiplies for multiplies, *_ in counts.values()):
+        print(f"check_sass: no *_sm90.cu.o under {build}: build the preset cuda first", file=sys.stderr)
+        return 2
+    tool = find_tools()
+    bad = kernels = multiplying = 0
+    try:
+        with ProcessPoolExecutor() as pool:
+            judged = list(pool.map(read, [tool] * len(objects), objects))
+    except RuntimeError as error:
+        print(f"check_sass: {error}", file=sys.stderr)
+        return 2
+    for path, counts in zip(objects, judged):
+        if counts is None:
+            continue
+        if path.name not in STREAMING and not any(multiplies for multiplies, *_ in counts.values()):
             print(f"{path.name}: no kernel uses HGMMA")
             bad += 1
         for name, (multiplies, loops, inside, local, serial) in counts.items():
             kernels += 1
+            multiplying += multiplies > 0
             blind = multiplies > 0 and loops == 0
             if blind:
                 print(f"{path.name}: {plain(name)}: {multiplies} HGMMA and no loop around them: the check is blind here")
@@ -249,9 +279,12 @@ def main():
             bad += inside > 0 or blind or serial > 0
             if local and not inside:
                 print(f"{path.name}: {plain(name)}: {local} local-memory accesses outside those loops")
-    print(f"check_sass: {kernels} kernels with HGMMA or UTMALDG in {len(objects)} objects, {bad} bad")
-    sys.exit(bad > 0)
+    if multiplying == 0:
+        print(f"check_sass: no HGMMA in any of {len(objects)} objects: {tool} or its nvdisasm does not read them", file=sys.stderr)
+        return 2
+    print(f"check_sass: {kernels} kernels with HGMMA or UTMALDG ({multiplying} with HGMMA) in {len(objects)} objects, {bad} bad")
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

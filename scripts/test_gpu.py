@@ -3,7 +3,8 @@
 
     scripts/test_gpu.py build-cuda [--filter PATTERN]
 
-One process a test program, since each start on a GPU takes a second. Exits with 1 when a test failed or when there was
+One process a test program, since each start on a GPU takes a second. Behind them scripts/check_sass.py reads the machine
+code, where its tools are installed (not with --filter). Exits with 1 when a test or that check failed or when there was
 no GPU to run on. LLAMITA_TEST_MODEL=FILE adds the comparison of a real model with the CPU.
 """
 import argparse
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 PROGRAMS = ["test_hw_cuda", "test_ops_cuda", "test_engine_gpu"]
+CHECK_SASS = Path(__file__).resolve().parent / "check_sass.py"
+SKIPPED = 77
 
 
 def main():
@@ -48,6 +51,10 @@ def main():
             failures.append(f"{test['classname']}.{test['name']}:\n{test['failures'][0]['failure'][:1500]}")
         if done.returncode != 0 and not failed:
             failures.append(f"{program} ended with {done.returncode}:\n" + "\n".join(done.stdout.splitlines()[-15:]))
+    if arguments.filter == "*":
+        print(flush=True)
+        if (status := subprocess.run([sys.executable, CHECK_SASS, arguments.build]).returncode) not in (0, SKIPPED):
+            failures.append(f"check_sass.py left with {status}")
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)
     if not failures and (idle or ran == 0):

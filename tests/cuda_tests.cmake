@@ -31,7 +31,7 @@ endfunction()
 llamita_cuda_tests(hw/cuda hw/cuda)
 llamita_cuda_tests(ops ops)
 
-# What the compiler made of the Hopper kernels. Needs cuobjdump, no card; without it the test is skipped aloud.
+# What the compiler made of the Hopper kernels. Needs cuobjdump and nvdisasm, no card; without one the test is skipped aloud.
 find_package(Python3 COMPONENTS Interpreter)
 if(LLAMITA_HAVE_CUDA AND Python3_FOUND)
   add_test(NAME sass.hopper_kernels

@@ -262,13 +262,14 @@ bool decoder_layers_persistent_sm90_supports(const DecoderLayersArgs& args, cons
   });
 }
 
-// From a layer's times of llama-3.2-3b at 192 to 4096 keys on one H100 (bench_decode,
-// docs/performance/gpu.md: 73.5, 74.4, 76.2, 80.8 and 89.5 us), less its bytes: 7.5 us, and what
-// attention takes longer than its bytes.
+// From a layer's times of 1B, 3B and 8B models at 192 to 4096 keys on one H100 (bench_decode), less its
+// bytes: 6.5 us, and what attention takes longer than its bytes, more where there are many KV heads.
 double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Caps&) {
   const Cost cost = decoder_layers_op().cost(args);
   const auto layers = static_cast<double>(args.layers.size());
-  return (cost.bytes_read + cost.bytes_written) / 3.05e6 + layers * (7.5 + 0.0027 * args.plan->max_kv_len);
+  const double heads = std::max(1.0, static_cast<double>(args.layers.front().k_cache.dim(1)) / 8);
+  return (cost.bytes_read + cost.bytes_written) / 3.05e6 +
+         layers * (6.5 + 0.0027 * heads * args.plan->max_kv_len);
 }
 
 void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& context) {

@@ -114,6 +114,8 @@ TEST_F(CudaNoRows, ElementwiseOps) {
                     .input_rows = {},
                     .positions = {},
                     .position_table = nullptr,
+                    .chosen = {},
+                    .token_source = {},
                     .out = none(stream)},
                    gpu, {&stream});
   expect_untouched(gather_op(), {x.tensor(), ids.tensor({0}), none(stream)}, gpu, {&stream});

@@ -158,6 +158,10 @@ inline quant::Weight to_device_in_one_piece(const quant::Weight& weight) {
   return out;
 }
 
+inline void activate(Activation kind, std::vector<float>& values) {
+  for (float& value : values) value = static_cast<float>(activation_of(kind, value));
+}
+
 // A stream, a poisoned arena and a context on card 0.
 class CudaMachine {
  public:

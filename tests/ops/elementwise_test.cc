@@ -1,5 +1,6 @@
 // norm, activation, rope, embedding and kv_write: the ops that touch every element once or twice.
 #include "ops/activation/activation.h"
+#include "ops/activation/sigmoid_form.h"
 #include "ops/embedding/embedding.h"
 #include "ops/kv_write/kv_write.h"
 #include "ops/norm/norm.h"
@@ -11,6 +12,7 @@
 namespace llamita {
 namespace {
 
+using test::activation_of;
 using test::Errors;
 using test::Machine;
 using test::Matrix;
@@ -49,18 +51,6 @@ TEST(Norm, BothKindsAgreeWithTheFormula) {
   }
 }
 
-double activation_of(Activation kind, double x) {
-  switch (kind) {
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case Activation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
-    case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));
-    case Activation::relu: return std::max(x, 0.0);
-  }
-  return 0;
-}
-
 TEST(Activation, EveryKindAgreesWithTheFormula) {
   Machine machine(0, cpu::best_isa());
   for (const Variant<ActivationArgs>& variant : activation_op().variants) {
@@ -89,6 +79,24 @@ TEST(Activation, EveryKindAgreesWithTheFormula) {
       }
     }
   }
+}
+
+// The formula of the GPU's epilogues, as its header states it.
+TEST(Activation, SigmoidFormsAreTheirActivations) {
+  for (const Activation kind :
+       {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu}) {
+    const SigmoidForm form = sigmoid_form(kind);
+    double worst = 0, at = 0;
+    for (double x = -100; x < 100; x += 1.0 / 1024) {
+      const double s = std::min(x * x, double{kSigmoidLargestSquare});
+      const double value = x / (1 + std::exp2(-x * (form.linear + s * (form.cubic + s * form.quintic))));
+      const double error = std::abs(value - activation_of(kind, x));
+      if (error > worst) worst = error, at = x;
+    }
+    EXPECT_LT(worst, kind == Activation::gelu ? 2.6e-5 : 1e-8)
+        << "kind " << static_cast<int>(kind) << " at " << at;
+  }
+  EXPECT_EQ(sigmoid_form(Activation::relu).linear, 0);
 }
 
 TEST(Activation, TheVectorExpIsWithinItsStatedErrorAndSaturates) {

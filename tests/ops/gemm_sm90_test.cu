@@ -19,6 +19,7 @@ struct Case {
   DType element;
   GemmSm90::Out kind;
   bool bias;
+  std::optional<Activation> activation = {};
 };
 
 void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
@@ -37,6 +38,7 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   if (c.bias) args.bias = bias.host_vector();
   if (adds) args.residual = Tensor::of(before.data(), {c.M, c.N});
   test::run_reference(linear_op(), args, cpu.context());
+  if (c.activation) test::activate(*c.activation, expected);
 
   GemmSm90 g{};
   g.a = x.tensor().data();
@@ -45,6 +47,7 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   g.M = static_cast<int>(c.M), g.N = static_cast<int>(c.N), g.K = static_cast<int>(c.K);
   g.a_stride = x.tensor().stride(0);
   g.bias = c.bias ? bias.vector().ptr<float>() : nullptr;
+  g.activation = c.activation;
   g.kind = c.kind;
   g.out = out.tensor().data();
   g.out_stride = out.tensor().stride(0);
@@ -53,7 +56,8 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
     if (!gemm_tile_fits(shape, tile)) continue;
     const std::string what =
         cat(c.M, " x ", c.N, " x ", c.K, " in ", tile.height, " x ", tile.width, " / ", tile.splits, " / ",
-            tile.rows, " ", name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
+            tile.rows, " ", name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias,
+            " activation ", c.activation ? static_cast<int>(*c.activation) : -1);
     std::vector<float> first;
     for (int run = 0; run < 3; ++run) {
       out.fill(before);
@@ -80,6 +84,9 @@ TEST_F(CudaGemm, EveryTileOnRaggedShapes) {
     check({130, 1000, 264, type, GemmSm90::Out::element, false}, gpu, cpu);
     check({40, 136, 2056, type, GemmSm90::Out::f32_add, true}, gpu, cpu);
     check({512, 8, 64, type, GemmSm90::Out::element, true}, gpu, cpu);
+    check({250, 520, 584, type, GemmSm90::Out::element, true, Activation::gelu_tanh}, gpu, cpu);
+    check({40, 136, 1032, type, GemmSm90::Out::element, true, Activation::gelu}, gpu, cpu);
+    check({130, 72, 264, type, GemmSm90::Out::element, false, Activation::quick_gelu}, gpu, cpu);
   }
 }
 

@@ -436,5 +436,58 @@ TEST_F(CudaLinear, MlpInGatedAndNot) {
   }
 }
 
+// Beside the composition: the skinny product, which takes any stride, and the GEMM, which wants 16 bytes.
+TEST_F(CudaLinear, MlpInActivatesInTheEpilogue) {
+  const bool hopper = CudaMachine::caps_of(DType::bf16).arch == 90;
+  for (const DType type : {DType::bf16, DType::f16}) {
+    for (const Activation kind :
+         {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu}) {
+      for (const int64_t T : {9, 64, 100, 128})
+        check_mlp_in({T, 584, 520, type, kind, false, T != 64}, type, hopper ? 3 : 1);
+      for (const int64_t T : {130, 300})
+        check_mlp_in({T, 96, 1000, type, kind, false, T == 300}, type, hopper ? 2 : 1);
+      check_mlp_in({33, 72, 45, type, kind, false, true}, type, hopper ? 2 : 1);
+    }
+    check_mlp_in({40, 96, 1000, type, Activation::relu, false, true}, type, 1);
+  }
+}
+
+// What models without gates run: one product, whatever a prompt's length. Needs no card.
+TEST(MlpInChoice, OfOneProductOnHopper) {
+  Caps caps;
+  caps.device = DeviceKind::cuda;
+  caps.activation = DType::bf16;
+  caps.arch = 90;
+  caps.sm_count = 132;
+  const Device device{DeviceKind::cuda, 0};
+  for (const int64_t C : {768, 1024, 1600}) {
+    const int64_t F = 4 * C;
+    quant::Weight in;
+    in.cols = C;
+    in.parts.push_back({.name = "up", .format = DType::bf16, .rows = F, .storage = {}});
+    for (const int64_t T : {9, 32, 64, 128, 129, 257, 577, 2048, 16384}) {
+      const auto chosen = [&](Activation kind) {
+        const MlpInArgs args{.x = Tensor(nullptr, DType::f32, {T, C}, device),
+                             .norm_kind = NormKind::layer,
+                             .norm_weight = {},
+                             .norm_bias = {},
+                             .norm_eps = 1e-5f,
+                             .in = &in,
+                             .bias = {},
+                             .activation = kind,
+                             .gated = false,
+                             .out = Tensor(nullptr, DType::bf16, {T, F}, device)};
+        return best_variant(mlp_in_op(), args, caps, "")->name;
+      };
+      for (const Activation kind : {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu}) {
+        const std::string_view name = chosen(kind);
+        EXPECT_TRUE(name == "gemm_sm90" || (T <= 128 && name == "skinny_sm90"))
+            << name << " at T " << T << " C " << C << " activation " << static_cast<int>(kind);
+      }
+      EXPECT_EQ(chosen(Activation::relu), "cuda_composition");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace llamita

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "hw/cpu/isa.h"
+#include "ops/activation/activation.h"
 #include "ops/op.h"
 #include "quant/weight.h"
 
@@ -40,6 +42,18 @@ struct Matrix {
   int64_t rows, cols, stride;
   std::vector<float> data;
 };
+
+inline double activation_of(Activation kind, double x) {
+  switch (kind) {
+    case Activation::silu: return x / (1 + std::exp(-x));
+    case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));
+    case Activation::relu: return std::max(x, 0.0);
+  }
+  return 0;
+}
 
 inline void fill_normal(Matrix& m, uint32_t seed, float scale = 1) {
   std::mt19937 random(seed);

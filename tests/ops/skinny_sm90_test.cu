@@ -15,13 +15,14 @@ using CudaSkinny = test::GpuTest;
 
 constexpr float kScale = 0.1f;
 
-enum class Kind { element, f32, in_place, gated };
+enum class Kind { element, f32, in_place, gated, activated };
 
 struct Case {
   int64_t M, N, K;
   DType element;
   Kind kind;
   bool bias;
+  Activation activation = Activation::silu;  // gated and activated
 };
 
 std::vector<float> product(const DeviceMatrix& x, const quant::Weight& weight, const Tensor& bias, int64_t M,
@@ -36,7 +37,8 @@ std::vector<float> product(const DeviceMatrix& x, const quant::Weight& weight, c
 
 void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   const bool gated = c.kind == Kind::gated;
-  const DType out_type = c.kind == Kind::element || gated ? c.element : DType::f32;
+  const bool activated = gated || c.kind == Kind::activated;
+  const DType out_type = c.kind == Kind::element || activated ? c.element : DType::f32;
   quant::Weight weight, up;
   weight.cols = up.cols = c.K;
   weight.parts.push_back(test::random_part(c.element, c.N, c.K, 11));
@@ -50,10 +52,10 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   out.fill_normal(3);
   const std::vector<float> before = out.host();
   std::vector<float> expected = product(x, weight, c.bias ? bias.host_vector() : Tensor{}, c.M, cpu);
+  if (activated) test::activate(c.activation, expected);
   if (gated) {
     const std::vector<float> ups = product(x, up, c.bias ? bias_up.host_vector() : Tensor{}, c.M, cpu);
-    for (size_t i = 0; i < expected.size(); ++i)
-      expected[i] = expected[i] / (1 + std::exp(-expected[i])) * ups[i];
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] *= ups[i];
   }
   if (c.kind == Kind::in_place)
     for (size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
@@ -67,6 +69,7 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   g.x_stride = x.tensor().stride(0);
   g.bias = c.bias ? bias.vector().ptr<float>() : nullptr;
   g.bias_up = c.bias && gated ? bias_up.vector().ptr<float>() : nullptr;
+  if (activated) g.activation = c.activation;
   g.out = out.tensor().data();
   g.out_dtype = out_type;
   g.out_stride = out.tensor().stride(0);
@@ -106,6 +109,9 @@ TEST_F(CudaSkinny, EveryCutOnRaggedShapes) {
     check({64, 200, 1096, type, Kind::gated, true}, gpu, cpu);
     check({128, 1000, 520, type, Kind::gated, false}, gpu, cpu);
     check({5, 71, 584, type, Kind::gated, true}, gpu, cpu);
+    check({64, 520, 1096, type, Kind::activated, true, Activation::gelu_tanh}, gpu, cpu);
+    check({128, 136, 520, type, Kind::activated, false, Activation::quick_gelu}, gpu, cpu);
+    check({29, 71, 584, type, Kind::activated, true, Activation::gelu}, gpu, cpu);
   }
 }
 

@@ -1,7 +1,8 @@
 // The activations of a feed-forward block in fp32.
 #pragma once
 
-#include "ops/activation/activation.h"
+#include "hw/cuda/device/ptx/math.cuh"
+#include "ops/activation/sigmoid_form.h"
 
 namespace llamita::device {
 
@@ -15,6 +16,18 @@ __device__ __forceinline__ float activate(Activation kind, float x) {
     case Activation::relu: return fmaxf(x, 0.0f);
   }
   return 0;
+}
+
+// Of a form without a quintic term, as gated epilogues take.
+__device__ __forceinline__ float activate_gate(const SigmoidForm& form, float x) {
+  return __fdividef(x, 1 + ptx::exp2_approx(-x * (form.linear + form.cubic * x * x)));
+}
+
+// Of any form.
+__device__ __forceinline__ float activate(const SigmoidForm& form, float x) {
+  const float square = fminf(x * x, kSigmoidLargestSquare);
+  const float factor = form.linear + square * (form.cubic + square * form.quintic);
+  return __fdividef(x, 1 + ptx::exp2_approx(-x * factor));
 }
 
 }  // namespace llamita::device

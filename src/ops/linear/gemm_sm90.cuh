@@ -7,7 +7,8 @@
 // fill the card; memory and what the ring takes in a step below M = 1024.
 //
 // In a gated block the two halves of B's tile are the same rows of gate and up, so the two sums of an output
-// stand in one thread's registers and the activation costs no memory.
+// stand in one thread's registers and the activation costs no memory. An activation of a single product is a
+// branch of a finished tile (finish_chunk), not instances of its own.
 // Reduction order: K ascending in steps of 16, one fp32 accumulation for each part of K, the bias added to
 // the first, parts ascending; residuals are added by the copy engine once an element. The result depends on
 // the shape's tile alone.
@@ -278,8 +279,8 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
   for (int part = 0; part <= tile.splits; ++part) p.begin[part] = ceil_div(g.K, kDepth) * part / tile.splits;
   p.bias = g.bias;
   p.bias_up = g.bias_up;
-  p.linear = kLog2e * gate_coefficients(g.activation).linear;
-  p.cubic = kLog2e * gate_coefficients(g.activation).cubic;
+  p.activated = g.activation.has_value();
+  if (p.activated) p.activation = sigmoid_form(*g.activation);
   p.add = g.kind == GemmSm90::Out::f32_add;
   cuda::LaunchConfig config{.block = dim3(C::kThreads),
                             .smem = device::smem_bytes<Storage<C>>(),

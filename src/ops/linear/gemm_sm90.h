@@ -2,15 +2,16 @@
 // feed-forward block.
 #pragma once
 
+#include <optional>
+
 #include "ops/activation/activation.h"
 #include "ops/context.h"
 #include "ops/linear/tiles.h"
 
 namespace llamita {
 
-// out(M, N) = a(M, K) b(N, K)^T + bias, or out += the same; with b_up: out(M, N) = act(a b^T + bias) * (a
-// b_up^T
-// + bias_up). Everything dense but for row strides.
+// out(M, N) = a(M, K) b(N, K)^T + bias, or out += the same, or act() of the same; with b_up: out(M, N) =
+// act(a b^T + bias) * (a b_up^T + bias_up). Everything dense but for row strides.
 struct GemmSm90 {
   enum class Out : uint8_t {
     element,  // stored in the type of a
@@ -23,22 +24,20 @@ struct GemmSm90 {
   const void* b_up = nullptr;  // gated: Out::element
   DType element;               // bf16 or f16: of a and b
   int M, N, K;
-  int64_t a_stride;                          // elements
-  const float* bias = nullptr;               // (N)
-  const float* bias_up = nullptr;            // (N), of b_up
-  Activation activation = Activation::silu;  // of b's side when gated
+  int64_t a_stride;                      // elements
+  const float* bias = nullptr;           // (N)
+  const float* bias_up = nullptr;        // (N), of b_up
+  std::optional<Activation> activation;  // of b's side when gated; else with Out::element only
   Out kind;
   void* out;
   int64_t out_stride;  // elements
 };
 
-// act(x) = x / (1 + e^-(linear x + cubic x^3)); of an activation that has no such form, 0 and 0.
-struct GateCoefficients {
-  float linear, cubic;
-};
-GateCoefficients gate_coefficients(Activation activation);
+// Whether an epilogue of the Hopper products can do it. Gated: silu, gelu_tanh and quick_gelu; of a single
+// product gelu too.
+bool sm90_epilogue_activates(std::optional<Activation> activation, bool gated);
 
-// The copy engine wants 16-byte borders and strides; the rest is free. Gated: silu, gelu_tanh and quick_gelu.
+// The copy engine wants 16-byte borders and strides; the rest is free.
 bool gemm_sm90_supports(const GemmSm90& gemm, const Caps& caps);
 // Microseconds, for estimates.
 double gemm_sm90_us(const GemmSm90& gemm, const Caps& caps);

@@ -11,10 +11,10 @@
 #include "hw/cuda/device/ptx/sync.cuh"
 #include "hw/cuda/device/swizzle.cuh"
 #include "hw/cuda/device/tile_order.cuh"
+#include "ops/activation/sigmoid_form.h"
 
 namespace llamita::gemm_sm90_detail {
 
-constexpr float kLog2e = 1.4426950408889634f;
 constexpr int kDepth = 64;
 constexpr int kMostParts = 4;
 constexpr int kGroupRows = 1024;  // rows of tiles that run side by side, for L2: 512 to 4096 are alike
@@ -76,7 +76,8 @@ struct Params {
   int begin[kMostParts + 1];  // of each part of K, in blocks of 64
   const float* bias;
   const float* bias_up;
-  float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
+  SigmoidForm activation;  // when gated or activated
+  bool activated;          // of Epilogue::element: outputs pass through it
   bool add;
 };
 

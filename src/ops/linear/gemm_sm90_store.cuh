@@ -4,18 +4,12 @@
 #include <type_traits>
 
 #include "hw/cuda/device/ptx/fence.cuh"
-#include "hw/cuda/device/ptx/math.cuh"
 #include "hw/cuda/device/ptx/tma.cuh"
 #include "hw/cuda/device/tile_store.cuh"
+#include "ops/activation/device.cuh"
 #include "ops/linear/gemm_sm90_config.cuh"
 
 namespace llamita::gemm_sm90_detail {
-
-// SiLU, GELU in its tanh form and quick GELU are one formula, so the epilogue has neither branches nor code
-// for what is not asked.
-__device__ __forceinline__ float gate(const Params& p, float x) {
-  return __fdividef(x, 1 + ptx::exp2_approx(-x * (p.linear + p.cubic * x * x)));
-}
 
 // Added to the sums of a finished tile. Columns beyond the matrix get the last one's: they are never stored.
 template <class C>
@@ -42,11 +36,21 @@ using ChunkOut =
 template <class C>
 __device__ __forceinline__ void finish_chunk(const Params& p, const float* sum, const float* up,
                                              ChunkOut<C>& out) {
+  if constexpr (C::kEpilogue == Epilogue::element) {
+    if (p.activated) {
+#pragma unroll
+      for (int i = 0; i < C::kChunk / 2; i += 2)
+        out[i / 2] = device::pack_pair<typename C::Element>(device::activate(p.activation, sum[i]),
+                                                            device::activate(p.activation, sum[i + 1]));
+      return;
+    }
+  }
 #pragma unroll
   for (int i = 0; i < C::kChunk / 2; i += 2) {
     float2 v = make_float2(sum[i], sum[i + 1]);
     if constexpr (C::kEpilogue == Epilogue::gated)
-      v = make_float2(gate(p, v.x) * up[i], gate(p, v.y) * up[i + 1]);
+      v = make_float2(device::activate_gate(p.activation, v.x) * up[i],
+                      device::activate_gate(p.activation, v.y) * up[i + 1]);
     if constexpr (C::kEpilogue == Epilogue::f32)
       out[i] = v.x, out[i + 1] = v.y;
     else

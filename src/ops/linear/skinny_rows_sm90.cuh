@@ -3,9 +3,8 @@
 
 #include <type_traits>
 
-#include "hw/cuda/device/ptx/math.cuh"
 #include "hw/cuda/device/ptx/reduce.cuh"
-#include "ops/linear/gemm_sm90.h"
+#include "ops/activation/device.cuh"
 #include "ops/linear/skinny_sm90.cuh"
 
 namespace llamita::skinny_sm90_detail {
@@ -25,13 +24,14 @@ struct RowsEpilogue {
   void* out;
   int64_t residual_stride, out_stride;
   int rows;
-  float linear, cubic;  // gated: act(x) = x / (1 + 2^-(linear x + cubic x^3))
+  SigmoidForm activation;  // when gated or activated
+  bool activated;          // not gated: outputs pass through it
   bool f32_out;
   bool vectors;   // four outputs may be read and written at a time
   bool in_place;  // the residual is the output, and f32
 
-  __device__ __forceinline__ float gate(float x) const {
-    return __fdividef(x, 1 + ptx::exp2_approx(-x * (linear + cubic * x * x)));
+  __device__ __forceinline__ float act(float x) const {
+    return kGated ? device::activate_gate(activation, x) : device::activate(activation, x);
   }
 
   __device__ __forceinline__ void put(int row, int token, float4 v, float4 up) const {
@@ -44,7 +44,9 @@ struct RowsEpilogue {
     if (bias != nullptr) add(v, bias + row);
     if constexpr (kGated) {
       if (bias_up != nullptr) add(up, bias_up + row);
-      v = {gate(v.x) * up.x, gate(v.y) * up.y, gate(v.z) * up.z, gate(v.w) * up.w};
+      v = {act(v.x) * up.x, act(v.y) * up.y, act(v.z) * up.z, act(v.w) * up.w};
+    } else if (activated) {
+      v = {act(v.x), act(v.y), act(v.z), act(v.w)};
     }
     const int64_t at = token * out_stride + row;
     if (f32_out) {
@@ -72,7 +74,10 @@ struct RowsEpilogue {
 
   __device__ __forceinline__ void put_one(int row, int token, float value, float up) const {
     if (bias != nullptr) value += bias[row];
-    if constexpr (kGated) value = gate(value) * (bias_up != nullptr ? up + bias_up[row] : up);
+    if constexpr (kGated)
+      value = act(value) * (bias_up != nullptr ? up + bias_up[row] : up);
+    else if (activated)
+      value = act(value);
     const DType dtype = f32_out                                  ? DType::f32
                         : std::is_same_v<Element, __nv_bfloat16> ? DType::bf16
                                                                  : DType::f16;
@@ -89,7 +94,6 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
     return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(4 * bytes) == 0 && stride % 4 == 0;
   };
   const int out_bytes = f32_out ? 4 : 2;
-  const GateCoefficients gate = gate_coefficients(g.activation);
   const Epilogue epilogue{.bias = g.bias,
                           .bias_up = g.bias_up,
                           .residual = g.residual,
@@ -97,8 +101,8 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
                           .residual_stride = g.residual_stride,
                           .out_stride = g.out_stride,
                           .rows = g.N,
-                          .linear = 1.44269504f * gate.linear,
-                          .cubic = 1.44269504f * gate.cubic,
+                          .activation = g.activation ? sigmoid_form(*g.activation) : SigmoidForm{},
+                          .activated = g.activation.has_value(),
                           .f32_out = f32_out,
                           .vectors = in_vectors(g.out, g.out_stride, out_bytes) && in_vectors(g.bias, 0, 4) &&
                                      in_vectors(g.bias_up, 0, 4) &&

@@ -73,7 +73,8 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
          (g.element == DType::bf16 || g.element == DType::f16) &&
          (g.out_dtype == DType::f32 || g.out_dtype == g.element) && g.K % 8 == 0 && g.x_stride % 8 == 0 &&
          aligned(g.x) && aligned(g.w) && aligned(g.w_up) &&
-         (g.w_up == nullptr || (g.out_dtype == g.element && gate_coefficients(g.activation).linear != 0));
+         ((g.w_up == nullptr && !g.activation) || (g.out_dtype == g.element && g.residual == nullptr &&
+                                                   sm90_epilogue_activates(g.activation, g.w_up != nullptr)));
 }
 
 // A start and an end that nothing hides and that grow with the tile's tokens, and a stream that the reading

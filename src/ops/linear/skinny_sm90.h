@@ -2,6 +2,7 @@
 // gated feed-forward block, and up to 128 tokens.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "ops/activation/activation.h"
@@ -9,18 +10,19 @@
 
 namespace llamita {
 
-// out(M, N) = x(M, K) w(N, K)^T + bias + residual; with w_up: act(x w^T + bias) * (x w_up^T + bias_up).
+// out(M, N) = x(M, K) w(N, K)^T + bias + residual, or act(x w^T + bias); with w_up: act(x w^T + bias) * (x
+// w_up^T + bias_up).
 struct SkinnySm90 {
   const void* x;
   const void* w;
   const void* w_up = nullptr;
   DType element;  // bf16 or f16: of x and w
   int M, N, K;
-  int64_t x_stride;                // elements
-  const float* bias = nullptr;     // (N)
-  const float* bias_up = nullptr;  // (N), of w_up
-  Activation activation = Activation::silu;
-  const void* residual = nullptr;  // (M, N) in out's type; may be out
+  int64_t x_stride;                      // elements
+  const float* bias = nullptr;           // (N)
+  const float* bias_up = nullptr;        // (N), of w_up
+  std::optional<Activation> activation;  // always of pairs; wants out in the type of x and no residual
+  const void* residual = nullptr;        // (M, N) in out's type; may be out
   int64_t residual_stride = 0;
   void* out;
   DType out_dtype;  // f32 or element

@@ -1,5 +1,5 @@
-// gemm_sm90: a norm, then gate and up in one Hopper GEMM whose epilogue folds the two: what the projections
-// give never goes to memory.
+// gemm_sm90: a norm, then gate and up in one Hopper GEMM whose epilogue folds the two, or up alone with the
+// activation in its epilogue: what the projections give never goes to memory.
 #include "ops/linear/gemm_sm90.h"
 
 #include "ops/mlp_in/variants.h"
@@ -10,19 +10,18 @@ namespace {
 
 // `normed` may be absent where only shapes matter.
 GemmSm90 gemm_of(const MlpInArgs& args, const void* normed) {
-  const quant::Part &gate = args.in->parts[0], &up = args.in->parts[1];
   const bool bias = args.bias.defined() && !args.bias.shape_only();
   GemmSm90 g{};
   g.a = normed;
-  g.b = gate.storage.data();
-  g.b_up = up.storage.data();
+  g.b = args.in->parts[0].storage.data();
+  g.b_up = args.gated ? args.in->parts[1].storage.data() : nullptr;
   g.element = args.out.dtype();
   g.M = static_cast<int>(args.x.dim(0));
   g.N = static_cast<int>(args.out.dim(1));
   g.K = static_cast<int>(args.in->cols);
   g.a_stride = args.in->cols;
   g.bias = bias ? args.bias.ptr<float>() : nullptr;
-  g.bias_up = bias ? args.bias.ptr<float>() + args.out.dim(1) : nullptr;
+  g.bias_up = bias && args.gated ? args.bias.ptr<float>() + args.out.dim(1) : nullptr;
   g.activation = args.activation;
   g.kind = GemmSm90::Out::element;
   g.out = args.out.data();
@@ -33,7 +32,7 @@ GemmSm90 gemm_of(const MlpInArgs& args, const void* normed) {
 }  // namespace
 
 bool mlp_in_gemm_sm90_supports(const MlpInArgs& args, const Caps& caps) {
-  if (!args.gated || args.in->parts.size() != 2 || args.out.dtype() == DType::f32) return false;
+  if (args.in->parts.size() != (args.gated ? 2 : 1) || args.out.dtype() == DType::f32) return false;
   for (const quant::Part& part : args.in->parts)
     if (part.format != args.out.dtype() || part.rows != args.out.dim(1)) return false;
   return gemm_sm90_supports(gemm_of(args, nullptr), caps);

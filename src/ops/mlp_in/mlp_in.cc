@@ -71,7 +71,11 @@ constexpr Variant<MlpInArgs> kVariants[] = {
      .supports = on_cuda,
      .estimate_us =
          [](const MlpInArgs& args, const Caps& caps) {
-           return cuda_streaming_us(cost(args), caps, 3) + cuda_mma_us(caps, cost(args).flops);
+           // What the product gives goes to memory and back in fp32.
+           const double between =
+               8 * static_cast<double>(args.x.dim(0)) * static_cast<double>(args.in->rows());
+           return cuda_streaming_us(cost(args), caps, 3) + cuda_memory_us(caps, between) +
+                  cuda_mma_us(caps, cost(args).flops);
          },
      .run = mlp_in_composition,
      .composed = true},

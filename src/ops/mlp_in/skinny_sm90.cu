@@ -1,4 +1,5 @@
-// skinny_sm90: a norm, then gate and up in one product for up to 128 tokens whose epilogue folds the two.
+// skinny_sm90: a norm, then gate and up in one product for up to 128 tokens whose epilogue folds the two, or
+// up alone with the activation in its epilogue.
 #include "ops/linear/skinny_sm90.h"
 
 #include "ops/mlp_in/variants.h"
@@ -9,19 +10,19 @@ namespace {
 
 // `normed` may be absent where only shapes matter.
 SkinnySm90 product_of(const MlpInArgs& args, const void* normed) {
-  const quant::Part &gate = args.in->parts[0], &up = args.in->parts[1];
+  const quant::Part& first = args.in->parts[0];
   const bool bias = args.bias.defined() && !args.bias.shape_only();
   SkinnySm90 g{};
   g.x = normed;
-  g.w = gate.storage.data();
-  g.w_up = up.storage.data();
-  g.element = gate.format;
+  g.w = first.storage.data();
+  g.w_up = args.gated ? args.in->parts[1].storage.data() : nullptr;
+  g.element = first.format;
   g.M = static_cast<int>(args.x.dim(0));
   g.N = static_cast<int>(args.out.dim(1));
   g.K = static_cast<int>(args.in->cols);
   g.x_stride = args.in->cols;
   g.bias = bias ? args.bias.ptr<float>() : nullptr;
-  g.bias_up = bias ? args.bias.ptr<float>() + args.out.dim(1) : nullptr;
+  g.bias_up = bias && args.gated ? args.bias.ptr<float>() + args.out.dim(1) : nullptr;
   g.activation = args.activation;
   g.out = args.out.data();
   g.out_dtype = args.out.dtype();
@@ -32,7 +33,7 @@ SkinnySm90 product_of(const MlpInArgs& args, const void* normed) {
 }  // namespace
 
 bool mlp_in_skinny_sm90_supports(const MlpInArgs& args, const Caps& caps) {
-  if (!args.gated || args.in->parts.size() != 2 || args.in->layout != quant::Layout::rows) return false;
+  if (args.in->parts.size() != (args.gated ? 2 : 1) || args.in->layout != quant::Layout::rows) return false;
   for (const quant::Part& part : args.in->parts)
     if (part.format != caps.activation || part.rows != args.out.dim(1)) return false;
   return skinny_sm90_supports(product_of(args, nullptr), caps);

@@ -18,7 +18,7 @@ bool mlp_in_gemv_supports(const MlpInArgs& args, const Caps& caps);
 void mlp_in_cuda_gemv_ring(const MlpInArgs& args, Context& context);
 bool mlp_in_gemv_ring_supports(const MlpInArgs& args, const Caps& caps);
 
-// Compute capability 9.0, gated, dense weights (gemm_sm90.cu).
+// Compute capability 9.0, dense weights, an activation that the epilogue has (gemm_sm90.cu).
 void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context);
 bool mlp_in_gemm_sm90_supports(const MlpInArgs& args, const Caps& caps);
 double mlp_in_gemm_sm90_us(const MlpInArgs& args, const Caps& caps);

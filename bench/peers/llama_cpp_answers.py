@@ -21,8 +21,9 @@ import gguf
 import llama_cpp
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-WINDOW, POSITIONS, GREEDY = 512, 4096, 48
+from teacher_forcing import TOOL, WINDOW, divergence, english_text, llamita_logits, log_softmax, windows_of
+
+POSITIONS, GREEDY = 4096, 48
 
 PROMPTS = [
     "The capital of France is", "Once upon a time there was a little llama who", "def fibonacci(n):\n    ",
@@ -33,26 +34,6 @@ PROMPTS = [
     "Q: What is the largest planet?\nA:", "The quick brown fox", "import numpy as np\n\n", "Der schnelle braune Fuchs",
     "If x + 3 = 7, then x =", "Grandmother opened the old wooden box and found",
 ]
-
-
-def english_text(path):
-    if path:
-        return pathlib.Path(path).read_text(encoding="utf-8")
-    files = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")),
-             pathlib.Path("/usr/share/common-licenses/GPL-3"), pathlib.Path("/usr/share/common-licenses/Apache-2.0")]
-    return "\n\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
-
-
-def llamita_logits(tool, model, windows, vocab):
-    """Yields (WINDOW, V) for each window."""
-    with tempfile.TemporaryFile() as ids:
-        ids.write("".join(" ".join(map(str, window)) + "\n" for window in windows).encode())
-        ids.seek(0)
-        process = subprocess.Popen([tool, model], stdin=ids, stdout=subprocess.PIPE)
-        for window in windows:
-            yield np.frombuffer(process.stdout.read(len(window) * vocab * 4), np.float32).reshape(-1, vocab)
-        if process.wait() != 0:
-            sys.exit(f"{tool} failed")
 
 
 def llamita_greedy(tool, model, prompts):
@@ -81,27 +62,15 @@ def unpacked_twin(path, target):
     writer.close()
 
 
-def log_softmax(logits):
-    logits = logits.astype(np.float64)
-    logits -= logits.max(axis=-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-
-
 def forced(model, window):
     model.reset()
     model.eval(window)
     return log_softmax(np.array(model.scores[:len(window)]))
 
 
-def divergence(p, q):
-    return (np.exp(p) * (p - q)).sum(axis=-1)
-
-
 def compare_logits(model, twin, path, tool, text):
     ids = model.tokenize(text.encode(), add_bos=False)
-    windows = [ids[i:i + WINDOW] for i in range(0, len(ids) - WINDOW + 1, WINDOW)][:-(-POSITIONS // WINDOW)]
-    if len(windows) * WINDOW < POSITIONS:
-        sys.exit(f"the text has only {len(ids)} tokens, expected at least {POSITIONS}")
+    windows = windows_of(ids, POSITIONS)
     rows = {"llama.cpp to Llamita": [], "llama.cpp in F32 to Llamita": [], "llama.cpp in F32 to llama.cpp": []}
     same = []
     for logits, window in zip(llamita_logits(tool, path, windows, model.n_vocab()), windows):
@@ -143,7 +112,7 @@ def compare_greedy(model, path, tool, margin):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--tool", default=str(ROOT / "build" / "tests" / "teacher_forced"))
+    parser.add_argument("--tool", default=TOOL)
     parser.add_argument("--text")
     parser.add_argument("--margin", type=float, default=0.5)
     arguments = parser.parse_args()

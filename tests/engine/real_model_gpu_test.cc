@@ -1,38 +1,25 @@
 // A real model on a GPU beside the same file on the CPU, in f32 and without rounded activations: the text
-// that people read. LLAMITA_TEST_MODEL names the file or folder (`make test-gpu TEST_MODEL=...`); without it
-// these skip aloud.
+// that people read; and beside transformers in fp32 when the file is that of tests/golden/smollm2.
+// LLAMITA_TEST_MODEL names the file or folder (`make test-gpu TEST_MODEL=...`); without it these skip aloud.
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cstdio>
 
-#include "engine/compute_device.h"
-#include "engine/direct_runner.h"
 #include "engine/served_model.h"
 #include "hw/cuda/device_properties.h"
 #include "support/distributions.h"
+#include "support/real_model.h"
 
 namespace llamita {
 namespace {
-
-const char* const kText =
-    "A bridge carries loads across a gap. The first ones were logs that had fallen over streams; later "
-    "people "
-    "laid slabs of stone on piers, and the Romans built arches whose wedges hold each other by their own "
-    "weight. "
-    "Iron made longer spans possible in the eighteenth century, and steel cables longer ones still. "
-    "Engineers "
-    "watch wind, heat and rust, because a bridge that stands still is one that is looked after. In 1940 a "
-    "suspension bridge in Washington twisted itself apart in a steady wind of only forty miles an hour, and "
-    "since then every long span has been tested in a wind tunnel before it was built.";
 
 class RealModel : public testing::Test {
  protected:
   void SetUp() override {
     if (cuda::device_count() == 0) GTEST_SKIP() << "there is no NVIDIA GPU here";
-    const char* path = std::getenv("LLAMITA_TEST_MODEL");
-    if (path == nullptr) GTEST_SKIP() << "LLAMITA_TEST_MODEL names no model";
-    path_ = path;
+    path_ = test::real_model_path();
+    if (path_.empty()) GTEST_SKIP() << "LLAMITA_TEST_MODEL names no model";
   }
 
   static EngineConfig config_of(const std::string& device) {
@@ -42,26 +29,15 @@ class RealModel : public testing::Test {
     if (device == "cpu") config.kv_dtype = "f32";
     return config;
   }
-  // The CPU's kernels without integer activations are the weights' own answer.
-  static std::string exact_kernels() { return cat("linear=cpu_panel_", cpu::name(cpu::detect_isa())); }
-  std::unique_ptr<Tokenizer> tokenizer() const {
-    const TensorFiles files = TensorFiles::open(path_);
-    return files.is_gguf() ? Tokenizer::from_gguf(files.gguf()) : Tokenizer::from_folder(path_);
-  }
   std::vector<float> logits(const std::string& device, const std::vector<int32_t>& ids) const {
-    const EngineConfig config = config_of(device);
-    const auto model = load_model(path_, {}, choose_placement(config));
-    if (device == "cpu") setenv("LLAMITA_KERNEL", exact_kernels().c_str(), 1);
-    DirectRunner runner(*model, config);
-    unsetenv("LLAMITA_KERNEL");
-    return runner.logits_of(ids);
+    return test::real_model_logits(path_, config_of(device), device == "cpu", ids);
   }
 
   std::string path_;
 };
 
 TEST_F(RealModel, LogitsAreTheCpusAsFarAsBf16Allows) {
-  const std::vector<int32_t> ids = tokenizer()->encode(kText, true, false);
+  const std::vector<int32_t> ids = Tokenizer::load(path_)->encode(test::real_model_text(), true, false);
   const std::vector<float> want = logits("cpu", ids), got = logits("cuda", ids);
   ASSERT_EQ(got.size(), want.size());
   const size_t vocab = want.size() / ids.size();
@@ -71,12 +47,34 @@ TEST_F(RealModel, LogitsAreTheCpusAsFarAsBf16Allows) {
   EXPECT_EQ(test::clear_choices_missed(want, got, vocab, 0.5f), 0);
 }
 
+// In bf16 and f16, prompts' kernels and, with one token a step, those of decoding.
+TEST_F(RealModel, LogitsAreTransformersAsFarAs16BitsAllow) {
+  if (!test::is_golden_model(path_)) GTEST_SKIP() << path_ << " is not the file of tests/golden/smollm2";
+  const test::TopLogits golden = test::read_top_logits();
+  for (const char* dtype : {"bf16", "f16"}) {
+    for (const int step : {64, 1}) {
+      EngineConfig config = config_of("cuda");
+      config.gpu_dtype = dtype;
+      config.batch_sequences = step;  // rows of logits that a step has room for
+      const test::Distance found =
+          test::distance_of(golden, test::real_model_logits(path_, config, false, golden.ids));
+      std::printf(
+          "%s, %d tokens a step: mean KL %.2e, RMS of log probabilities %.2e, a logit by %.2e, %d of %d "
+          "clear choices missed\n",
+          dtype, step, found.mean_kl, found.rms_log_prob, found.largest_logit, found.clear_missed,
+          found.clear);
+      EXPECT_LE(found.mean_kl, 1e-3) << dtype << ", " << step << " tokens a step";
+      ASSERT_GT(found.clear, 0);
+      EXPECT_EQ(found.clear_missed, 0) << dtype << ", " << step << " tokens a step";
+    }
+  }
+}
+
 // Greedy replies to questions: equal to the CPU's, or parted where the CPU's two best are close.
 TEST_F(RealModel, GreedyTextIsTheCpusWhereMarginsAllow) {
   const auto replies = [&](const std::string& device) {
-    if (device == "cpu") setenv("LLAMITA_KERNEL", exact_kernels().c_str(), 1);
+    const auto exact = device == "cpu" ? std::make_unique<test::ExactLinear>() : nullptr;
     const auto served = ServedModel::load(path_, config_of(device), {});
-    unsetenv("LLAMITA_KERNEL");
     std::vector<TokenRequest> requests;
     for (const char* question : {"What is the capital of France?", "Write one sentence about the sea.",
                                  "Name three colours.", "Why is the sky blue?"}) {

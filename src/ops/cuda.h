@@ -36,7 +36,7 @@ inline double cuda_gemv_norm_us(int64_t tokens) { return 2 + 2 * static_cast<dou
 inline constexpr double kCudaRingNormUs = 1.0;
 
 inline double cuda_ring_us(const Cost& cost, int64_t tokens) {
-  return 2.8 + (cost.bytes_read + cost.bytes_written) / 3.03e6 + 1.5 * static_cast<double>(tokens - 1);
+  return 2.8 + (cost.bytes_read + cost.bytes_written) / 2.95e6 + 1.5 * static_cast<double>(tokens - 1);
 }
 
 }  // namespace llamita

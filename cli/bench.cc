@@ -209,6 +209,8 @@ class Bench : public Subcommand {
       throw UsageError("--prompt 0 and --generate 0 leave nothing to measure");
     if (!shape_.empty() && !config_.packed_cache.empty())
       throw UsageError("--packed-cache keeps what was made of a file: the weights of --shape are in none");
+    if (save_.empty() && !tokenizer_.empty())
+      throw UsageError("--tokenizer is written by --save: say where to");
     if (!save_.empty()) return save();
     const Placement placement = choose_placement(config_);
     config_.context = longest();

@@ -104,6 +104,11 @@ void write_tensors(const std::vector<StoredTensor>& tensors, const std::string& 
 
 void write_made_up_folder(const TensorFiles& files, const std::string& folder, const std::string& tokenizer,
                           ThreadPool& pool) {
+  TokenizerFiles of_model;  // read first: a file that is none leaves nothing behind
+  if (tokenizer.ends_with(".gguf"))
+    of_model = tokenizer_files(gguf::File::open(tokenizer));
+  else
+    of_model.tokenizer = tokenizer.empty() ? byte_tokenizer() : read_file(tokenizer);
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw Error(cat("cannot make the folder ", folder, ": ", error.message()));
@@ -113,13 +118,8 @@ void write_made_up_folder(const TensorFiles& files, const std::string& folder, c
     out.close();
   };
   write("config.json", files.config().dump() + "\n");
-  if (tokenizer.ends_with(".gguf")) {
-    const TokenizerFiles of_model = tokenizer_files(gguf::File::open(tokenizer));
-    write("tokenizer.json", of_model.tokenizer);
-    write("tokenizer_config.json", of_model.config);
-  } else {
-    write("tokenizer.json", tokenizer.empty() ? byte_tokenizer() : read_file(tokenizer));
-  }
+  write("tokenizer.json", of_model.tokenizer);
+  if (!of_model.config.empty()) write("tokenizer_config.json", of_model.config);
   write_tensors(made_up_tensors(files), folder + "/model.safetensors", pool);
 }
 

@@ -22,9 +22,12 @@ import argparse
 import pathlib
 import sys
 
-import numpy as np
-import torch
-import transformers
+try:
+    import numpy as np
+    import torch
+    import transformers
+except ImportError as error:
+    sys.exit(f"transformers_answers: {error}: pip install torch transformers gguf accelerate numpy")
 
 from teacher_forcing import TOOL, WINDOW, divergence, english_text, llamita_logits, log_softmax, windows_of
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "cli/shapes.h"
 #include "engine/direct_runner.h"
 #include "support/expect_error.h"
@@ -48,8 +50,9 @@ TEST(MadeUpFolder, TakesTheTokenizerOfAGgufFileOrATokenizerJson) {
     EXPECT_EQ(written->encode("Llamas eat 42 leaves.\n", false, false),
               reference->encode("Llamas eat 42 leaves.\n", false, false));
   }
-  EXPECT_ERROR(cli::write_made_up_folder(files, dir.path().string(), "/nowhere/t.gguf", pool),
-               "/nowhere/t.gguf");
+  const std::string unmade = (dir.path() / "unmade").string();
+  EXPECT_ERROR(cli::write_made_up_folder(files, unmade, "/nowhere/t.gguf", pool), "/nowhere/t.gguf");
+  EXPECT_FALSE(std::filesystem::exists(unmade));
 }
 
 // As the models' authors count them.

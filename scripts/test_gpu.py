@@ -5,7 +5,7 @@
 
 One process a test program, since each start on a GPU takes a second. Behind them scripts/check_sass.py reads the machine
 code, where its tools are installed (not with --filter). Exits with 1 when a test or that check failed or when there was
-no GPU to run on. LLAMITA_TEST_MODEL=FILE adds the comparison of a real model with the CPU.
+no GPU to run on. LLAMITA_TEST_MODEL=FILE adds the comparison of a real model with the CPU and with transformers.
 """
 import argparse
 import json

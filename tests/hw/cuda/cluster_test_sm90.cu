@@ -82,6 +82,36 @@ TEST_F(Cluster, SentBytesAreCountedByTheReceiversBarrier) {
   }
 }
 
+// Each block announces its own bytes at block 0's barrier and sends them; then all read block 0's memory.
+__global__ void announce_there(uint64_t* out) {
+  __shared__ uint64_t mail[kBlocks][32];
+  __shared__ uint64_t barrier;
+  const uint32_t rank = ptx::cluster_rank();
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, kBlocks);
+    ptx::mbarrier_init_fence();
+  }
+  __syncthreads();
+  ptx::cluster_arrive_relaxed();
+  ptx::cluster_wait();
+  if (threadIdx.x == 0) ptx::mbarrier_arrive_expect_tx_cluster(&barrier, sizeof mail[0], 0);
+  ptx::store_async_u64(&mail[rank][threadIdx.x], uint64_t{rank} << 40 | threadIdx.x, &barrier, 0);
+  if (rank == 0) ptx::mbarrier_wait(&barrier, 0);
+  ptx::cluster_sync();
+  for (int block = 0; block < kBlocks; ++block) {
+    const uint32_t address = ptx::cluster_address(ptx::smem_address(&mail[block][threadIdx.x]), 0);
+    out[(rank * kBlocks + block) * 32 + threadIdx.x] = ptx::load_cluster_u64(address);
+  }
+  ptx::cluster_sync();
+}
+
+TEST_F(Cluster, BytesMayBeAnnouncedAtAnotherBlocksBarrier) {
+  const DeviceArray<uint64_t> out(kBlocks * kBlocks * 32);
+  cuda::launch(announce_there, {.grid = dim3(kBlocks), .block = dim3(32), .cluster = kBlocks}, out.data());
+  const std::vector<uint64_t> got = out.read();
+  for (uint64_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], (i / 32 % kBlocks) << 40 | i % 32) << i;
+}
+
 constexpr int kStages = 3, kRows = 8, kInts = 64, kRounds = 30;
 
 // Eight lanes bring a row each, a stage; lane 0 announced them all. Two consumer warps a block check every

@@ -27,6 +27,24 @@ TEST_F(Softmax, Exp2IsAsNearAsItsCommentSays) {
   for (int i = 1; i < 256; ++i) EXPECT_NEAR(y[i] / std::exp2(double{x[i]}), 1, 0x1p-22) << x[i];
 }
 
+__global__ void larger(const float* x, float* y) {
+  const unsigned a = threadIdx.x / 4, b = threadIdx.x % 4;
+  y[threadIdx.x] = ptx::max_or_nan(x[a], x[b]);
+}
+
+TEST_F(Softmax, TheLargerOfTwoIsNanWhereOneIs) {
+  const std::vector<float> x = {-INFINITY, -1.0f, 2.0f, NAN};
+  const DeviceArray<float> from(x), to(16);
+  cuda::launch(larger, {.grid = dim3(1), .block = dim3(16)}, from.data(), to.data());
+  const std::vector<float> y = to.read();
+  for (size_t i = 0; i < 16; ++i) {
+    if (i / 4 == 3 || i % 4 == 3)
+      EXPECT_TRUE(std::isnan(y[i])) << i;
+    else
+      EXPECT_EQ(y[i], x[std::max(i / 4, i % 4)]) << i;
+  }
+}
+
 __global__ void over_quads(float* highest, float* sum) {
   const auto x = static_cast<float>(threadIdx.x);
   highest[threadIdx.x] = device::quad_max(x);

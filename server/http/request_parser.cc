@@ -76,9 +76,11 @@ size_t RequestParser::push(std::string_view data) {
     return 0;
   }
   if (state_ == State::header) {
-    // Beast uses nothing of a header before all of it is there, so `data` begins where the header does.
-    const size_t end = data.find("\r\n\r\n");
-    if ((end == std::string_view::npos ? data.size() : end + 4) > limits_.header_bytes) {
+    // Beast uses whole lines as they come, so `data` begins where a line does; the empty one ends the header.
+    const bool ends_here = header_used_ > 0 && data.substr(0, 2) == "\r\n";
+    const size_t blank = data.find("\r\n\r\n");
+    const size_t end = ends_here ? 2 : blank == std::string_view::npos ? data.size() : blank + 4;
+    if (header_used_ + end > limits_.header_bytes) {
       fail(431, cat("the request's header has more than ", limits_.header_bytes, " bytes"));
       return 0;
     }
@@ -91,6 +93,7 @@ size_t RequestParser::push(std::string_view data) {
     const size_t seen = std::min(data.size() - used, limits_.header_bytes);
     const size_t taken = impl_->parser.put(boost::asio::const_buffer(data.data() + used, seen), error);
     used += taken;
+    header_used_ += state_ == State::header ? taken : 0;
     if (error == http::error::body_limit) {
       fail(413, cat("the request's body has more than ", limits_.body_bytes, " bytes"));
     } else if (error && error != http::error::need_more) {

@@ -48,6 +48,7 @@ class RequestParser {
   HttpLimits limits_;
   std::unique_ptr<Impl> impl_;
   State state_ = State::header;
+  size_t header_used_ = 0;  // bytes
   Headers headers_;
   bool continue_asked_ = false;
   int status_ = 0;

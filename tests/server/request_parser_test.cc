@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
+
 #include "base/cat.h"
 
 namespace llamita::server {
@@ -20,9 +23,9 @@ std::string feed(RequestParser& parser, std::string_view text, size_t piece) {
   return waiting;
 }
 
-int status_of(std::string_view text, const HttpLimits& limits = {}) {
+int status_of(std::string_view text, const HttpLimits& limits = {}, size_t piece = SIZE_MAX) {
   RequestParser parser(limits);
-  feed(parser, text, text.size());
+  feed(parser, text, std::min(piece, text.size()));
   return parser.state() == State::failed ? parser.status() : parser.state() == State::done ? 200 : 0;
 }
 
@@ -69,10 +72,20 @@ TEST(RequestParser, HeaderBytesLimit) {
     const std::string start = "GET / HTTP/1.1\r\nX: ", end = "\r\n\r\n";
     return start + std::string(bytes - start.size() - end.size(), 'x') + end;
   };
-  EXPECT_EQ(status_of(request(199), limits), 200);
-  EXPECT_EQ(status_of(request(200), limits), 200);
-  EXPECT_EQ(status_of(request(201), limits), 431);
-  EXPECT_EQ(status_of("GET /" + std::string(300, 'x'), limits), 431);  // without an end in sight
+  const auto in_lines = [](size_t bytes) {
+    std::string text = "GET / HTTP/1.1\r\n";
+    while (text.size() + 20 < bytes) text += "X: yyyyy\r\n";
+    return text + "Z: " + std::string(bytes - text.size() - 7, 'z') + "\r\n\r\n";
+  };
+  // Lines that arrive before the others count as well; what follows the header does not.
+  for (const size_t piece : {size_t{1}, size_t{16}, size_t{21}, size_t{150}, SIZE_MAX}) {
+    for (const auto& header :
+         {request(199), request(200), in_lines(200), in_lines(200) + std::string(300, 'x')})
+      EXPECT_EQ(status_of(header, limits, piece), 200) << piece;
+    for (const auto& header : {request(201), in_lines(201)})
+      EXPECT_EQ(status_of(header, limits, piece), 431) << piece;
+    EXPECT_EQ(status_of("GET /" + std::string(300, 'x'), limits, piece), 431);  // without an end in sight
+  }
 }
 
 TEST(RequestParser, HeaderLinesLimit) {

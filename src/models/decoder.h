@@ -29,6 +29,8 @@ class Decoder : public Model {
   // All layers as one op, or one after the other where no variant of it serves the step.
   void run_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch, const KvCache& kv,
                   Context& context) const;
+  void chain_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch, const KvCache& kv,
+                    Context& context) const;
   Attention load_attention(int layer, WeightLoader& weights) const;
   Mlp load_mlp(int layer, WeightLoader& weights) const;
 

@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "nn/forward_batch.h"
-#include "ops/context.h"
-#include "ops/norm/norm.h"
+#include "nn/shared_norms.h"
+#include "ops/attn_in/attn_in.h"
+#include "ops/linear/linear.h"
 #include "quant/weight.h"
 #include "weights/loader.h"
 
@@ -30,7 +31,17 @@ struct Attention {
 
   // x (T, C) is updated in place; cos_sin (T, R) is undefined for models with learned positions.
   void add_to(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch, const KvCache::Layer& kv,
-              Context& context) const;
+              Context& context, const SharedNorms& norms = {}) const;
+
+  // Whether the kernels that such a step chooses take norms.own; whether they leave norms.next.
+  bool takes_own(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch, const KvCache::Layer& kv,
+                 const Context& context, const SharedNorms& norms) const;
+  bool leaves_next(const Tensor& x, const Context& context, const SharedNorms& norms) const;
+
+ private:
+  AttnInArgs in_args(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch,
+                     const KvCache::Layer& kv, const SharedNorms& norms, const Tensor& q) const;
+  LinearArgs out_args(const Tensor& x, const SharedNorms& norms, const Tensor& mixed) const;
 };
 
 }  // namespace llamita

@@ -1,9 +1,9 @@
 // Mlp: x += down · act(norm(x) · gate) * (norm(x) · up), or without a gate x += down · act(norm(x) · up).
 #pragma once
 
-#include "ops/activation/activation.h"
-#include "ops/context.h"
-#include "ops/norm/norm.h"
+#include "nn/shared_norms.h"
+#include "ops/linear/linear.h"
+#include "ops/mlp_in/mlp_in.h"
 #include "quant/weight.h"
 #include "weights/loader.h"
 
@@ -22,7 +22,16 @@ struct Mlp {
   quant::Weight down;      // (C, F)
   Vector down_bias;        // (C) or none
 
-  void add_to(const Tensor& x, Context& context) const;  // x (T, C), in place
+  // x (T, C) is updated in place.
+  void add_to(const Tensor& x, Context& context, const SharedNorms& norms = {}) const;
+
+  // Whether the kernels that such a step chooses take norms.own; whether they leave norms.next.
+  bool takes_own(const Tensor& x, const Context& context, const SharedNorms& norms) const;
+  bool leaves_next(const Tensor& x, const Context& context, const SharedNorms& norms) const;
+
+ private:
+  MlpInArgs in_args(const Tensor& x, const SharedNorms& norms, const Tensor& hidden) const;
+  LinearArgs down_args(const Tensor& x, const SharedNorms& norms, const Tensor& hidden) const;
 };
 
 }  // namespace llamita

@@ -27,7 +27,15 @@ struct Variant {
   // Ops whose work a fused variant does with kernels of its own choice: where LLAMITA_KERNEL forces one of
   // them, it steps back for one that runs them.
   std::span<const std::string_view> fuses = {};
+  // Takes arguments with a prepared norm (norm/prepared_norm.h), of which the others know nothing.
+  bool takes_prepared = false;
 };
+
+template <class Args>
+bool has_prepared_norm(const Args& args) {
+  if constexpr (requires { args.prepared; }) return args.prepared.defined();
+  return false;
+}
 
 template <class Args>
 struct Op {
@@ -51,6 +59,7 @@ const Variant<Args>* best_variant(const Op<Args>& op, const Args& args, const Ca
   double best_us = 0;
   for (const Variant<Args>& variant : op.variants) {
     if (only.empty() ? forced_inside(variant) : variant.name != only) continue;
+    if (has_prepared_norm(args) && !variant.takes_prepared) continue;
     if (!variant.supports(args, caps)) continue;
     const double us = variant.estimate_us(args, caps);
     if (best == nullptr || us < best_us) {
@@ -73,6 +82,20 @@ const Variant<Args>& choose(const Op<Args>& op, const Args& args, const Context&
   }
   LLAMITA_CHECK(best != nullptr, "op ", op.name, " has no variant for these arguments");
   return *best;
+}
+
+// Whether a variant takes these arguments with their prepared norm and needs no more time than the one that
+// runs without. Both sides of a norm have to say so before it is handed over. Where LLAMITA_KERNEL forces a
+// variant of norm, that one runs.
+template <class Args>
+bool takes_prepared_norm(const Op<Args>& op, const Args& args, const Context& context) {
+  if (!context.forced_variant("norm").empty()) return false;
+  const Caps& caps = context.caps();
+  const Variant<Args>* with = best_variant(op, args, caps, context.forced_variant(op.name), &context);
+  if (with == nullptr) return false;
+  Args plain = args;
+  plain.prepared = {};
+  return with->estimate_us(args, caps) <= choose(op, plain, context).estimate_us(plain, caps);
 }
 
 template <class Args>

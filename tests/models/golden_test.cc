@@ -2,7 +2,9 @@
 // whether a prompt comes whole, in chunks, token by token, alone or in company.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "support/golden_model.h"
 #include "support/model_steps.h"
@@ -53,6 +55,23 @@ TEST_P(GoldenModels, HiddenStatesAndLogitsAreThoseOfTransformers) {
     EXPECT_LE(nmse(logits, golden.logits), 1e-10);
     EXPECT_LE(max_difference(logits, golden.logits), 1e-3f);
   }
+}
+
+// The references share the norm between two blocks (ops/norm/prepared_norm.h): what is left are the first
+// layer's, the head's, those of q and k heads, and all that are no RMS norms.
+TEST_P(GoldenModels, NormsThatBlocksShareGiveTheLogitsOfTransformers) {
+  setenv("LLAMITA_KERNEL", "linear=reference", 1);
+  const ModelConfig& config = model_->config();
+  const Golden golden = test::read_golden(GetParam(), 0);
+  ModelSteps steps(*model_);
+  const std::vector<float> logits = steps.run({{0, golden.ids}});
+  unsetenv("LLAMITA_KERNEL");
+  EXPECT_LE(nmse(logits, golden.logits), 1e-10);
+  const auto norms = std::count_if(steps.ops.begin(), steps.ops.end(),
+                                   [](const OpRecord& record) { return record.op == "norm"; });
+  const int of_heads = config.qk_norm ? config.layers * (config.heads + config.kv_heads) : 0;
+  EXPECT_EQ(norms, config.norm_kind == NormKind::rms ? 2 + of_heads : 2 * config.layers + 1);
+  EXPECT_EQ(steps.used_bytes, steps.planned_bytes);
 }
 
 TEST_P(GoldenModels, APromptInChunksOrTokenByTokenGivesTheSameBits) {

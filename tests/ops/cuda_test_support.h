@@ -200,6 +200,7 @@ int for_variants(const Op<Args>& op, const Args& args, CudaMachine& machine,
   op.check(args);
   int count = 0;
   for (const Variant<Args>& variant : op.variants) {
+    if (has_prepared_norm(args) && !variant.takes_prepared) continue;
     if (!variant.supports(args, machine.context().caps())) continue;
     if (const char* why = "";
         variant.name == "cublaslt" && cuda::CublasLt::of_current_device(&why) == nullptr) {

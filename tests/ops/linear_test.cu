@@ -36,6 +36,22 @@ quant::Weight weight_of(const std::vector<std::pair<DType, int64_t>>& parts, int
   return weight;
 }
 
+// What the product before leaves on the card of rows x (T, C) for an RMS norm.
+struct PreparedOnCard {
+  PreparedOnCard(const Tensor& x, const Tensor& gain, DType type)
+      : scaled(x.dim(0), x.dim(1), type, 0), squares(norm_runs(x.dim(1)), x.dim(0), DType::f32, 0) {
+    std::vector<float> rows(static_cast<size_t>(x.elems())),
+        sums(static_cast<size_t>(norm_runs(x.dim(1)) * x.dim(0)));
+    prepare_norm(x, gain,
+                 {Tensor::of(rows.data(), {x.dim(0), x.dim(1)}),
+                  Tensor::of(sums.data(), {norm_runs(x.dim(1)), x.dim(0)})});
+    scaled.fill(rows);
+    squares.fill(sums);
+  }
+  PreparedNorm norm() const { return {scaled.tensor(), squares.tensor()}; }
+  DeviceMatrix scaled, squares;
+};
+
 // Runs the case with every variant; returns how many there were.
 int check_linear(const LinearCase& c, DType activation, CudaMachine& gpu, Machine& cpu) {
   const quant::Weight weight = weight_of(c.parts, c.K), there = test::to_device(weight);
@@ -244,6 +260,7 @@ struct AttnInCase {
   std::vector<DType> formats;  // of q, k, v
   bool bias, qk_norm, layer_norm;
   bool one_piece = false;
+  bool prepared = false;
 };
 
 void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
@@ -303,6 +320,11 @@ void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
     args.k_norm = k_norm.vector(), reference.k_norm = k_norm.host_vector();
   }
   if (c.R > 0) args.cos_sin = table.tensor(), reference.cos_sin = table.host_tensor();
+  const PreparedOnCard prepared(x.host_tensor(), norm_weight.host_vector(), type);
+  if (c.prepared) {
+    args.prepared = prepared.norm();
+    x.poison();
+  }
   // The composition, whose linear must not round x to int8 as it does for blocks by default.
   setenv("LLAMITA_KERNEL", "linear=reference", 1);
   {
@@ -369,11 +391,25 @@ TEST_F(CudaLinear, AttnInOfWeightsInOnePiece) {
   }
 }
 
+// Wherever a token's inverse RMS is needed: in tiles of every size, in parts of K, with the last run short.
+TEST_F(CudaLinear, AttnInOfAPreparedNorm) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  const DType type = DType::bf16;
+  const std::vector<DType> dense{type, type, type};
+  for (const int64_t T : {1, 2, 12, 17, 33, 64, 100, 128}) {
+    check_attn_in({T, 576, 9, 3, 64, 64, dense, false, false, false, true, true}, type, 1);
+    check_attn_in({T, 1032, 4, 2, 128, 128, dense, true, false, false, true, true}, type, 1);
+  }
+  check_attn_in({40, 520, 30, 4, 128, 128, dense, true, false, false, true, true}, type, 1);
+  check_attn_in({64, 136, 68, 4, 64, 64, dense, false, false, false, true, true}, type, 1);
+}
+
 struct MlpInCase {
   int64_t T, C, F;
   DType format;
   Activation activation;
   bool gated, bias;
+  bool prepared = false;
 };
 
 void check_mlp_in(const MlpInCase& c, DType type, int least_variants) {
@@ -403,6 +439,11 @@ void check_mlp_in(const MlpInCase& c, DType type, int least_variants) {
   reference.in = &in;
   reference.out = Tensor::of(expected.data(), {c.T, c.F});
   if (c.bias) args.bias = bias.vector(), reference.bias = bias.host_vector();
+  const PreparedOnCard prepared(x.host_tensor(), norm_weight.host_vector(), type);
+  if (c.prepared) {
+    args.prepared = prepared.norm();
+    x.poison();
+  }
   setenv("LLAMITA_KERNEL", "linear=reference", 1);
   {
     Machine exact(1, cpu::Isa::generic);
@@ -434,6 +475,15 @@ TEST_F(CudaLinear, MlpInGatedAndNot) {
     check_mlp_in({33, 576, 200, type, Activation::silu, true, true}, type, 1);
     check_mlp_in({12, 96, 45, type, Activation::gelu_tanh, false, true}, type, 1);
   }
+}
+
+TEST_F(CudaLinear, MlpInOfAPreparedNorm) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  for (const int64_t T : {1, 2, 12, 31, 64, 100, 128}) {
+    check_mlp_in({T, 576, 1536, DType::bf16, Activation::silu, true, false, true}, DType::bf16, 1);
+    check_mlp_in({T, 1032, 72, DType::bf16, Activation::silu, true, true, true}, DType::bf16, 1);
+  }
+  check_mlp_in({64, 584, 17000, DType::bf16, Activation::silu, true, false, true}, DType::bf16, 1);
 }
 
 // Beside the composition: the skinny product, which takes any stride, and the GEMM, which wants 16 bytes.

@@ -15,7 +15,7 @@ using CudaSkinny = test::GpuTest;
 
 constexpr float kScale = 0.1f;
 
-enum class Kind { element, f32, in_place, gated, activated };
+enum class Kind { element, f32, in_place, gated, activated, prepares };
 
 struct Case {
   int64_t M, N, K;
@@ -37,7 +37,8 @@ std::vector<float> product(const DeviceMatrix& x, const quant::Weight& weight, c
 
 void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   const bool gated = c.kind == Kind::gated;
-  const bool activated = gated || c.kind == Kind::activated;
+  const bool activated = gated || c.kind == Kind::activated, prepares = c.kind == Kind::prepares;
+  const bool in_place = prepares || c.kind == Kind::in_place;
   const DType out_type = c.kind == Kind::element || activated ? c.element : DType::f32;
   quant::Weight weight, up;
   weight.cols = up.cols = c.K;
@@ -57,7 +58,7 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
     const std::vector<float> ups = product(x, up, c.bias ? bias_up.host_vector() : Tensor{}, c.M, cpu);
     for (size_t i = 0; i < expected.size(); ++i) expected[i] *= ups[i];
   }
-  if (c.kind == Kind::in_place)
+  if (in_place)
     for (size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
 
   SkinnySm90 g{};
@@ -73,14 +74,28 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
   g.out = out.tensor().data();
   g.out_dtype = out_type;
   g.out_stride = out.tensor().stride(0);
-  if (c.kind == Kind::in_place) g.residual = g.out, g.residual_stride = g.out_stride;
+  if (in_place) g.residual = g.out, g.residual_stride = g.out_stride;
+  DeviceMatrix gain(1, c.N, DType::f32, 0), scaled(c.M, c.N, c.element, 0),
+      squares(norm_runs(c.N), c.M, DType::f32, 0);
+  gain.fill_normal(5);
+  std::vector<float> scaled_expected(expected.size()),
+      squares_expected(static_cast<size_t>(norm_runs(c.N) * c.M));
+  if (prepares) {
+    prepare_norm(Tensor::of(expected.data(), {c.M, c.N}), gain.host_vector(),
+                 {Tensor::of(scaled_expected.data(), {c.M, c.N}),
+                  Tensor::of(squares_expected.data(), {norm_runs(c.N), c.M})});
+    g.prepares = true;
+    g.next_gain = gain.vector().ptr<float>();
+    g.next_scaled = scaled.tensor().data();
+    g.next_squares = squares.tensor().ptr<float>();
+  }
   const int rows = gated ? 2 * g.N : g.N;
   for (const SkinnyPlan& plan : skinny_sm90_plans(g.M, rows, g.K, gpu.context().caps())) {
     const std::string what = cat(c.M, " x ", c.N, " x ", c.K, " in ", plan.tile_rows, " / ", plan.split, " ",
                                  name(c.element), " kind ", static_cast<int>(c.kind), " bias ", c.bias);
-    std::vector<float> first;
+    std::vector<float> first, first_squares;
     for (int run = 0; run < 2; ++run) {
-      if (c.kind == Kind::in_place)
+      if (in_place)
         out.fill(before);
       else
         out.poison();
@@ -91,6 +106,14 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
         test::expect_close(got, expected, out_type == DType::f32 ? 1e-9 : test::nmse_bound(out_type), what);
       }
       EXPECT_EQ(got, first) << what << ", run " << run;
+      if (!prepares) continue;
+      const std::vector<float> sums = squares.read();
+      if (run == 0) first_squares = sums;
+      EXPECT_EQ(sums, first_squares) << what << ", run " << run;
+      test::expect_close(sums, squares_expected, 1e-9, "squares of " + what);
+      test::expect_close(scaled.read(), scaled_expected, test::nmse_bound(c.element), "scaled of " + what);
+      squares.poison();
+      scaled.poison();
     }
   }
 }
@@ -113,6 +136,17 @@ TEST_F(CudaSkinny, EveryCutOnRaggedShapes) {
     check({128, 136, 520, type, Kind::activated, false, Activation::quick_gelu}, gpu, cpu);
     check({29, 71, 584, type, Kind::activated, true, Activation::gelu}, gpu, cpu);
   }
+}
+
+// A token has one block that knows its whole sums, in any cut.
+TEST_F(CudaSkinny, EveryCutPreparesTheNormThatFollows) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  Machine cpu(1, cpu::Isa::generic);
+  CudaMachine gpu(DType::bf16);
+  for (const int64_t M : {1, 8, 12, 30, 61, 64, 128})
+    check({M, 576, 1096, DType::bf16, Kind::prepares, M != 12}, gpu, cpu);
+  check({64, 64, 2056, DType::bf16, Kind::prepares, false}, gpu, cpu);
+  check({3, 1088, 520, DType::bf16, Kind::prepares, false}, gpu, cpu);
 }
 
 }  // namespace

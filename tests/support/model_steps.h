@@ -89,6 +89,8 @@ class ModelSteps {
     }
     Arena plan_arena;
     Context dry(plan_arena, caps_);
+    ops.clear();
+    dry.record_to(&ops);
     model_.forward(batch, cache_, dry);
     planned_bytes = plan_arena.peak();
     Arena arena(planned_bytes);
@@ -98,8 +100,9 @@ class ModelSteps {
     return {logits.ptr<float>(), logits.ptr<float>() + logits.elems()};
   }
 
-  size_t planned_bytes = 0;  // arena of the last step, as the dry run said
-  size_t used_bytes = 0;     // and as it was
+  size_t planned_bytes = 0;   // arena of the last step, as the dry run said
+  size_t used_bytes = 0;      // and as it was
+  std::vector<OpRecord> ops;  // of the last step, as the dry run recorded them
 
  private:
   static constexpr int kPages = 16;

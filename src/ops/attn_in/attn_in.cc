@@ -17,6 +17,9 @@ void check(const AttnInArgs& args) {
   check_shape("attn_in", "x", args.x, DType::f32, {{"T", T}, {"C", C}});
   check_shape("attn_in", "norm_weight", args.norm_weight, DType::f32, {{"C", C}});
   check_optional_shape("attn_in", "norm_bias", args.norm_bias, DType::f32, {{"C", C}});
+  check_prepared_norm("attn_in", args.prepared, T, C);
+  LLAMITA_CHECK(!args.prepared.defined() || (args.norm_kind == NormKind::rms && !args.norm_bias.defined()),
+                "attn_in: only an RMS norm without bias can be prepared");
   LLAMITA_CHECK(args.qkv->cols == C && args.qkv->rows() == rows, "attn_in: qkv must be (H*D + 2*Hkv*D ", rows,
                 ", C ", C, "), got (", args.qkv->rows(), ", ", args.qkv->cols, ")");
   check_optional_shape("attn_in", "qkv_bias", args.qkv_bias, DType::f32, {{"H*D + 2*Hkv*D", rows}});
@@ -76,7 +79,8 @@ constexpr Variant<AttnInArgs> kVariants[] = {
      .supports = attn_in_skinny_sm90_supports,
      .estimate_us = attn_in_skinny_sm90_us,
      .run = attn_in_skinny_sm90,
-     .scratch_bytes = attn_in_skinny_sm90_scratch_bytes},
+     .scratch_bytes = attn_in_skinny_sm90_scratch_bytes,
+     .takes_prepared = true},
     {.name = "cuda_composition",
      .supports = on_cuda,
      .estimate_us =
@@ -96,7 +100,8 @@ constexpr Variant<AttnInArgs> kVariants[] = {
      .supports = on_cpu,
      .estimate_us = composition_us,
      .run = attn_in_composition,
-     .composed = true},
+     .composed = true,
+     .takes_prepared = true},
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ops/norm/norm.h"
+#include "ops/norm/prepared_norm.h"
 #include "ops/op.h"
 #include "quant/kv_format.h"
 #include "quant/weight.h"
@@ -23,6 +24,7 @@ struct AttnInArgs {
   Tensor kv_slot;                      // (T) i64
   Tensor k_cache, v_cache;             // (pages, Hkv, kPageTokens, D), see kv_write
   Tensor q;                            // (T, H, D) out: f32, on a GPU also bf16 or f16
+  PreparedNorm prepared = {};          // of x, with norm_weight as its gain; then x is not read
 };
 
 const Op<AttnInArgs>& attn_in_op();

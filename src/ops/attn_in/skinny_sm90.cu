@@ -1,5 +1,6 @@
-// skinny_sm90: a norm, then one product for up to 128 tokens (linear/skinny_sm90.cuh) whose epilogue adds the
-// bias, rotates, and writes q and the K and V pages. Pairs are the elements that are rotated with each other.
+// skinny_sm90: a norm, unless it comes prepared, then one product for up to 128 tokens
+// (linear/skinny_sm90.cuh) whose epilogue adds the bias, rotates, and writes q and the K and V pages. Pairs
+// are the elements that are rotated with each other.
 #include "ops/linear/skinny_sm90.cuh"
 
 #include <numeric>
@@ -17,6 +18,7 @@ namespace skinny = skinny_sm90_detail;
 
 struct HeadsEpilogue {
   static constexpr bool kPairs = true;
+  static constexpr bool kTouches = false;
 
   const float* bias;     // (N) or nullptr
   const float* cos_sin;  // (T, D) or nullptr
@@ -92,6 +94,7 @@ SkinnySm90 product_of(const AttnInArgs& args) {
 
 bool attn_in_skinny_sm90_supports(const AttnInArgs& args, const Caps& caps) {
   const int64_t D = args.q.dim(2);
+  if (args.prepared.defined() && args.prepared.scaled.dtype() != caps.activation) return false;
   // Boxes that are whole parts of half a head.
   if (D % 64 != 0 && D != 32 && D != 16) return false;
   if (!four_at_a_time(args.q.data(), args.q.stride(0)) ||
@@ -110,19 +113,22 @@ bool attn_in_skinny_sm90_supports(const AttnInArgs& args, const Caps& caps) {
 }
 
 double attn_in_skinny_sm90_us(const AttnInArgs& args, const Caps& caps) {
-  return 1.5 + skinny_sm90_us(product_of(args), caps);
+  return (args.prepared.defined() ? 0 : 1.5) + skinny_sm90_us(product_of(args), caps);
 }
 
 int64_t attn_in_skinny_sm90_scratch_bytes(const AttnInArgs& args, const Caps&) {
-  return (args.x.elems() * 2 + 63) / 64 * 64;  // the normed tokens
+  return args.prepared.defined() ? 0 : (args.x.elems() * 2 + 63) / 64 * 64;  // the normed tokens
 }
 
 void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
   const int64_t T = args.x.dim(0), C = args.x.dim(1), D = args.q.dim(2);
   if (T == 0) return;
   const Arena::Scope scope(context.arena());
-  const Tensor normed = context.arena().take(context.caps().activation, {T, C});
-  norm_inside(args, normed, context);
+  Tensor x = args.prepared.scaled;
+  if (!args.prepared.defined()) {
+    x = context.arena().take(context.caps().activation, {T, C});
+    norm_inside(args, x, context);
+  }
   const HeadsEpilogue epilogue{.bias = data_or_null<float>(args.qkv_bias),
                                .cos_sin = data_or_null<float>(args.cos_sin),
                                .slots = args.kv_slot.ptr<int64_t>(),
@@ -147,7 +153,9 @@ void attn_in_skinny_sm90(const AttnInArgs& args, Context& context) {
   with_half_type(g.element, [&]<class Element>() {
     skinny::with_tile(plan, [&]<int kTokens, int kBlocks>() {
       skinny::launch<skinny::Config<Element, kTokens, kBlocks, HeadsEpilogue>>(
-          {normed.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride}, layout, epilogue, plan, context);
+          {x.data(), g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride,
+           skinny_norm(args.prepared, args.norm_eps)},
+          layout, epilogue, plan, context);
     });
   });
 }

@@ -21,6 +21,12 @@ void check(const LinearArgs& args) {
   check_optional_shape("linear", "residual", args.residual, passing_dtype(args.residual),
                        {{"T", T}, {"N", N}});
   check_shape("linear", "out", args.out, passing_dtype(args.out), {{"T", T}, {"N", N}});
+  check_optional_shape("linear", "next_gain", args.next_gain, DType::f32, {{"N", N}});
+  check_prepared_norm("linear", args.prepared, T, N);
+  LLAMITA_CHECK(args.next_gain.defined() == args.prepared.defined(),
+                "linear: next_gain and prepared belong together");
+  LLAMITA_CHECK(!args.prepared.defined() || args.out.dtype() == DType::f32,
+                "linear: a norm can be prepared of an f32 out only");
   LLAMITA_CHECK(weight.experts == 1, "linear: a weight of ", weight.experts, " experts");
   for (const quant::Part& part : weight.parts) {
     LLAMITA_CHECK(quant::is_weight_format(part.format), "linear: part ", part.name, " is ",
@@ -143,7 +149,8 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .supports = linear_skinny_sm90_supports,
      .estimate_us = linear_skinny_sm90_us,
      .run = linear_cuda_skinny_sm90,
-     .scratch_bytes = linear_skinny_sm90_scratch_bytes},
+     .scratch_bytes = linear_skinny_sm90_scratch_bytes,
+     .takes_prepared = true},
     {.name = "gemm_sm90",
      .supports = linear_gemm_sm90_supports,
      .estimate_us = linear_gemm_sm90_us,
@@ -207,7 +214,8 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .supports = on_cpu,
      .estimate_us = [](const LinearArgs& args, const Caps&) { return 2e-3 * multiplications(args); },
      .run = linear_reference,
-     .scratch_bytes = [](const LinearArgs& args, const Caps&) { return 4 * args.weight->cols; }},
+     .scratch_bytes = [](const LinearArgs& args, const Caps&) { return 4 * args.weight->cols; },
+     .takes_prepared = true},
 };
 
 }  // namespace

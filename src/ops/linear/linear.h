@@ -9,6 +9,7 @@
 // has.
 #pragma once
 
+#include "ops/norm/prepared_norm.h"
 #include "ops/op.h"
 #include "quant/weight.h"
 
@@ -20,6 +21,9 @@ struct LinearArgs {
   Tensor bias;                            // (N) f32 or undefined
   Tensor residual;                        // (T, N) as out, or undefined; may be out
   Tensor out;                             // (T, N) f32, on a GPU also bf16 or f16; rows may be strided
+  // Of out, which is f32 then: the first half of the RMS norm that follows, with its gain; or both undefined.
+  Tensor next_gain = {};  // (N) f32
+  PreparedNorm prepared = {};
 };
 
 // How the weights of block formats should lie for the variants that run on such a machine; one of other

@@ -20,6 +20,7 @@ void linear_reference(const LinearArgs& args, Context& context) {
       args.out.ptr<float>()[t * args.out.stride(0) + n] = static_cast<float>(sum);
     }
   }
+  if (args.prepared.defined()) prepare_norm(args.out, args.next_gain, args.prepared);
 }
 
 }  // namespace llamita

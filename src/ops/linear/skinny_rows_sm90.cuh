@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "hw/cuda/device/ptx/reduce.cuh"
+#include "hw/cuda/device/ptx/touch.cuh"
 #include "ops/activation/device.cuh"
 #include "ops/linear/skinny_sm90.cuh"
 
@@ -17,6 +18,7 @@ __device__ __forceinline__ float element(const float4& v, int i) {
 template <class Element, bool kGated>
 struct RowsEpilogue {
   static constexpr bool kPairs = kGated;
+  static constexpr bool kTouches = !kGated;
 
   const float* bias;
   const float* bias_up;
@@ -29,9 +31,20 @@ struct RowsEpilogue {
   bool f32_out;
   bool vectors;   // four outputs may be read and written at a time
   bool in_place;  // the residual is the output, and f32
+  // Of the norm that follows, or nullptr: then f32_out and vectors hold, and rows are whole runs.
+  const float* next_gain;
+  void* next_scaled;    // (tokens, rows), dense
+  float* next_squares;  // (runs, tokens)
+  int tokens;
 
   __device__ __forceinline__ float act(float x) const {
     return kGated ? device::activate_gate(activation, x) : device::activate(activation, x);
+  }
+
+  // A residual that memory cannot add, because the norm that follows needs the sum.
+  __device__ __forceinline__ bool touches() const { return next_gain != nullptr && residual != nullptr; }
+  __device__ __forceinline__ void touch(int row, int token) const {
+    if (row < rows) ptx::touch(static_cast<const float*>(residual) + token * residual_stride + row);
   }
 
   __device__ __forceinline__ void put(int row, int token, float4 v, float4 up) const {
@@ -51,9 +64,11 @@ struct RowsEpilogue {
     const int64_t at = token * out_stride + row;
     if (f32_out) {
       float4* to = reinterpret_cast<float4*>(static_cast<float*>(out) + at);
-      if (in_place) return ptx::reduce_add_float4(to, v);
+      if (in_place && next_gain == nullptr) return ptx::reduce_add_float4(to, v);
       if (residual != nullptr) add(v, static_cast<const float*>(residual) + token * residual_stride + row);
       *to = v;
+      if constexpr (!kGated)
+        if (next_gain != nullptr) prepare(row, token, v);
       return;
     }
     if (residual != nullptr) {
@@ -67,6 +82,19 @@ struct RowsEpilogue {
   }
 
  private:
+  // Half a warp has a run of 64 rows of a token, four each lane.
+  __device__ __forceinline__ void prepare(int row, int token, float4 v) const {
+    const float4 gain = *reinterpret_cast<const float4*>(next_gain + row);
+    *reinterpret_cast<uint2*>(static_cast<Element*>(next_scaled) + int64_t{token} * rows + row) =
+        make_uint2(device::pack2<Element>(v.x * gain.x, v.y * gain.y),
+                   device::pack2<Element>(v.z * gain.z, v.w * gain.w));
+    float squares = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    const uint32_t lanes = 0xFFFFu << (threadIdx.x & 16);
+#pragma unroll
+    for (int apart = 8; apart > 0; apart /= 2) squares += __shfl_xor_sync(lanes, squares, apart);
+    if (row % kNormRun == 0) next_squares[row / kNormRun * tokens + token] = squares;
+  }
+
   static __device__ __forceinline__ void add(float4& v, const float* from) {
     const float4 more = *reinterpret_cast<const float4*>(from);
     v.x += more.x, v.y += more.y, v.z += more.z, v.w += more.w;
@@ -107,9 +135,13 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
                           .vectors = in_vectors(g.out, g.out_stride, out_bytes) && in_vectors(g.bias, 0, 4) &&
                                      in_vectors(g.bias_up, 0, 4) &&
                                      in_vectors(g.residual, g.residual_stride, out_bytes),
-                          .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride};
+                          .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride,
+                          .next_gain = g.next_gain,
+                          .next_scaled = g.next_scaled,
+                          .next_squares = g.next_squares,
+                          .tokens = g.M};
   using Kernel = Config<Element, kTokens, kBlocks, Epilogue>;
-  launch<Kernel>({g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride},
+  launch<Kernel>({g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride, g.norm},
                  Layout{.box_rows = Kernel::kOutRows}, epilogue, plan, context);
 }
 

@@ -34,9 +34,24 @@ SkinnyPlan cut(int tokens, int rows, int tile_rows, int split) {
 
 bool fits(const SkinnyPlan& plan, int K) { return plan.split == 1 || 2 * plan.split <= (K + 63) / 64; }
 
+// What RowsEpilogue::prepare() relies on.
+bool can_prepare(const SkinnySm90& g) {
+  return g.element == DType::bf16 && g.out_dtype == DType::f32 && g.N % kNormRun == 0 && g.w_up == nullptr &&
+         !g.activation && g.out_stride % 4 == 0 && g.residual_stride % 4 == 0 && aligned(g.out) &&
+         aligned(g.bias) && aligned(g.residual) && aligned(g.next_gain) && aligned(g.next_scaled);
+}
+
 int places(const Caps& caps) { return 2 * std::max(caps.sm_count, 1); }
 
 }  // namespace
+
+SkinnyNorm skinny_norm(const PreparedNorm& prepared, float eps) {
+  if (!prepared.defined() || prepared.scaled.shape_only()) return {};
+  return {.squares = prepared.squares.ptr<float>(),
+          .runs = static_cast<int>(prepared.squares.dim(0)),
+          .columns = static_cast<float>(prepared.scaled.dim(1)),
+          .eps = eps};
+}
 
 std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, const Caps& caps) {
   std::vector<SkinnyPlan> plans;
@@ -72,7 +87,7 @@ bool skinny_sm90_supports(const SkinnySm90& g, const Caps& caps) {
   return caps.device == DeviceKind::cuda && caps.arch == 90 && g.M <= kSkinnyMaxTokens &&
          (g.element == DType::bf16 || g.element == DType::f16) &&
          (g.out_dtype == DType::f32 || g.out_dtype == g.element) && g.K % 8 == 0 && g.x_stride % 8 == 0 &&
-         aligned(g.x) && aligned(g.w) && aligned(g.w_up) &&
+         aligned(g.x) && aligned(g.w) && aligned(g.w_up) && (!g.prepares || can_prepare(g)) &&
          ((g.w_up == nullptr && !g.activation) || (g.out_dtype == g.element && g.residual == nullptr &&
                                                    sm90_epilogue_activates(g.activation, g.w_up != nullptr)));
 }
@@ -130,6 +145,12 @@ SkinnySm90 rows_of(const LinearArgs& args, const void* x, const void* w, int64_t
   g.out = at(args.out);
   g.out_dtype = args.out.dtype();
   g.out_stride = args.out.stride(0);
+  if (args.prepared.defined()) {
+    g.prepares = true;
+    g.next_gain = args.next_gain.shape_only() ? nullptr : args.next_gain.ptr<float>();
+    g.next_scaled = args.prepared.scaled.data();
+    g.next_squares = args.prepared.squares.ptr<float>();
+  }
   return g;
 }
 
@@ -152,9 +173,12 @@ bool linear_skinny_sm90_supports(const LinearArgs& args, const Caps& caps) {
   for (const quant::Part& part : args.weight->parts)
     fits = fits && part.format == element && !is_block(element);
   if (!fits) return false;
-  for_each_product(args, x_as_it_lies(args),
-                   [&](const SkinnySm90& g) { fits = fits && skinny_sm90_supports(g, caps); });
-  return fits;
+  int products = 0;
+  for_each_product(args, x_as_it_lies(args), [&](const SkinnySm90& g) {
+    fits = fits && skinny_sm90_supports(g, caps);
+    ++products;
+  });
+  return fits && (products == 1 || !args.prepared.defined());
 }
 
 double linear_skinny_sm90_us(const LinearArgs& args, const Caps& caps) {

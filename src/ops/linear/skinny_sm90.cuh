@@ -22,6 +22,9 @@
 // The epilogue is one short loop over four outputs at a time, from sums that pass through shared memory in
 // any case: unrolled over a thread's sums its code was fetched for one use, 30 us a product.
 //
+// A prepared norm of x (norm/prepared_norm.h) is one factor a token, which a warp of its own finds while the
+// others multiply, so that it is in nobody's way.
+//
 // PDL: w does not wait for the predecessor, x does. The successor is let in when a block's last weights are
 // about to be asked for: earlier it would only compete for memory.
 #pragma once
@@ -46,12 +49,14 @@ constexpr int kRows = 64;  // of w in one wgmma
 constexpr int kDepth = 64;
 constexpr int kConsumers = 128;
 constexpr int kThreads = kConsumers + 2 * 32;
+constexpr int kNormThreads = 32;  // more, where x has a prepared norm
 // Two blocks a multiprocessor: half of its 228 KB less what the system and the barriers take.
 constexpr int kSharedBytes = 110 * 1024;
 constexpr int kUnderWayBytes = 32 * 1024;  // of w
 
 // Epilogue: what becomes of a tile's sums.
 //   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
+//   kTouches      touches(), touch(row, token): for what put() will read, while nothing is there to multiply
 //   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs
 //   only
 template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
@@ -110,7 +115,8 @@ struct Params {
   CUtensorMap x;     // (M, K), box (tokens, 64)
   Layout layout;
   Cut cut;
-  int tokens;  // M
+  int tokens;       // M
+  SkinnyNorm norm;  // of x
   typename C::Epilogue epilogue;
 };
 
@@ -129,10 +135,12 @@ struct Storage {
       float4 pushed[C::kMostPushed][kConsumers];
     };
   };
+  float inverse_rms[C::kTokens];
   device::Ring<C::kStagesW> ring_w;
   device::Ring<C::kStagesX> ring_x;
   uint64_t rings_free;  // the other parts' rings
   uint64_t arrived;     // what they pushed
+  uint64_t norms_known;
 };
 
 // A block's tile and its part of K.
@@ -196,6 +204,23 @@ __device__ __forceinline__ void produce_x(const Params<C>& p, Storage<C>& s, con
   }
 }
 
+// A lane a token: the runs of all tokens lie side by side.
+template <class C>
+__device__ __forceinline__ void find_norms(const Params<C>& p, Storage<C>& s) {
+  ptx::grid_dependency_wait();
+  for (int token = static_cast<int>(threadIdx.x) % 32; token < p.tokens; token += 32) {
+    float squares = 0;
+#pragma unroll 16
+    for (int run = 0; run < p.norm.runs; ++run) squares += p.norm.squares[run * p.tokens + token];
+    s.inverse_rms[token] = 1.0f / sqrtf(squares / p.norm.columns + p.norm.eps);
+  }
+  ptx::mbarrier_arrive(&s.norms_known);
+}
+
+__device__ __forceinline__ float4 times(float4 v, float factor) {
+  return {v.x * factor, v.y * factor, v.z * factor, v.w * factor};
+}
+
 template <class C>
 __device__ __forceinline__ void multiply(Storage<C>& s, const Share& share,
                                          float (&sum)[C::kBlocks][C::kSums]) {
@@ -242,11 +267,11 @@ __device__ __forceinline__ float4 group_of(const float (&sum)[C::kSums], int i) 
   return make_float4(sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]);
 }
 
-// The outputs of groups part, part + split, ..., whose lines of sums stand one after the other: four rows of
-// a token at a time.
-template <class C>
-__device__ __forceinline__ void finish(const Params<C>& p, const float (*lines)[C::kSumsStride],
-                                       const Share& share, int split) {
+// visit(line, row, token): the outputs of groups part, part + split, ..., whose lines of sums stand one after
+// the other, four rows of a token at a time.
+template <class C, class Visit>
+__device__ __forceinline__ void for_own_quads(const Params<C>& p, const Share& share, int split,
+                                              Visit visit) {
   constexpr int kQuads = C::kOutRows / 4;
   const int groups = (p.tokens + 7) / 8;
   const int pieces = (groups - share.part + split - 1) / split * 8 * kQuads;
@@ -254,12 +279,23 @@ __device__ __forceinline__ void finish(const Params<C>& p, const float (*lines)[
   for (int piece = static_cast<int>(threadIdx.x); piece < pieces; piece += kConsumers) {
     const int line = piece / kQuads, row = piece % kQuads * 4;
     const int token = (line / 8 * split + share.part) * 8 + line % 8;
-    if (token >= p.tokens) continue;
-    const float* own = &lines[line][row];
-    const float4 value = *reinterpret_cast<const float4*>(own);
-    const float4 second = C::Epilogue::kPairs ? *reinterpret_cast<const float4*>(own + C::kOutRows) : value;
-    p.epilogue.put(share.tile * C::kOutRows + row, token, value, second);
+    if (token < p.tokens) visit(line, row, token);
   }
+}
+
+template <class C>
+__device__ __forceinline__ void finish(const Params<C>& p, Storage<C>& s,
+                                       const float (*lines)[C::kSumsStride], const Share& share, int split) {
+  const bool is_normed = p.norm.squares != nullptr;
+  if (is_normed) ptx::mbarrier_wait(&s.norms_known, 0);
+  for_own_quads<C>(p, share, split, [&](int line, int row, int token) {
+    const float* own = &lines[line][row];
+    const float factor = is_normed ? s.inverse_rms[token] : 1;
+    const float4 value = times(*reinterpret_cast<const float4*>(own), factor);
+    const float4 second =
+        C::Epilogue::kPairs ? times(*reinterpret_cast<const float4*>(own + C::kOutRows), factor) : value;
+    p.epilogue.put(share.tile * C::kOutRows + row, token, value, second);
+  });
 }
 
 template <int kSplit, class C>
@@ -316,12 +352,18 @@ __device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, con
       leave_group<C>(s.own_sums[8 * j], block, total);
     }
   ptx::named_barrier_sync(1, kConsumers);
-  finish<C>(p, s.own_sums, share, kSplit);
+  finish<C>(p, s, s.own_sums, share, kSplit);
 }
 
 template <class C>
 __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const Share& share) {
   ptx::grid_dependency_wait();
+  if constexpr (C::Epilogue::kTouches) {
+    if (p.epilogue.touches())
+      for_own_quads<C>(p, share, p.cut.split, [&](int, int row, int token) {
+        p.epilogue.touch(share.tile * C::kOutRows + row, token);
+      });
+  }
   float sum[C::kBlocks][C::kSums];
   multiply<C>(s, share, sum);
   ptx::named_barrier_sync(1, kConsumers);  // no warp multiplies from the ring any more
@@ -331,7 +373,7 @@ __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const
 #pragma unroll
       for (int i = 0; i < C::kGroups; ++i) leave_group<C>(s.sums[8 * i], block, group_of<C>(sum[block], i));
     ptx::named_barrier_sync(1, kConsumers);
-    return finish<C>(p, s.sums, share, 1);
+    return finish<C>(p, s, s.sums, share, 1);
   }
   ptx::cluster_wait();  // the others' barriers are there
   const int rank = static_cast<int>(threadIdx.x);
@@ -347,7 +389,7 @@ __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Params<C> p) {
+__global__ void __launch_bounds__(kThreads + kNormThreads, 2) skinny(const __grid_constant__ Params<C> p) {
   auto& s = device::shared_storage<Storage<C>>();
   const Share share(p.cut);
   ProducerW<C> w;
@@ -357,6 +399,7 @@ __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Pa
       ptx::mbarrier_init(&s.rings_free, p.cut.split - 1);
       ptx::mbarrier_init(&s.arrived, 1);
     }
+    ptx::mbarrier_init(&s.norms_known, kNormThreads);
     s.ring_x.init(kConsumers / 32);
     s.ring_w.init(kConsumers / 32);
     w.run_to(min(share.count, C::kUnderWay), p, s, share);
@@ -370,6 +413,8 @@ __global__ void __launch_bounds__(kThreads, 2) skinny(const __grid_constant__ Pa
     w.run_to(share.count, p, s, share);
   else if (threadIdx.x == kConsumers + 32)
     produce_x<C>(p, s, share);
+  else if (threadIdx.x >= kThreads)
+    find_norms<C>(p, s);
 }
 
 // x (M, K); firsts and seconds of pairs, or all rows, come from w and w_second (N, K).
@@ -380,6 +425,7 @@ struct Operands {
   DType element;
   int M, N, K;
   int64_t x_stride;
+  SkinnyNorm norm = {};  // of x
 };
 
 template <class C>
@@ -398,10 +444,11 @@ void launch(const Operands& o, const Layout& layout, const typename C::Epilogue&
   p.layout = layout;
   p.epilogue = epilogue;
   p.tokens = o.M;
+  p.norm = o.norm;
   p.cut = Cut((o.K + kDepth - 1) / kDepth, plan.split);
   cuda::launch(skinny<C>,
                {.grid = dim3(static_cast<unsigned>(plan.blocks)),
-                .block = dim3(kThreads),
+                .block = dim3(kThreads + (o.norm.squares != nullptr ? kNormThreads : 0)),
                 .smem = device::smem_bytes<Storage<C>>(),
                 .stream = context.stream().get(),
                 .cluster = plan.split,

@@ -7,8 +7,18 @@
 
 #include "ops/activation/activation.h"
 #include "ops/context.h"
+#include "ops/norm/prepared_norm.h"
 
 namespace llamita {
+
+// Sums of squares of the rows of x, which is scaled (norm/prepared_norm.h): sums are multiplied by 1 / rms.
+struct SkinnyNorm {
+  const float* squares = nullptr;  // (runs, M), or no norm
+  int runs = 0;
+  float columns = 0;  // C
+  float eps = 0;
+};
+SkinnyNorm skinny_norm(const PreparedNorm& prepared, float eps);
 
 // out(M, N) = x(M, K) w(N, K)^T + bias + residual, or act(x w^T + bias); with w_up: act(x w^T + bias) * (x
 // w_up^T + bias_up).
@@ -27,6 +37,13 @@ struct SkinnySm90 {
   void* out;
   DType out_dtype;  // f32 or element
   int64_t out_stride;
+  SkinnyNorm norm;  // of x
+  // Of out, f32 in vectors of four: the first half of the norm that follows; bf16 only, because what is not
+  // divided by its rms may be beyond f16. N in whole runs.
+  const float* next_gain = nullptr;  // (N)
+  void* next_scaled = nullptr;       // (M, N), element
+  float* next_squares = nullptr;     // (N / kNormRun, M)
+  bool prepares = false;             // the same, also where only shapes are known
 };
 
 inline constexpr int kSkinnyMaxTokens = 128;

@@ -16,6 +16,9 @@ void check(const MlpInArgs& args) {
   check_shape("mlp_in", "x", args.x, DType::f32, {{"T", T}, {"C", C}});
   check_shape("mlp_in", "norm_weight", args.norm_weight, DType::f32, {{"C", C}});
   check_optional_shape("mlp_in", "norm_bias", args.norm_bias, DType::f32, {{"C", C}});
+  check_prepared_norm("mlp_in", args.prepared, T, C);
+  LLAMITA_CHECK(!args.prepared.defined() || (args.norm_kind == NormKind::rms && !args.norm_bias.defined()),
+                "mlp_in: only an RMS norm without bias can be prepared");
   LLAMITA_CHECK(args.in->cols == C && args.in->rows() == rows, "mlp_in: in must be (",
                 args.gated ? "2F " : "F ", rows, ", C ", C, "), got (", args.in->rows(), ", ", args.in->cols,
                 ")");
@@ -61,7 +64,8 @@ constexpr Variant<MlpInArgs> kVariants[] = {
      .supports = mlp_in_skinny_sm90_supports,
      .estimate_us = mlp_in_skinny_sm90_us,
      .run = mlp_in_skinny_sm90,
-     .scratch_bytes = mlp_in_skinny_sm90_scratch_bytes},
+     .scratch_bytes = mlp_in_skinny_sm90_scratch_bytes,
+     .takes_prepared = true},
     {.name = "gemm_sm90",
      .supports = mlp_in_gemm_sm90_supports,
      .estimate_us = mlp_in_gemm_sm90_us,
@@ -90,7 +94,8 @@ constexpr Variant<MlpInArgs> kVariants[] = {
      .supports = on_cpu,
      .estimate_us = composition_us,
      .run = mlp_in_composition,
-     .composed = true},
+     .composed = true,
+     .takes_prepared = true},
 };
 
 }  // namespace

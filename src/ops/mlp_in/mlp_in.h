@@ -4,6 +4,7 @@
 
 #include "ops/activation/activation.h"
 #include "ops/norm/norm.h"
+#include "ops/norm/prepared_norm.h"
 #include "ops/op.h"
 #include "quant/weight.h"
 
@@ -19,7 +20,8 @@ struct MlpInArgs {
   Tensor bias;                        // (2F) or (F) f32, or undefined
   Activation activation = Activation::silu;
   bool gated = true;
-  Tensor out;  // (T, F) f32, on a GPU also bf16 or f16
+  Tensor out;                  // (T, F) f32, on a GPU also bf16 or f16
+  PreparedNorm prepared = {};  // of x, with norm_weight as its gain; then x is not read
 };
 
 const Op<MlpInArgs>& mlp_in_op();

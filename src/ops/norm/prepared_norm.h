@@ -1,0 +1,35 @@
+// PreparedNorm: an RMS norm in two halves, so that it needs no pass of its own. The op that writes rows of
+// the residual stream also leaves them times the gain, and what the squares of each run of 64 elements add up
+// to (linear.h). The product that wants the rows normed reads them scaled and multiplies its sums by 1 /
+// sqrt(mean(x^2) + eps), which needs all runs, before anything else becomes of them (attn_in.h, mlp_in.h).
+// But for the rounding of what lies between, that is the norm.
+// Order: one f32 sum over the runs of a row, ascending; what the squares of a run are added in is the
+// writer's, and always the same.
+#pragma once
+
+#include "ops/context.h"
+
+namespace llamita {
+
+inline constexpr int64_t kNormRun = 64;
+inline int64_t norm_runs(int64_t C) { return (C + kNormRun - 1) / kNormRun; }
+
+struct PreparedNorm {
+  Tensor scaled;   // (T, C) x * gain: f32, on a GPU bf16; dense
+  Tensor squares;  // (runs, T) f32: sums of x^2; dense
+
+  bool defined() const { return scaled.defined(); }
+};
+
+// Of x (T, C), from the arena.
+PreparedNorm take_prepared_norm(const Tensor& x, Context& context);
+// Its shapes, to ask ops whether they would take it.
+PreparedNorm prepared_norm_shape(const Tensor& x, const Caps& caps);
+// Programmer errors of an op's arguments.
+void check_prepared_norm(std::string_view op, const PreparedNorm& prepared, int64_t T, int64_t C);
+
+// The halves on the CPU, as the specification: of x (T, C) f32 with the gain (C); and to out (T, C) f32.
+void prepare_norm(const Tensor& x, const Tensor& gain, const PreparedNorm& prepared);
+void finish_norm(const PreparedNorm& prepared, float eps, const Tensor& out);
+
+}  // namespace llamita

@@ -1,10 +1,11 @@
-// bench_decode [SHAPE ...] [--tokens T] [--keys N] [--variants a,b] [--chain a,b]: the chain of kernels of a
-// decode step as one graph, all layers of a shape with weights of their own, through the op tables: the whole
-// chain, then each of its products alone, repeated over the layers; and first, where there is one, the
-// variant of decoder_layers that does all layers in one kernel. The rate of a product in such a chain is what
-// it takes out of a step, start and end included. A variant (LLAMITA_KERNEL's word for linear, attn_in and
-// mlp_in at once, beside what the environment forces; "" is the tables' choice) is first held against the
-// others: after one layer the residual stream must agree to bf16.
+// bench_decode [SHAPE ...] [--tokens T] [--keys N] [--variants a,b] [--chain a,b] [--norms shared|apart]: the
+// chain of kernels of a decode step as one graph, all layers of a shape with weights of their own, through
+// the op tables: the whole chain, then each of its products alone, repeated over the layers; and first, where
+// there is one, the variant of decoder_layers that does all layers in one kernel. The rate of a product in
+// such a chain is what it takes out of a step, start and end included. A variant (LLAMITA_KERNEL's word for
+// linear, attn_in and mlp_in at once, beside what the environment forces; "" is the tables' choice) is first
+// held against the others: after two layers the residual stream must agree to bf16 with what the first gives
+// with the norms apart. `apart`: no norm is prepared by the product before it (norm/prepared_norm.h).
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -46,6 +47,7 @@ struct Options {
   std::vector<std::string> shapes, variants{""};
   std::vector<std::string> chain;  // kernels of a layer to run instead of all
   int tokens = 1, keys = 192;
+  bool shared_norms = true;
 
   // What the launches are planned for: the powers of two of the engine's captured steps.
   int most_keys() const {
@@ -79,6 +81,7 @@ class Model {
     hidden_ = made_up(DType::bf16, {T, shape.ffn}, 0, 1);
     normed_ = made_up(DType::bf16, {T, C}, 0, 1);
     logits_ = made_up(DType::f32, {T, shape.vocab}, 0, 1);
+    norm_ = {made_up(DType::bf16, {T, C}, 0, 1), made_up(DType::f32, {norm_runs(C), T}, kNormRun, 1)};
     cos_sin_ = made_up(DType::f32, {T, D}, 0.7f, 0.01f);
     set_sequences();
     plan_ = bound_attention(1, options.most_keys());
@@ -93,21 +96,15 @@ class Model {
   }
   const Shape& shape() const { return shape_; }
 
-  void run(Part part, int layer, Context& context) const {
+  // As models/decoder.cc runs it.
+  void run(Part part, int layer, Context& context, bool shared_norms) const {
     const Layer& l = layers_[static_cast<size_t>(layer)];
-    const int64_t T = options_.tokens, wide = int64_t{shape_.heads} * shape_.dim;
+    const bool last = layer + 1 == shape_.layers;
     switch (part) {
       case Part::attn_in: {
-        AttnInArgs args;
-        args.x = x_;
-        args.norm_weight = gain_;
-        args.qkv = &l.qkv;
-        args.cos_sin = cos_sin_;
-        args.kv_slot = slots_;
-        args.k_cache = l.k;
-        args.v_cache = l.v;
-        args.q = q_;
-        return attn_in(args, context);
+        const bool prepared =
+            shared_norms && layer > 0 && shares(down_args(layer - 1), attn_in_args(l), context);
+        return attn_in(with_norm(attn_in_args(l), prepared), context);
       }
       case Part::attention: {
         AttentionArgs args;
@@ -122,27 +119,27 @@ class Model {
         args.out = mixed_;
         return attention(args, context);
       }
-      case Part::out: return linear({mixed_.view({T, wide}), &l.out, {}, x_, x_}, context);
-      case Part::mlp_in: {
-        MlpInArgs args;
-        args.x = x_;
-        args.norm_weight = gain_;
-        args.in = &l.in;
-        args.activation = Activation::silu;
-        args.gated = true;
-        args.out = hidden_;
-        return mlp_in(args, context);
+      case Part::out:
+        return linear(with_norm(out_args(l), shared_norms && shares(out_args(l), mlp_in_args(l), context)),
+                      context);
+      case Part::mlp_in:
+        return mlp_in(with_norm(mlp_in_args(l), shared_norms && shares(out_args(l), mlp_in_args(l), context)),
+                      context);
+      case Part::down: {
+        const bool prepares =
+            shared_norms && !last &&
+            shares(down_args(layer), attn_in_args(layers_[static_cast<size_t>(layer) + 1]), context);
+        return linear(with_norm(down_args(layer), prepares), context);
       }
-      case Part::down: return linear({hidden_, &l.down, {}, x_, x_}, context);
     }
   }
   bool in_chain(Part part) const {
     const auto& chain = options_.chain;
     return chain.empty() || std::find(chain.begin(), chain.end(), name(part)) != chain.end();
   }
-  void run_layer(int layer, Context& context) const {
+  void run_layer(int layer, Context& context, bool shared_norms) const {
     for (const Part part : kParts)
-      if (in_chain(part)) run(part, layer, context);
+      if (in_chain(part)) run(part, layer, context, shared_norms);
   }
   // All layers as one op; only while `layers` of the result lives.
   DecoderLayersArgs all_layers(std::vector<DecoderLayer>& layers) const {
@@ -203,6 +200,49 @@ class Model {
     quant::Weight qkv, out, in, down;
     Tensor k, v;
   };
+
+  AttnInArgs attn_in_args(const Layer& l) const {
+    AttnInArgs args;
+    args.x = x_;
+    args.norm_weight = gain_;
+    args.qkv = &l.qkv;
+    args.cos_sin = cos_sin_;
+    args.kv_slot = slots_;
+    args.k_cache = l.k;
+    args.v_cache = l.v;
+    args.q = q_;
+    return args;
+  }
+  MlpInArgs mlp_in_args(const Layer& l) const {
+    MlpInArgs args;
+    args.x = x_;
+    args.norm_weight = gain_;
+    args.in = &l.in;
+    args.activation = Activation::silu;
+    args.gated = true;
+    args.out = hidden_;
+    return args;
+  }
+  LinearArgs out_args(const Layer& l) const {
+    return {mixed_.view({options_.tokens, int64_t{shape_.heads} * shape_.dim}), &l.out, {}, x_, x_};
+  }
+  LinearArgs down_args(int layer) const {
+    return {hidden_, &layers_[static_cast<size_t>(layer)].down, {}, x_, x_};
+  }
+  template <class Args>
+  Args with_norm(Args args, bool prepared) const {
+    if (!prepared) return args;
+    args.prepared = norm_;
+    if constexpr (requires { args.next_gain; }) args.next_gain = gain_;
+    return args;
+  }
+  static const Op<AttnInArgs>& op_of(const AttnInArgs&) { return attn_in_op(); }
+  static const Op<MlpInArgs>& op_of(const MlpInArgs&) { return mlp_in_op(); }
+  template <class Next>
+  bool shares(const LinearArgs& product, const Next& next, const Context& context) const {
+    return takes_prepared_norm(linear_op(), with_norm(product, true), context) &&
+           takes_prepared_norm(op_of(next), with_norm(next, true), context);
+  }
 
   Storage allocate(size_t bytes) { return cuda::allocate_storage(bytes, 0); }
   quant::Weight weight(const std::vector<int64_t>& rows, int64_t cols) {
@@ -272,6 +312,7 @@ class Model {
   AttentionPlan plan_;
   Tensor gain_, start_, x_, q_, mixed_, hidden_, normed_, logits_, cos_sin_;
   Tensor q_start_, kv_len_, table_, slots_;
+  PreparedNorm norm_;
 };
 
 class DecodeBench {
@@ -298,21 +339,26 @@ class DecodeBench {
       setenv("LLAMITA_KERNEL", variant.empty() ? forced_.c_str() : forced.c_str(), 1);
       Arena arena(cuda::allocate_storage(size_t{64} << 20, 0), kDevice);
       Context context(stream_, arena, caps_);
-      model.reset();
-      model.run_layer(0, context);
-      const std::vector<float> values = model.stream_values();
-      const double off = first.empty() ? 0 : distance(first, values);
-      if (first.empty()) first = values;
+      if (first.empty()) first = after_two_layers(model, context, false);
+      const std::vector<float> values = after_two_layers(model, context, options_.shared_norms);
+      const double off = distance(first, values);
       const bool ok = off < 1e-4 && std::isfinite(values.front());
       right = right && ok;
       time(model, variant.empty() ? "the tables' choice" : variant, context);
-      std::printf("    NMSE to the first variant after one layer %.1e%s\n", off, ok ? "" : "   WRONG");
+      std::printf("    NMSE to the first variant with norms apart, after two layers, %.1e%s\n", off,
+                  ok ? "" : "   WRONG");
       std::fflush(stdout);
     }
     return right;
   }
 
  private:
+  static std::vector<float> after_two_layers(const Model& model, Context& context, bool shared_norms) {
+    model.reset();
+    for (const int layer : {0, 1}) model.run_layer(layer, context, shared_norms);
+    return model.stream_values();
+  }
+
   static double distance(const std::vector<float>& a, const std::vector<float>& b) {
     double difference = 0, norm = 0;
     for (size_t i = 0; i < a.size(); ++i) {
@@ -354,7 +400,8 @@ class DecodeBench {
 
   void time(const Model& model, const std::string& variant, Context& context) const {
     const int layers = model.shape().layers;
-    const double layer = microseconds(model, layers, [&](int i) { model.run_layer(i, context); });
+    const double layer =
+        microseconds(model, layers, [&](int i) { model.run_layer(i, context, options_.shared_norms); });
     const double head = microseconds(model, 4, [&](int) { model.run_head(context); });
     const double step = layer * layers + head;
     std::printf("%s, %s: layers and head %.1f us, %.0f steps/s\n", model.shape().name, variant.c_str(), step,
@@ -362,7 +409,8 @@ class DecodeBench {
     row("layer", layer, model.layer_bytes());
     for (const Model::Part part : Model::kParts)
       if (model.in_chain(part))
-        row(Model::name(part), microseconds(model, layers, [&](int i) { model.run(part, i, context); }),
+        row(Model::name(part),
+            microseconds(model, layers, [&](int i) { model.run(part, i, context, options_.shared_norms); }),
             model.bytes(part));
     row("head", head, model.head_bytes());
   }
@@ -391,6 +439,10 @@ bool parse(int argc, char** argv, Options& options) {
       options.variants = split(argv[i]);
     } else if (word == "--chain") {
       options.chain = split(argv[i]);
+    } else if (word == "--norms") {
+      const std::string norms = argv[i];
+      if (norms != "shared" && norms != "apart") return false;
+      options.shared_norms = norms == "shared";
     } else {
       return false;
     }
@@ -422,7 +474,7 @@ int main(int argc, char** argv) {
     std::fprintf(
         stderr,
         "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,gemv_ring]\n"
-        "  [--chain attn_in,out]\n");
+        "  [--chain attn_in,out] [--norms shared|apart]\n");
     return 2;
   }
   try {

@@ -42,7 +42,8 @@ Cost cost(const AttnInArgs& args) {
   const auto N = static_cast<double>(args.qkv->rows());
   const KvFormat format{args.k_cache.dtype()};
   const int64_t kv_bytes = 2 * args.k_cache.dim(1) * format.row_bytes(args.k_cache.dim(3));
-  return {.bytes_read = 4 * T * C + static_cast<double>(args.qkv->bytes()),
+  const double x_bytes = args.prepared.defined() ? args.prepared.bytes() : 4 * T * C;
+  return {.bytes_read = x_bytes + static_cast<double>(args.qkv->bytes()),
           .bytes_written = info(args.q.dtype()).block_bytes * static_cast<double>(args.q.elems()) +
                            T * static_cast<double>(kv_bytes),
           .flops = 2 * T * C * N};

@@ -46,9 +46,10 @@ Cost cost(const LinearArgs& args) {
   double read = static_cast<double>(args.weight->bytes()) +
                 info(args.x.dtype()).block_bytes * static_cast<double>(args.x.elems());
   if (args.bias.defined()) read += 4 * N;
+  if (args.prepared.defined()) read += 4 * N;
   if (args.residual.defined()) read += info(args.residual.dtype()).block_bytes * outputs;
   return {.bytes_read = read,
-          .bytes_written = info(args.out.dtype()).block_bytes * outputs,
+          .bytes_written = info(args.out.dtype()).block_bytes * outputs + args.prepared.bytes(),
           .flops = 2 * multiplications(args)};
 }
 

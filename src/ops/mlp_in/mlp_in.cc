@@ -28,7 +28,8 @@ void check(const MlpInArgs& args) {
 
 Cost cost(const MlpInArgs& args) {
   const auto T = static_cast<double>(args.x.dim(0)), C = static_cast<double>(args.x.dim(1));
-  return {.bytes_read = 4 * T * C + static_cast<double>(args.in->bytes()),
+  const double x_bytes = args.prepared.defined() ? args.prepared.bytes() : 4 * T * C;
+  return {.bytes_read = x_bytes + static_cast<double>(args.in->bytes()),
           .bytes_written = info(args.out.dtype()).block_bytes * static_cast<double>(args.out.elems()),
           .flops = 2 * T * C * static_cast<double>(args.in->rows())};
 }

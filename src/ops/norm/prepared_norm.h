@@ -19,6 +19,7 @@ struct PreparedNorm {
   Tensor squares;  // (runs, T) f32: sums of x^2; dense
 
   bool defined() const { return scaled.defined(); }
+  double bytes() const { return defined() ? static_cast<double>(scaled.bytes() + squares.bytes()) : 0; }
 };
 
 // Of x (T, C), from the arena.

@@ -1,4 +1,4 @@
-// The skinny product with the epilogues of linear and mlp_in.
+// The skinny product with the epilogues of linear, plain and with a norm to prepare, and of mlp_in.
 #pragma once
 
 #include <type_traits>
@@ -18,7 +18,7 @@ __device__ __forceinline__ float element(const float4& v, int i) {
 template <class Element, bool kGated>
 struct RowsEpilogue {
   static constexpr bool kPairs = kGated;
-  static constexpr bool kTouches = !kGated;
+  static constexpr bool kTouches = false;
 
   const float* bias;
   const float* bias_up;
@@ -31,20 +31,9 @@ struct RowsEpilogue {
   bool f32_out;
   bool vectors;   // four outputs may be read and written at a time
   bool in_place;  // the residual is the output, and f32
-  // Of the norm that follows, or nullptr: then f32_out and vectors hold, and rows are whole runs.
-  const float* next_gain;
-  void* next_scaled;    // (tokens, rows), dense
-  float* next_squares;  // (runs, tokens)
-  int tokens;
 
   __device__ __forceinline__ float act(float x) const {
     return kGated ? device::activate_gate(activation, x) : device::activate(activation, x);
-  }
-
-  // A residual that memory cannot add, because the norm that follows needs the sum.
-  __device__ __forceinline__ bool touches() const { return next_gain != nullptr && residual != nullptr; }
-  __device__ __forceinline__ void touch(int row, int token) const {
-    if (row < rows) ptx::touch(static_cast<const float*>(residual) + token * residual_stride + row);
   }
 
   __device__ __forceinline__ void put(int row, int token, float4 v, float4 up) const {
@@ -64,11 +53,9 @@ struct RowsEpilogue {
     const int64_t at = token * out_stride + row;
     if (f32_out) {
       float4* to = reinterpret_cast<float4*>(static_cast<float*>(out) + at);
-      if (in_place && next_gain == nullptr) return ptx::reduce_add_float4(to, v);
+      if (in_place) return ptx::reduce_add_float4(to, v);
       if (residual != nullptr) add(v, static_cast<const float*>(residual) + token * residual_stride + row);
       *to = v;
-      if constexpr (!kGated)
-        if (next_gain != nullptr) prepare(row, token, v);
       return;
     }
     if (residual != nullptr) {
@@ -82,19 +69,6 @@ struct RowsEpilogue {
   }
 
  private:
-  // Half a warp has a run of 64 rows of a token, four each lane.
-  __device__ __forceinline__ void prepare(int row, int token, float4 v) const {
-    const float4 gain = *reinterpret_cast<const float4*>(next_gain + row);
-    *reinterpret_cast<uint2*>(static_cast<Element*>(next_scaled) + int64_t{token} * rows + row) =
-        make_uint2(device::pack2<Element>(v.x * gain.x, v.y * gain.y),
-                   device::pack2<Element>(v.z * gain.z, v.w * gain.w));
-    float squares = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-    const uint32_t lanes = 0xFFFFu << (threadIdx.x & 16);
-#pragma unroll
-    for (int apart = 8; apart > 0; apart /= 2) squares += __shfl_xor_sync(lanes, squares, apart);
-    if (row % kNormRun == 0) next_squares[row / kNormRun * tokens + token] = squares;
-  }
-
   static __device__ __forceinline__ void add(float4& v, const float* from) {
     const float4 more = *reinterpret_cast<const float4*>(from);
     v.x += more.x, v.y += more.y, v.z += more.z, v.w += more.w;
@@ -113,6 +87,70 @@ struct RowsEpilogue {
     device::store_float(out, dtype, token * out_stride + row, value);
   }
 };
+
+// f32 outputs, and the first half of the norm that follows (norm/prepared_norm.h): that needs the sum with
+// the residual, so that memory cannot add it. An epilogue of its own, because what a product does not run
+// should not be in its code. Rows are whole runs.
+template <class Element>
+struct PreparingEpilogue {
+  static constexpr bool kPairs = false;
+  static constexpr bool kTouches = true;
+
+  const float* bias;
+  const float* residual;
+  float* out;
+  int64_t residual_stride, out_stride;
+  int rows, tokens;
+  const float* gain;
+  Element* scaled;  // (tokens, rows)
+  float* squares;   // (runs, tokens)
+
+  __device__ __forceinline__ void touch(int row, int token) const {
+    if (row >= rows) return;
+    ptx::touch(gain + row);
+    if (residual != nullptr) ptx::touch(residual + token * residual_stride + row);
+  }
+
+  // Half a warp has a run of 64 rows of a token, four each lane.
+  __device__ __forceinline__ void put(int row, int token, float4 v, float4) const {
+    if (row >= rows) return;
+    if (bias != nullptr) v = plus(v, bias + row);
+    if (residual != nullptr) v = plus(v, residual + token * residual_stride + row);
+    const float4 by = *reinterpret_cast<const float4*>(gain + row);
+    *reinterpret_cast<uint2*>(scaled + int64_t{token} * rows + row) = make_uint2(
+        device::pack2<Element>(v.x * by.x, v.y * by.y), device::pack2<Element>(v.z * by.z, v.w * by.w));
+    *reinterpret_cast<float4*>(out + token * out_stride + row) = v;
+    float sum = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    const uint32_t lanes = 0xFFFFu << (threadIdx.x & 16);
+#pragma unroll
+    for (int apart = 8; apart > 0; apart /= 2) sum += __shfl_xor_sync(lanes, sum, apart);
+    if (row % kNormRun == 0) squares[row / kNormRun * tokens + token] = sum;
+  }
+
+ private:
+  static __device__ __forceinline__ float4 plus(float4 v, const float* from) {
+    const float4 more = *reinterpret_cast<const float4*>(from);
+    return {v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w};
+  }
+};
+
+template <class Element, int kTokens, int kBlocks>
+void launch_preparing(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
+  using Epilogue = PreparingEpilogue<Element>;
+  const Epilogue epilogue{.bias = g.bias,
+                          .residual = static_cast<const float*>(g.residual),
+                          .out = static_cast<float*>(g.out),
+                          .residual_stride = g.residual_stride,
+                          .out_stride = g.out_stride,
+                          .rows = g.N,
+                          .tokens = g.M,
+                          .gain = g.next_gain,
+                          .scaled = static_cast<Element*>(g.next_scaled),
+                          .squares = g.next_squares};
+  using Kernel = Config<Element, kTokens, kBlocks, Epilogue>;
+  launch<Kernel>({g.x, g.w, g.w, g.element, g.M, g.N, g.K, g.x_stride, g.norm},
+                 Layout{.box_rows = Kernel::kOutRows}, epilogue, plan, context);
+}
 
 template <class Element, int kTokens, int kBlocks, bool kGated>
 void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
@@ -135,11 +173,7 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
                           .vectors = in_vectors(g.out, g.out_stride, out_bytes) && in_vectors(g.bias, 0, 4) &&
                                      in_vectors(g.bias_up, 0, 4) &&
                                      in_vectors(g.residual, g.residual_stride, out_bytes),
-                          .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride,
-                          .next_gain = g.next_gain,
-                          .next_scaled = g.next_scaled,
-                          .next_squares = g.next_squares,
-                          .tokens = g.M};
+                          .in_place = f32_out && g.residual == g.out && g.residual_stride == g.out_stride};
   using Kernel = Config<Element, kTokens, kBlocks, Epilogue>;
   launch<Kernel>({g.x, g.w, kGated ? g.w_up : g.w, g.element, g.M, g.N, g.K, g.x_stride, g.norm},
                  Layout{.box_rows = Kernel::kOutRows}, epilogue, plan, context);
@@ -148,6 +182,8 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
 template <class Element>
 void run(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
   with_tile(plan, [&]<int kTokens, int kBlocks>() {
+    if constexpr (std::is_same_v<Element, __nv_bfloat16>)
+      if (g.prepares) return launch_preparing<Element, kTokens, kBlocks>(g, plan, context);
     if (g.w_up != nullptr) return launch_rows<Element, kTokens, kBlocks, true>(g, plan, context);
     launch_rows<Element, kTokens, kBlocks, false>(g, plan, context);
   });

@@ -34,7 +34,7 @@ SkinnyPlan cut(int tokens, int rows, int tile_rows, int split) {
 
 bool fits(const SkinnyPlan& plan, int K) { return plan.split == 1 || 2 * plan.split <= (K + 63) / 64; }
 
-// What RowsEpilogue::prepare() relies on.
+// What PreparingEpilogue relies on.
 bool can_prepare(const SkinnySm90& g) {
   return g.element == DType::bf16 && g.out_dtype == DType::f32 && g.N % kNormRun == 0 && g.w_up == nullptr &&
          !g.activation && g.out_stride % 4 == 0 && g.residual_stride % 4 == 0 && aligned(g.out) &&

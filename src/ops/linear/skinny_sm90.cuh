@@ -56,7 +56,7 @@ constexpr int kUnderWayBytes = 32 * 1024;  // of w
 
 // Epilogue: what becomes of a tile's sums.
 //   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
-//   kTouches      touches(), touch(row, token): for what put() will read, while nothing is there to multiply
+//   kTouches      touch(row, token) brings what put() will read, while there is nothing to multiply
 //   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs
 //   only
 template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
@@ -358,12 +358,10 @@ __device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, con
 template <class C>
 __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const Share& share) {
   ptx::grid_dependency_wait();
-  if constexpr (C::Epilogue::kTouches) {
-    if (p.epilogue.touches())
-      for_own_quads<C>(p, share, p.cut.split, [&](int, int row, int token) {
-        p.epilogue.touch(share.tile * C::kOutRows + row, token);
-      });
-  }
+  if constexpr (C::Epilogue::kTouches)
+    for_own_quads<C>(p, share, p.cut.split, [&](int, int row, int token) {
+      p.epilogue.touch(share.tile * C::kOutRows + row, token);
+    });
   float sum[C::kBlocks][C::kSums];
   multiply<C>(s, share, sum);
   ptx::named_barrier_sync(1, kConsumers);  // no warp multiplies from the ring any more

@@ -1,10 +1,14 @@
-// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--seconds S] [--json FILE]: the op
+// bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--epilogue plain|f32_add|gated|gelu]
+// [--seconds S] [--json FILE]: the op
 // `linear` on a GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same
 // buffers in the same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on
 // 8192 x 8192 x 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90
-// could take, beside what its model expects. --seconds: how long a row of the others is timed, 0.4 if not
-// told; a third of it warms up. --json: one object a row and line, besides the table.
+// could take, beside what its model expects. --epilogue: of tiles, on the layers that have it: fp32 added to
+// what is there, gate and up with SiLU, GELU; cuBLASLt does the plain product of the same size. --seconds:
+// how long a row of the others is timed, 0.4 if not told; a third of it warms up. --json: one object a row
+// and line, besides the table.
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -44,6 +48,26 @@ std::vector<Shape> grid_shapes(std::vector<int> tokens) {
   return shapes;
 }
 
+enum class Epilogue : uint8_t { plain, f32_add, gated, gelu };
+constexpr const char* kEpilogues[] = {"plain", "f32_add", "gated", "gelu"};
+
+// The layers that end so: O and down of Llama-3.2-3B and Llama-3.1-8B, gate and up of those and of 3.2-1B,
+// the first of a feed-forward block of CLIP-L and GPT-2.
+std::vector<Shape> tile_shapes(Epilogue epilogue, std::vector<int> tokens) {
+  if (epilogue == Epilogue::plain) return grid_shapes(std::move(tokens));
+  if (tokens.empty()) tokens = {512, 1024, 2048, 8192};
+  const std::vector<std::pair<int, int>> layers =  // N, K
+      epilogue == Epilogue::f32_add
+          ? std::vector<std::pair<int, int>>{{3072, 3072}, {3072, 8192}, {4096, 4096}, {4096, 14336}}
+      : epilogue == Epilogue::gated
+          ? std::vector<std::pair<int, int>>{{16384, 2048}, {16384, 3072}, {28672, 4096}}
+          : std::vector<std::pair<int, int>>{{4096, 1024}, {3072, 768}};
+  std::vector<Shape> shapes;
+  for (const int m : tokens)
+    for (const auto& [n, k] : layers) shapes.push_back({m, n, k});
+  return shapes;
+}
+
 std::vector<Shape> ladder_shapes() {  // of lessons/gemm_ladder
   return {{4096, 4096, 4096}, {8192, 8192, 8192}, {512, 4096, 4096}, {2048, 6144, 4096}, {2048, 4096, 14336}};
 }
@@ -60,12 +84,14 @@ std::vector<Shape> skinny_shapes(std::vector<int> tokens) {
   return shapes;
 }
 
-// A problem's matrices, in several sets so that L2 has forgotten one before it is used again.
+// A problem's matrices, in several sets so that L2 has forgotten one before it is used again. c has room for
+// fp32 where asked.
 struct Buffers {
   std::vector<Storage> a, b, c;
   Shape shape;
 
-  Buffers(const Shape& s, size_t sets, uint64_t seed, const cuda::Stream& stream) : shape(s) {
+  Buffers(const Shape& s, size_t sets, uint64_t seed, const cuda::Stream& stream, size_t out_bytes = 2)
+      : shape(s) {
     const auto matrix = [&](size_t elements, uint64_t with, std::vector<Storage>& into) {
       into.push_back(cuda::allocate_storage(elements * 2, 0));
       auto* data = static_cast<__nv_bfloat16*>(into.back().data());
@@ -77,7 +103,7 @@ struct Buffers {
     for (size_t i = 0; i < sets; ++i) {
       matrix(size_t(s.m) * s.k, seed + 2 * i + 1, a);
       matrix(size_t(s.n) * s.k, seed + 2 * i + 2, b);
-      matrix(size_t(s.m) * s.n, 0, c);
+      matrix(size_t(s.m) * s.n * out_bytes / 2, 0, c);
     }
     stream.synchronize();
   }
@@ -155,21 +181,35 @@ class GemmBench {
   }
 
   // Every tile that gemm_sm90 could take, beside what its model expects.
-  bool run_tiles(const Shape& shape) {
-    const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_);
-    const GemmShape of = gemm_sm90_shape(hopper_problem(buffers.problem(0)), caps_);
+  bool run_tiles(const Shape& shape, Epilogue epilogue) {
+    const size_t out_bytes = epilogue == Epilogue::f32_add ? 4 : 2;
+    const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_, out_bytes);
+    const GemmShape of = gemm_sm90_shape(hopper_problem(buffers.problem(0), epilogue), caps_);
     const GemmTile chosen = best_gemm_tile(of);
+    const size_t outputs = size_t(shape.m) * shape.n * out_bytes / (epilogue == Epilogue::gated ? 2 : 1);
+    std::vector<uint8_t> first;
     std::vector<Choice> choices;
     for (const GemmTile tile : gemm_tiles()) {
-      // The model is not so wrong that a quarter more could be the best.
+      // The model is not so wrong that a quarter more could be the best of a schedule.
       const double expected = gemm_tile_us(of, tile);
-      if (!gemm_tile_fits(of, tile) || expected > 1.25 * gemm_tile_us(of, chosen)) continue;
-      choices.push_back({.name = cat(tile.height, "x", tile.width, "/", tile.splits, "/", tile.rows),
+      const double best = gemm_tile_us(of, best_gemm_tile(of, tile.schedule));
+      if (!gemm_tile_fits(of, tile) || expected > 1.25 * best) continue;
+      const bool turns = tile.schedule == GemmSchedule::ping_pong;
+      choices.push_back({.name = cat(tile.height, "x", tile.width, "/", tile.splits, "/", tile.rows,
+                                     turns ? " ping-pong" : ""),
                          .chosen = tile == chosen,
                          .expected_us = expected,
-                         .run = [&, tile](size_t set, Context& context) {
-                           gemm_sm90(hopper_problem(buffers.problem(set)), tile, context);
-                         }});
+                         .run =
+                             [&, tile](size_t set, Context& context) {
+                               gemm_sm90(hopper_problem(buffers.problem(set), epilogue), tile, context);
+                             },
+                         .check =
+                             [&, epilogue] {
+                               if (epilogue == Epilogue::plain)
+                                 return shape.m > 512 ||
+                                        lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
+                               return agrees(buffers.c[0], outputs, epilogue == Epilogue::f32_add, first);
+                             }});
     }
     return compare(buffers, choices);
   }
@@ -180,12 +220,15 @@ class GemmBench {
     const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, caps_);
     std::vector<Choice> choices;
     for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, caps_))
-      choices.push_back({.name = cat(plan.tile_rows, "/", plan.split),
-                         .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
-                         .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
-                         .run = [&, plan](size_t set, Context& context) {
-                           skinny_sm90(skinny_problem(buffers.problem(set)), plan, context);
-                         }});
+      choices.push_back(
+          {.name = cat(plan.tile_rows, "/", plan.split),
+           .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
+           .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
+           .run = [&, plan](
+                      size_t set,
+                      Context& context) { skinny_sm90(skinny_problem(buffers.problem(set)), plan, context); },
+           .check =
+               [&] { return shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok; }});
     return compare(buffers, choices);
   }
 
@@ -195,6 +238,7 @@ class GemmBench {
     bool chosen;
     double expected_us;
     std::function<void(size_t set, Context& context)> run;
+    std::function<bool()> check;  // what run() left in set 0
     bool right = false;
     std::unique_ptr<TimedGraph> graph{};
     std::vector<double> us{};
@@ -210,9 +254,11 @@ class GemmBench {
     };
     double expected_us = choices.front().expected_us;
     for (Choice& choice : choices) {
-      cuda::fill_async(buffers.c[0].data(), 0xFF, size_t(shape.m) * shape.n * 2, stream_);
+      // What is added to needs numbers, what is stored NaN: bytes that no sum gives.
+      cuda::fill_async(buffers.c[0].data(), buffers.c[0].bytes() > size_t(shape.m) * shape.n * 2 ? 0 : 0xFF,
+                       buffers.c[0].bytes(), stream_);
       choice.run(0, context);
-      choice.right = shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
+      choice.right = choice.check();
       choice.graph = std::make_unique<TimedGraph>(stream_, launches(choice.expected_us), [&](int i) {
         choice.run(static_cast<size_t>(i) % buffers.a.size(), context);
       });
@@ -276,13 +322,41 @@ class GemmBench {
     return std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
   }
 
-  static GemmSm90 hopper_problem(const Gemm& p) {
+  // Whether every tile's outputs are the first one's, up to their rounding: tests hold each tile against a
+  // reference, this the full size against the other tiles.
+  bool agrees(const Storage& out, size_t bytes, bool f32, std::vector<uint8_t>& first) {
+    std::vector<uint8_t> now(bytes);
+    cuda::copy_async(now.data(), out.data(), bytes, stream_);
+    stream_.synchronize();
+    if (now == first) return true;
+    if (first.empty()) first = now;
+    double difference = 0, norm = 0;
+    const size_t size = f32 ? 4 : 2;
+    for (size_t i = 0; i < bytes; i += size) {
+      const auto value = [&](const std::vector<uint8_t>& from) {
+        uint32_t bits = 0;
+        std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 4 - size, from.data() + i, size);
+        return static_cast<double>(std::bit_cast<float>(bits));
+      };
+      const double x = value(now), y = value(first);
+      difference += (x - y) * (x - y), norm += y * y;
+    }
+    return norm > 0 && difference <= (f32 ? 1e-10 : 1e-5) * norm;  // false for NaN
+  }
+
+  static GemmSm90 hopper_problem(const Gemm& p, Epilogue epilogue) {
     GemmSm90 g{};
     g.a = p.a, g.b = p.b, g.out = p.c;
     g.element = DType::bf16;
     g.M = p.m, g.N = p.n, g.K = p.k;
     g.a_stride = p.k, g.out_stride = p.n;
-    g.kind = GemmSm90::Out::element;
+    g.kind = epilogue == Epilogue::f32_add ? GemmSm90::Out::f32_add : GemmSm90::Out::element;
+    if (epilogue == Epilogue::gelu) g.activation = Activation::gelu_tanh;
+    if (epilogue == Epilogue::gated) {
+      g.N = p.n / 2, g.out_stride = p.n / 2;
+      g.b_up = p.b + size_t(p.n / 2) * p.k;
+      g.activation = Activation::silu;
+    }
     return g;
   }
 
@@ -333,19 +407,20 @@ class GemmBench {
   uint64_t seed_;
 };
 
-int run(const std::string& which, const std::vector<int>& tokens, double seconds, std::FILE* json) {
+int run(const std::string& which, const std::vector<int>& tokens, Epilogue epilogue, double seconds,
+        std::FILE* json) {
   if (cuda::device_count() == 0) {
     std::printf("bench_gemm: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
   const std::vector<Shape> shapes = which == "skinny" || which == "cuts" ? skinny_shapes(tokens)
                                     : which == "ladder"                  ? ladder_shapes()
-                                                                         : grid_shapes(tokens);
+                                                                         : tile_shapes(epilogue, tokens);
   GemmBench bench(seconds);
   int bad = 0;
   if (which == "tiles" || which == "cuts") {
     for (const Shape& shape : shapes)
-      if (!(which == "tiles" ? bench.run_tiles(shape) : bench.run_cuts(shape))) ++bad;
+      if (!(which == "tiles" ? bench.run_tiles(shape, epilogue) : bench.run_cuts(shape))) ++bad;
     return bad == 0 ? 0 : 1;
   }
   double log_sum = 0;
@@ -370,6 +445,13 @@ bool parse_numbers(const char* text, std::vector<int>& numbers) {
   return !numbers.empty();
 }
 
+bool parse_epilogue(const char* text, Epilogue& epilogue) {
+  const auto* const found = std::find_if(std::begin(kEpilogues), std::end(kEpilogues),
+                                         [&](const char* name) { return std::strcmp(name, text) == 0; });
+  epilogue = static_cast<Epilogue>(found - std::begin(kEpilogues));
+  return found != std::end(kEpilogues);
+}
+
 // A time from 0.01 to 60 s.
 bool parse_seconds(const char* text, double& seconds) {
   char* end = nullptr;
@@ -384,6 +466,7 @@ int main(int argc, char** argv) {
   std::string shapes = "grid", json_path;
   std::vector<int> tokens;
   double seconds = 0.4;
+  llamita::bench::Epilogue epilogue = llamita::bench::Epilogue::plain;
   bool good = argc % 2 == 1;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--shapes") == 0)
@@ -392,6 +475,8 @@ int main(int argc, char** argv) {
       json_path = argv[i + 1];
     else if (std::strcmp(argv[i], "--tokens") == 0)
       good = llamita::bench::parse_numbers(argv[i + 1], tokens) && good;
+    else if (std::strcmp(argv[i], "--epilogue") == 0)
+      good = llamita::bench::parse_epilogue(argv[i + 1], epilogue) && good;
     else if (std::strcmp(argv[i], "--seconds") == 0)
       good = llamita::bench::parse_seconds(argv[i + 1], seconds) && good;
     else
@@ -400,10 +485,11 @@ int main(int argc, char** argv) {
   good = good && (shapes == "grid" || shapes == "skinny" || shapes == "ladder" || shapes == "tiles" ||
                   shapes == "cuts");
   good = good && (tokens.empty() || shapes != "ladder");  // whose steps have sizes of their own
+  good = good && (epilogue == llamita::bench::Epilogue::plain || shapes == "tiles");
   if (!good) {
     std::fprintf(stderr,
-                 "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--seconds S] "
-                 "[--json FILE]\n");
+                 "bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] "
+                 "[--epilogue plain|f32_add|gated|gelu (of tiles)] [--seconds S] [--json FILE]\n");
     return 2;
   }
   const auto close = [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); };
@@ -414,7 +500,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   try {
-    return llamita::bench::run(shapes, tokens, seconds, json.get());
+    return llamita::bench::run(shapes, tokens, epilogue, seconds, json.get());
   } catch (const llamita::Error& error) {
     std::printf("bench_gemm: %s\n", error.what());
     return 1;

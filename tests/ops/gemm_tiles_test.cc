@@ -17,9 +17,17 @@ TEST(GemmTiles, TheChoiceFitsWhateverTheShape) {
           for (const bool f32 : {false, true})
             for (const int sms : {1, 2, 78, 114, 132}) {
               if (gated && f32) continue;
-              const GemmShape shape{M, N, K, gated, f32, sms};
+              const GemmShape shape{.M = M, .N = N, .K = K, .gated = gated, .f32_out = f32, .sm_count = sms};
+              const auto schedules = {GemmSchedule::cooperative, GemmSchedule::ping_pong};
               EXPECT_TRUE(gemm_tile_fits(shape, best_gemm_tile(shape)))
                   << M << " x " << N << " x " << K << " gated " << gated << " f32 " << f32 << " on " << sms;
+              for (const GemmSchedule schedule : schedules) {
+                const GemmTile tile = best_gemm_tile(shape, schedule);
+                EXPECT_TRUE(gemm_tile_fits(shape, tile) && tile.schedule == schedule &&
+                            gemm_tile_us(shape, best_gemm_tile(shape)) <= gemm_tile_us(shape, tile))
+                    << M << " x " << N << " x " << K << " gated " << gated << " f32 " << f32 << " on " << sms
+                    << " schedule " << static_cast<int>(schedule);
+              }
             }
 }
 
@@ -27,7 +35,7 @@ TEST(GemmTiles, ClustersAreSmallAndHaveNoEmptyRows) {
   for (const GemmTile tile : gemm_tiles()) {
     EXPECT_LE(tile.splits * tile.rows, 8);
     for (const int M : {128, 256, 384, 512, 1000}) {
-      if (!gemm_tile_fits({M, 3072, 4096, false, false, kSms}, tile)) continue;
+      if (!gemm_tile_fits({.M = M, .N = 3072, .K = 4096, .sm_count = kSms}, tile)) continue;
       EXPECT_EQ((M + tile.height - 1) / tile.height % tile.rows, 0)
           << M << " in clusters of " << tile.rows << " rows";
     }
@@ -35,9 +43,17 @@ TEST(GemmTiles, ClustersAreSmallAndHaveNoEmptyRows) {
 }
 
 TEST(GemmTiles, FewTilesAreSplitAndManyAreNot) {
-  EXPECT_GT(best_gemm_tile({256, 4096, 14336, false, false, kSms}).splits, 1);
-  EXPECT_EQ(best_gemm_tile({8192, 28672, 4096, false, false, kSms}).splits, 1);
-  EXPECT_EQ(best_gemm_tile({8192, 28672, 4096, false, false, kSms}).width, 256);
+  EXPECT_GT(best_gemm_tile({.M = 256, .N = 4096, .K = 14336, .sm_count = kSms}).splits, 1);
+  EXPECT_EQ(best_gemm_tile({.M = 8192, .N = 28672, .K = 4096, .sm_count = kSms}).splits, 1);
+  EXPECT_EQ(best_gemm_tile({.M = 8192, .N = 28672, .K = 4096, .sm_count = kSms}).width, 256);
+}
+
+// Taking turns hides what follows a tile's multiplies, which matters where that is long and K short.
+TEST(GemmTiles, ShortKAndLongEpiloguesTakeTurns) {
+  const GemmShape shape{.M = 8192, .N = 4096, .K = 1024, .activated = true, .sm_count = kSms};
+  EXPECT_EQ(best_gemm_tile(shape).schedule, GemmSchedule::ping_pong);
+  const GemmShape plain{.M = 8192, .N = 4096, .K = 14336, .sm_count = kSms};
+  EXPECT_EQ(best_gemm_tile(plain).schedule, GemmSchedule::cooperative);
 }
 
 }  // namespace

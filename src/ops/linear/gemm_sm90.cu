@@ -39,16 +39,14 @@ GemmShape gemm_sm90_shape(const GemmSm90& g, const Caps& caps) {
           .N = g.N,
           .K = g.K,
           .gated = g.b_up != nullptr,
+          .activated = g.b_up == nullptr && g.activation.has_value(),
           .f32_out = g.kind != GemmSm90::Out::element,
           .sm_count = caps.sm_count};
 }
 
 double gemm_sm90_us(const GemmSm90& g, const Caps& caps) {
   const GemmShape shape = gemm_sm90_shape(g, caps);
-  double us = gemm_tile_us(shape, best_gemm_tile(shape));
-  // An activation takes two steps of the special function units, 16 a clock, and nothing multiplies
-  // meanwhile.
-  if (g.activation && g.b_up == nullptr) us += 2.0 * g.M * g.N / (16 * 1800.0 * std::max(caps.sm_count, 1));
+  const double us = gemm_tile_us(shape, best_gemm_tile(shape));
   // Pairs are multiplied in tiles of 128 rows only, which stream weights for few tokens no quicker than this:
   // 25.5 us for 67 MB, 37.3 for 101, 83.4 for 235.
   return g.b_up == nullptr ? us : std::max(us, 1.7 + 4.0 * g.N * g.K / 2.83e6);
@@ -58,14 +56,18 @@ void gemm_sm90(const GemmSm90& g, Context& context) {
   gemm_sm90(g, best_gemm_tile(gemm_sm90_shape(g, context.caps())), context);
 }
 
+void gemm_sm90(const GemmSm90& g, GemmSchedule schedule, Context& context) {
+  gemm_sm90(g, best_gemm_tile(gemm_sm90_shape(g, context.caps()), schedule), context);
+}
+
 void gemm_sm90(const GemmSm90& g, GemmTile tile, Context& context) {
   if (g.M == 0 || g.N == 0) return;  // of nothing no tile is the best
   const std::span<const GemmTile> tiles = gemm_tiles();
-  LLAMITA_CHECK(gemm_sm90_supports(g, context.caps()) &&
-                    gemm_tile_fits(gemm_sm90_shape(g, context.caps()), tile) &&
-                    std::find(tiles.begin(), tiles.end(), tile) != tiles.end(),
-                "gemm_sm90: ", g.M, " x ", g.N, " x ", g.K, " in tiles of ", tile.height, " x ", tile.width,
-                " / ", tile.splits, " / ", tile.rows);
+  LLAMITA_CHECK(
+      gemm_sm90_supports(g, context.caps()) && gemm_tile_fits(gemm_sm90_shape(g, context.caps()), tile) &&
+          std::find(tiles.begin(), tiles.end(), tile) != tiles.end(),
+      "gemm_sm90: ", g.M, " x ", g.N, " x ", g.K, " in tiles of ", tile.height, " x ", tile.width, " / ",
+      tile.splits, " / ", tile.rows, tile.schedule == GemmSchedule::ping_pong ? " ping-pong" : "");
   if (g.element == DType::bf16)
     gemm_sm90_bf16(g, tile, context);
   else
@@ -128,6 +130,10 @@ double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps) {
 
 void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context) {
   for_each_matrix(args, [&](const GemmSm90& g) { gemm_sm90(g, context); });
+}
+
+void linear_gemm_sm90_ping_pong(const LinearArgs& args, Context& context) {
+  for_each_matrix(args, [&](const GemmSm90& g) { gemm_sm90(g, GemmSchedule::ping_pong, context); });
 }
 
 }  // namespace llamita

@@ -58,12 +58,20 @@ __device__ __forceinline__ Work work_of(const Params& p, int unit, const Place& 
   return w;
 }
 
-// From the block's first work on. The clusters of a split problem have one tile each.
-template <class C, class Visit>
-__device__ __forceinline__ void for_each_work(const Params& p, const Place& place, Work work, Visit visit) {
-  for (int unit = place.cluster;;) {
+// From the cluster's first work on, or of its works every second from number `index` on. The clusters of a
+// split problem have one tile each.
+template <class C, bool kEverySecond = false, class Visit>
+__device__ __forceinline__ void for_each_work(const Params& p, const Place& place, Work work, Visit visit,
+                                              int index = 0) {
+  int unit = place.cluster;
+  if (kEverySecond && index > 0) {
+    unit += index * p.clusters;
+    if (unit >= p.units) return;
+    work = work_of<C>(p, unit, place);
+  }
+  for (;;) {
     visit(work);
-    unit += p.clusters;
+    unit += (kEverySecond ? 2 : 1) * p.clusters;
     if (C::kSplit || unit >= p.units) return;
     work = work_of<C>(p, unit, place);
   }
@@ -128,19 +136,26 @@ __device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t
   }
 }
 
-// One consumer's 64 rows. A finished tile of 16-bit outputs is packed into half the registers of its sums and
-// stored, a chunk a step, under the next tile's first multiplies.
+// One consumer's 64 rows of every tile. A finished tile of 16-bit outputs is packed into half the registers
+// of its sums and stored, a chunk a step, under the next tile's first multiplies.
+//
+// In turns: the whole of every second tile. Whoever has seen the last stage of its tile gives the turn, so
+// the multiplies of the two follow each other without a gap, and activation, packing and stores run under
+// those of the other. Tile i fills the ring's steps from i K / 64 on; a consumer may wait for those of its
+// tile because the other, giving the turn, has seen all before them.
 template <class C>
 __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Place& place, const Work& first,
                                         int consumer) {
-  constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit;
+  constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit && !C::kTurns;
   const int lane = threadIdx.x % 32, warp = consumer * 4 + static_cast<int>(threadIdx.x) % 128 / 32;
   device::RingCursor<C::kStages> at;
-  int turn = 0;
+  const int slab0 = C::kTurns ? 0 : consumer, warp_row = (C::kTurns ? warp % 4 : warp) * 16;
+  int tile = consumer;  // in turns: of the block's
+  int turn = 0;         // of the warp's store buffers
   ChunkOut<C> out[C::kChunks];
   int out_row = 0, out_column = 0, waiting = 0;  // chunks of a tile still to be stored
-  const auto store = [&](int chunk, const ChunkOut<C>& values) {
-    store_chunk<C>(p, s.chunk[warp], values, out_row, out_column + chunk * C::kChunk, turn, lane);
+  const auto store = [&](int chunk, const ChunkOut<C>& values, int slab = 0) {
+    store_chunk<C>(p, s.chunk[warp], values, out_row + slab * 64, out_column + chunk * C::kChunk, turn, lane);
   };
   const auto store_next = [&] {
 #pragma unroll
@@ -148,44 +163,61 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       if (waiting == C::kChunks - chunk) store(chunk, out[chunk]);
     --waiting;
   };
-  for_each_work<C>(p, place, first, [&](const Work& w) {
-    float sum[C::kWidth / 2];
+  const auto multiply_and_store = [&](const Work& w) {
+    float sum[C::kSlabs][C::kWidth / 2];
     uint32_t former = 0;
+    if constexpr (C::kTurns) {
+      at = device::RingCursor<C::kStages>(tile * (w.end - w.begin));
+      // Consumer 1 waits for the tile before in the phase of its own number, consumer 0 in the one before it,
+      // which for the first tile passes at once.
+      ptx::mbarrier_wait(&s.turns.given[consumer], (tile / 2 + 1 - consumer) & 1);
+      tile += 2;
+    }
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
       s.ring.wait_full(at);
       ptx::wgmma_fence();
-      device::wgmma_k64<typename C::Element, C::kWidth>(
-          sum, device::wgmma_descriptor(s.a[at.stage()]) + consumer * device::kDescriptor64Rows,
-          device::wgmma_descriptor(s.b[at.stage()]), block > w.begin);
+#pragma unroll
+      for (int slab = 0; slab < C::kSlabs; ++slab)
+        device::wgmma_k64<typename C::Element, C::kWidth>(
+            sum[slab], device::wgmma_descriptor(s.a[at.stage()]) + (slab0 + slab) * device::kDescriptor64Rows,
+            device::wgmma_descriptor(s.b[at.stage()]), block > w.begin);
       ptx::wgmma_commit();
       if (kDeferred && waiting > 0) store_next();
       ptx::wgmma_wait<1>();
       if (block > w.begin) release(p, s, former, place, lane);
       former = at.stage();
     }
+    if constexpr (C::kTurns)
+      if (lane == 0) ptx::mbarrier_arrive(&s.turns.given[consumer ^ 1]);
     ptx::wgmma_wait<0>();
-    ptx::wgmma_pin(sum);
+#pragma unroll
+    for (int slab = 0; slab < C::kSlabs; ++slab) ptx::wgmma_pin(sum[slab]);
     release(p, s, former, place, lane);
     while (kDeferred && waiting > 0) store_next();  // there were fewer steps than chunks
-    if (p.bias != nullptr && place.part == 0) add_bias<C>(p, sum, w.column0, lane);
-    out_row = w.row0 + warp * 16;
+    if (p.bias != nullptr && place.part == 0)
+#pragma unroll
+      for (int slab = 0; slab < C::kSlabs; ++slab) add_bias<C>(p, sum[slab], w.column0, lane);
+    out_row = w.row0 + warp_row;
     out_column = w.column0;
     if constexpr (C::kSplit) {
-      add_parts<C>(p, s, place, sum, warp, lane, [&](int chunk, const auto& total) {
+      add_parts<C>(p, s, place, sum[0], warp, lane, [&](int chunk, const auto& total) {
         ChunkOut<C> values;
         finish_chunk<C>(p, total, nullptr, values);
         store(chunk, values);
       });
     } else {
 #pragma unroll
-      for (int chunk = 0; chunk < C::kChunks; ++chunk) {
-        const float* of = sum + chunk * (C::kChunk / 2);
-        finish_chunk<C>(p, of, of + C::kWidth / 4, out[chunk]);
-        if (!kDeferred) store(chunk, out[chunk]);
-      }
+      for (int slab = 0; slab < C::kSlabs; ++slab)
+#pragma unroll
+        for (int chunk = 0; chunk < C::kChunks; ++chunk) {
+          const float* of = sum[slab] + chunk * (C::kChunk / 2);
+          finish_chunk<C>(p, of, of + C::kWidth / 4, out[chunk]);
+          if (!kDeferred) store(chunk, out[chunk], slab);
+        }
       if (kDeferred) waiting = C::kChunks;
     }
-  });
+  };
+  for_each_work<C, C::kTurns>(p, place, first, multiply_and_store, C::kTurns ? consumer : 0);
   if constexpr (kDeferred) {
     // The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for
     // another.
@@ -216,7 +248,9 @@ __global__ void __launch_bounds__(C::kThreads, 1) gemm(const __grid_constant__ P
   const bool paired = p.cluster.rows > 1;  // loads and releases go to the other row's block too
   if (threadIdx.x == 0) {
     if constexpr (C::kSplit) init_exchange<C>(p, s);
-    s.ring.init(C::kConsumers * 4 * p.cluster.rows);
+    if constexpr (C::kTurns)
+      for (uint64_t& given : s.turns.given) ptx::mbarrier_init(&given, 4);
+    s.ring.init(C::kReaders * 4 * p.cluster.rows);
   }
   __syncwarp();
   if (paired || C::kSplit) ptx::cluster_arrive_relaxed();
@@ -230,11 +264,11 @@ __global__ void __launch_bounds__(C::kThreads, 1) gemm(const __grid_constant__ P
   __syncwarp();
   if (!paired) __syncthreads();
   if (group == 0) {
-    if constexpr (C::kConsumers == 2) ptx::setmaxnreg_decrease<56>();
+    if constexpr (C::kConsumers == 2) ptx::setmaxnreg_decrease<C::kProducerRegisters>();
     if (threadIdx.x == 0) produce<C>(p, s, place, first);
     __syncwarp();
   } else {
-    if constexpr (C::kConsumers == 2) ptx::setmaxnreg_increase<224>();
+    if constexpr (C::kConsumers == 2) ptx::setmaxnreg_increase<C::kConsumerRegisters>();
     ptx::grid_dependency_wait();  // what we store to may still be read
     consume<C>(p, s, place, first, group - 1);
   }
@@ -247,7 +281,7 @@ int clusters_at_a_time(const cuda::LaunchConfig& config, int sm_count) {
   static std::array<std::atomic<int>, 9> known{};  // by size
   std::atomic<int>& room = known[static_cast<size_t>(config.cluster)];
   if (room == 0) room = std::max(cuda::active_clusters(gemm<C>, config), 1);
-  return room;
+  return std::clamp(sm_count / config.cluster, 1, room.load());  // caps may name fewer than the card has
 }
 
 template <class C>
@@ -294,7 +328,18 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
 }
 
 template <class Element, Epilogue kEpilogue>
+void launch_ping_pong(const GemmSm90& g, GemmTile tile, Context& context) {
+  constexpr auto kTurns = GemmSchedule::ping_pong;
+  switch (tile.width) {
+    case 128: return launch<Config<Element, 128, kEpilogue, false, 128, kTurns>>(g, tile, context);
+    case 192: return launch<Config<Element, 192, kEpilogue, false, 128, kTurns>>(g, tile, context);
+    default: return launch<Config<Element, 256, kEpilogue, false, 64, kTurns>>(g, tile, context);
+  }
+}
+
+template <class Element, Epilogue kEpilogue>
 void launch_tile(const GemmSm90& g, GemmTile tile, Context& context) {
+  if (tile.schedule == GemmSchedule::ping_pong) return launch_ping_pong<Element, kEpilogue>(g, tile, context);
   if (tile.splits > 1) {
     switch (tile.width) {
       case 96: return launch<Config<Element, 96, kEpilogue, true>>(g, tile, context);
@@ -323,6 +368,8 @@ void launch_tile(const GemmSm90& g, GemmTile tile, Context& context) {
 template <class Element>
 void run(const GemmSm90& g, GemmTile tile, Context& context) {
   if (g.b_up != nullptr) {
+    if (tile.schedule == GemmSchedule::ping_pong)
+      return launch_ping_pong<Element, Epilogue::gated>(g, tile, context);
     switch (tile.width) {
       case 128: return launch<Config<Element, 128, Epilogue::gated, false>>(g, tile, context);
       case 192: return launch<Config<Element, 192, Epilogue::gated, false>>(g, tile, context);

@@ -42,6 +42,8 @@ bool gemm_sm90_supports(const GemmSm90& gemm, const Caps& caps);
 // Microseconds, for estimates.
 double gemm_sm90_us(const GemmSm90& gemm, const Caps& caps);
 void gemm_sm90(const GemmSm90& gemm, Context& context);
+// With the best tile of one schedule, whatever the other's would take.
+void gemm_sm90(const GemmSm90& gemm, GemmSchedule schedule, Context& context);
 // With a tile of the caller's choice, which must fit (benchmarks).
 void gemm_sm90(const GemmSm90& gemm, GemmTile tile, Context& context);
 GemmShape gemm_sm90_shape(const GemmSm90& gemm, const Caps& caps);

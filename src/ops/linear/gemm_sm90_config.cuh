@@ -12,6 +12,7 @@
 #include "hw/cuda/device/swizzle.cuh"
 #include "hw/cuda/device/tile_order.cuh"
 #include "ops/activation/sigmoid_form.h"
+#include "ops/linear/tiles.h"
 
 namespace llamita::gemm_sm90_detail {
 
@@ -22,21 +23,29 @@ constexpr int kSharedBytes = 232448 - 2048;  // of a block, less alignment and b
 
 enum class Epilogue : uint8_t { element, f32, gated };
 
-// A tile is kHeight rows, 64 for each consumer, x kWide columns of products.
-template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK, int kTall = 128>
+// A tile is kTall rows x kWide columns of products: 64 rows for each consumer, or in turns all for one.
+template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK, int kTall = 128,
+          GemmSchedule kSchedule = GemmSchedule::cooperative>
 struct Config {
   using Element = ElementType;
   static constexpr Epilogue kEpilogue = kEpilogueKind;
   static constexpr bool kSplit = kSplitK;
   static constexpr int kWidth = kWide;
   static constexpr int kHeight = kTall;
-  static constexpr int kConsumers = kTall / 64;
+  static constexpr bool kTurns = kSchedule == GemmSchedule::ping_pong;
+  static constexpr int kConsumers = kTurns ? 2 : kTall / 64;
+  static constexpr int kReaders = kTurns ? 1 : kConsumers;  // consumers that read a stage
+  static constexpr int kSlabs = kHeight / (64 * kReaders);  // of 64 rows, a consumer's
   static constexpr int kThreads = 128 * (1 + kConsumers);
+  // Of two consumers. 192 sums of a tile of 128 x 192 and the chunk that is made of them want 232 or more.
+  static constexpr int kProducerRegisters = kTurns ? 24 : 56, kConsumerRegisters = kTurns ? 240 : 224;
   static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
   // Columns of a store, rows of 128 bytes; half of it where that leaves room for one stage more.
-  static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 ? 32 : 64;
+  static constexpr int kChunk =
+      kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 || (kTurns && kWidth == 256) ? 32
+                                                                                                      : 64;
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
-  static constexpr int kChunks = kOutWidth / kChunk;
+  static constexpr int kChunks = kOutWidth / kChunk;  // of a slab
   static constexpr int kBytesA = kHeight * device::kSwizzleRowBytes;
   static constexpr int kBytesB = kWidth * device::kSwizzleRowBytes;
   static constexpr int kStages = (kSharedBytes - 2 * 4 * kConsumers * kChunkBytes) / (kBytesA + kBytesB);
@@ -44,7 +53,7 @@ struct Config {
   // a launch.
   static constexpr int kRoom =
       (kSharedBytes - kStages * (kBytesA + kBytesB)) / (4 * kConsumers * kChunkBytes);
-  static constexpr int kBuffers = kRoom < kChunks ? kRoom : kChunks;
+  static constexpr int kBuffers = std::min(kRoom, kSlabs* kChunks);
   // Of sums that other parts push: float4 of a thread, each the most that any number of parts needs.
   static constexpr int kChunkQuads = kChunk / 8;
   static constexpr int pushed_by(int parts) {
@@ -52,6 +61,8 @@ struct Config {
   }
   static constexpr int kMostPushed = std::max({pushed_by(2), pushed_by(3), pushed_by(4)});
   static_assert(!kSplit || kMostPushed * 128 * kConsumers * 16 <= kStages * (kBytesA + kBytesB));
+  static_assert(!kSplit || !kTurns);
+  static_assert(kProducerRegisters + 2 * kConsumerRegisters <= 3 * ptx::launch_registers(384));
   static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4 && kRoom >= 2);
 };
 
@@ -88,6 +99,12 @@ struct Exchange {
 };
 struct NoExchange {};
 
+// Of each consumer: a phase for each tile of the other, completed by that one's four warps.
+struct Turns {
+  uint64_t given[2];
+};
+struct NoTurns {};
+
 // Sums that parts of K exchange take the place of the ring.
 template <class C>
 struct Storage {
@@ -101,6 +118,7 @@ struct Storage {
   uint8_t chunk[4 * C::kConsumers][C::kBuffers][C::kChunkBytes];
   device::Ring<C::kStages> ring;
   std::conditional_t<C::kSplit, Exchange<4 * C::kConsumers>, NoExchange> exchange;
+  std::conditional_t<C::kTurns, Turns, NoTurns> turns;
 };
 
 // A block's place: its cluster, and where it stands there.

@@ -156,6 +156,11 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .supports = linear_gemm_sm90_supports,
      .estimate_us = linear_gemm_sm90_us,
      .run = linear_cuda_gemm_sm90},
+    {.name = "gemm_sm90_ping_pong",
+     .supports = linear_gemm_sm90_supports,
+     .estimate_us = [](const LinearArgs& args,
+                       const Caps& caps) { return 10 * linear_gemm_sm90_us(args, caps); },
+     .run = linear_gemm_sm90_ping_pong},
     {.name = "gemm_sm80",
      .supports =
          [](const LinearArgs& args, const Caps& caps) {

@@ -22,6 +22,8 @@ constexpr auto kTiles = [] {
       }
   for (const int width : {160, 128, 96})
     for (const int rows : {2, 1}) tiles[count++] = {width, 1, rows, 64};
+  for (const auto& [height, width] : {std::pair(128, 128), {128, 192}, {64, 256}})
+    for (const int rows : {2, 1}) tiles[count++] = {width, 1, rows, height, GemmSchedule::ping_pong};
   return std::pair(tiles, count);
 }();
 
@@ -45,7 +47,8 @@ int clusters(const GemmShape& s, GemmTile tile) {
 int gemm_out_width(const GemmShape& s, GemmTile tile) { return s.gated ? tile.width / 2 : tile.width; }
 
 bool gemm_tile_fits(const GemmShape& s, GemmTile tile) {
-  if (s.gated && (tile.width % 64 != 0 || tile.splits > 1 || tile.height != 128)) return false;
+  const bool turns = tile.schedule == GemmSchedule::ping_pong;
+  if (s.gated && (tile.width % 64 != 0 || tile.splits > 1 || (tile.height != 128 && !turns))) return false;
   if (tile.splits > 1 && tile.height != 128) return false;
   if (ceil_div(s.M, tile.height) % tile.rows != 0) return false;
   // Parts of unpaired rows load too much for L2 where the card is full: 512 x 4096 x 4096 took 35 us, not 30.
@@ -68,19 +71,31 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 //   counts half;
 // - memory gives 3.06 TB/s, and waits a microsecond where a block goes on to its next tile; multiplies
 //   and memory hide behind each other but where both need the same time;
-// - fp32 outputs are stored before the next tile begins, 16-bit ones under it.
+// - fp32 outputs are stored before the next tile begins, 16-bit ones under it; an activation takes two steps
+//   of the special function units, 16 a clock, and nothing multiplies meanwhile;
+// - consumers that take turns multiply as fast and finish a tile under the next one, with half the warps;
+// only
+//   the last is waited for. Not fitted yet: what it costs is taken from the others.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   constexpr double kLaunchUs = 1.7, kPushedBytesPerUs = 35e3, kNextTileUs = 1;
   constexpr double kMemoryBytesPerUs = 3.06e6, kClocksPerUs = 1800;
-  const bool full = tile.height == 128;
+  const bool turns = tile.schedule == GemmSchedule::ping_pong, full = tile.height == 128 || turns;
   const int columns = gemm_out_width(s, tile), work = units(s, tile), blocks = tile.rows * tile.splits;
   const double waves = ceil_div(work, clusters(s, tile));
   const double busy = work * blocks / (waves * std::max(s.sm_count, 1));
-  const double wgmma = full ? std::max(4.1 * tile.width, 428.0) : 145 + 1.5 * tile.width;
+  const double wgmma = full ? std::max(4.1 * tile.width * tile.height / 128, 428.0) : 145 + 1.5 * tile.width;
   const double loads = (full ? 0.82 : 1.1) * (tile.height + tile.width / tile.rows) * busy;
-  const double store = s.f32_out ? 600 + 12.0 * columns : 50;
-  const double steps = ceil_div(ceil_div(s.K, 64), tile.splits);
-  const double multiply_us = waves * (steps * (wgmma + loads) + store) / kClocksPerUs;
+  const double activation = s.gated || s.activated ? 2.0 * tile.height * columns / 16 : 0;
+  const double steps = ceil_div(ceil_div(s.K, 64), tile.splits) * (wgmma + loads);
+  double clocks = 0;
+  if (turns) {
+    const double store = 600 + (s.f32_out ? 12.0 : 6.0) * columns * tile.height / 64;
+    const double finish = store + activation;
+    clocks = waves * std::max(steps, (steps + finish) / 2) + finish;
+  } else {
+    clocks = waves * (steps + (s.f32_out ? 600 + 12.0 * columns : 50) + activation);
+  }
+  const double multiply_us = clocks / kClocksPerUs;
   const double read = 2.0 * s.K * (double{1} * s.M + (s.gated ? 2.0 : 1.0) * s.N);
   const double written = (s.f32_out ? 4.0 : 2.0) * s.M * s.N;
   const double memory_us = (read + written) / kMemoryBytesPerUs + kNextTileUs * (waves - 1);
@@ -89,15 +104,21 @@ double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   return kLaunchUs + split_us + std::pow(std::pow(multiply_us, 4) + std::pow(memory_us, 4), 0.25);
 }
 
-GemmTile best_gemm_tile(const GemmShape& s) {
+GemmTile best_gemm_tile(const GemmShape& s, GemmSchedule schedule) {
   GemmTile best = {256};
   double best_us = std::numeric_limits<double>::infinity();
   for (const GemmTile tile : gemm_tiles()) {
-    if (!gemm_tile_fits(s, tile)) continue;
+    if (tile.schedule != schedule || !gemm_tile_fits(s, tile)) continue;
     const double us = gemm_tile_us(s, tile);
     if (us < best_us) best = tile, best_us = us;
   }
   return best;
+}
+
+GemmTile best_gemm_tile(const GemmShape& s) {
+  const GemmTile cooperative = best_gemm_tile(s, GemmSchedule::cooperative);
+  const GemmTile ping_pong = best_gemm_tile(s, GemmSchedule::ping_pong);
+  return gemm_tile_us(s, ping_pong) < gemm_tile_us(s, cooperative) ? ping_pong : cooperative;
 }
 
 }  // namespace llamita

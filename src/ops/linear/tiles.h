@@ -10,10 +10,15 @@ namespace llamita {
 // What the choice depends on.
 struct GemmShape {
   int M, N, K;
-  bool gated = false;    // two matrices of N rows each, one output
-  bool f32_out = false;  // 4 bytes an output instead of 2
+  bool gated = false;      // two matrices of N rows each, one output
+  bool activated = false;  // one matrix, an activation of its output
+  bool f32_out = false;    // 4 bytes an output instead of 2
   int sm_count = 0;
 };
+
+// How the two consumers of a block work: on 64 rows each of one tile, or on a tile each, taking turns at the
+// tensor cores, so that one finishes its outputs while the other multiplies.
+enum class GemmSchedule : uint8_t { cooperative, ping_pong };
 
 // `height` rows (128, or 64 where K is whole) x `width` columns of products. A cluster has one or two
 // neighbouring row tiles, which share the loads of B, and divides their K among `splits` blocks each.
@@ -22,6 +27,7 @@ struct GemmTile {
   int splits = 1;
   int rows = 1;
   int height = 128;
+  GemmSchedule schedule = GemmSchedule::cooperative;
 
   bool operator==(const GemmTile&) const = default;
 };
@@ -36,5 +42,7 @@ std::span<const GemmTile> gemm_tiles();
 // Microseconds that the model expects.
 double gemm_tile_us(const GemmShape& shape, GemmTile tile);
 GemmTile best_gemm_tile(const GemmShape& shape);
+// The best of one schedule; of every schedule there is one that fits.
+GemmTile best_gemm_tile(const GemmShape& shape, GemmSchedule schedule);
 
 }  // namespace llamita

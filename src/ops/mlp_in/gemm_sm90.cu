@@ -46,10 +46,22 @@ double mlp_in_gemm_sm90_us(const MlpInArgs& args, const Caps& caps) {
 
 int64_t mlp_in_gemm_sm90_scratch_bytes(const MlpInArgs& args, const Caps&) { return args.x.elems() * 2 + 64; }
 
-void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context) {
+namespace {
+
+Tensor norm(const MlpInArgs& args, Context& context) {
   const Tensor normed = context.arena().take(args.out.dtype(), {args.x.dim(0), args.x.dim(1)});
   norm_inside(args, normed, context);
-  gemm_sm90(gemm_of(args, normed.data()), context);
+  return normed;
+}
+
+}  // namespace
+
+void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context) {
+  gemm_sm90(gemm_of(args, norm(args, context).data()), context);
+}
+
+void mlp_in_gemm_sm90_ping_pong(const MlpInArgs& args, Context& context) {
+  gemm_sm90(gemm_of(args, norm(args, context).data()), GemmSchedule::ping_pong, context);
 }
 
 }  // namespace llamita

@@ -72,6 +72,12 @@ constexpr Variant<MlpInArgs> kVariants[] = {
      .estimate_us = mlp_in_gemm_sm90_us,
      .run = mlp_in_gemm_sm90,
      .scratch_bytes = mlp_in_gemm_sm90_scratch_bytes},
+    {.name = "gemm_sm90_ping_pong",
+     .supports = mlp_in_gemm_sm90_supports,
+     .estimate_us = [](const MlpInArgs& args,
+                       const Caps& caps) { return 10 * mlp_in_gemm_sm90_us(args, caps); },
+     .run = mlp_in_gemm_sm90_ping_pong,
+     .scratch_bytes = mlp_in_gemm_sm90_scratch_bytes},
     {.name = "cuda_composition",
      .supports = on_cuda,
      .estimate_us =

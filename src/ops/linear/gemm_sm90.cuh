@@ -3,7 +3,8 @@
 // few tiles would leave the card idle and K is whole. Two row tiles of a
 // cluster share the loads of B: each block asks for a half, and the copy engine hands it to both. (Four rows,
 // or two columns that share A, gain nothing.) Where tiles are fewer than multiprocessors, the cluster also
-// divides their K (gemm_sm90_split.cuh). tiles.h chooses. Bound by: wgmma and the power limit where tiles
+// divides their K (gemm_sm90_split.cuh). Two consumers share a tile or, in turns (ping-pong), have one each:
+// consume() says how. tiles.h chooses. Bound by: wgmma and the power limit where tiles
 // fill the card; memory and what the ring takes in a step below M = 1024.
 //
 // In a gated block the two halves of B's tile are the same rows of gate and up, so the two sums of an output

@@ -17,6 +17,7 @@
 #include <memory>
 #include <random>
 
+#include "bench/kernels/gemm_shapes.h"
 #include "hw/cuda/device_properties.h"
 #include "lessons/bench.h"
 #include "lessons/cublaslt.h"
@@ -32,57 +33,6 @@ namespace {
 using lessons::Gemm;
 using lessons::median;
 using lessons::TimedGraph;
-
-struct Shape {
-  int m, n, k;
-};
-
-// M of the project's target, if not told, and the layers of Llama-3.2-3B and Llama-3.1-8B.
-std::vector<Shape> grid_shapes(std::vector<int> tokens) {
-  if (tokens.empty()) tokens = {256, 512, 1024, 2048, 8192};
-  const int layers[8][2] = {{5120, 3072}, {3072, 3072}, {16384, 3072}, {3072, 8192},
-                            {6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};  // N, K
-  std::vector<Shape> shapes;
-  for (const int m : tokens)
-    for (const auto& layer : layers) shapes.push_back({m, layer[0], layer[1]});
-  return shapes;
-}
-
-enum class Epilogue : uint8_t { plain, f32_add, gated, gelu };
-constexpr const char* kEpilogues[] = {"plain", "f32_add", "gated", "gelu"};
-
-// The layers that end so: O and down of Llama-3.2-3B and Llama-3.1-8B, gate and up of those and of 3.2-1B,
-// the first of a feed-forward block of CLIP-L and GPT-2.
-std::vector<Shape> tile_shapes(Epilogue epilogue, std::vector<int> tokens) {
-  if (epilogue == Epilogue::plain) return grid_shapes(std::move(tokens));
-  if (tokens.empty()) tokens = {512, 1024, 2048, 8192};
-  const std::vector<std::pair<int, int>> layers =  // N, K
-      epilogue == Epilogue::f32_add
-          ? std::vector<std::pair<int, int>>{{3072, 3072}, {3072, 8192}, {4096, 4096}, {4096, 14336}}
-      : epilogue == Epilogue::gated
-          ? std::vector<std::pair<int, int>>{{16384, 2048}, {16384, 3072}, {28672, 4096}}
-          : std::vector<std::pair<int, int>>{{4096, 1024}, {3072, 768}};
-  std::vector<Shape> shapes;
-  for (const int m : tokens)
-    for (const auto& [n, k] : layers) shapes.push_back({m, n, k});
-  return shapes;
-}
-
-std::vector<Shape> ladder_shapes() {  // of lessons/gemm_ladder
-  return {{4096, 4096, 4096}, {8192, 8192, 8192}, {512, 4096, 4096}, {2048, 6144, 4096}, {2048, 4096, 14336}};
-}
-
-// QKV, O, gate-up, down of Llama-3.2-1B and 3B, Llama-3.1-8B; a head.
-std::vector<Shape> skinny_shapes(std::vector<int> tokens) {
-  if (tokens.empty()) tokens = {1, 2, 4, 8, 12, 16, 32, 64, 128};
-  const int layers[13][2] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {2048, 8192}, {5120, 3072},
-                             {3072, 3072},  {16384, 3072}, {3072, 8192},  {6144, 4096}, {4096, 4096},
-                             {28672, 4096}, {4096, 14336}, {128256, 3072}};  // N, K
-  std::vector<Shape> shapes;
-  for (const int m : tokens)
-    for (const auto& layer : layers) shapes.push_back({m, layer[0], layer[1]});
-  return shapes;
-}
 
 // A problem's matrices, in several sets so that L2 has forgotten one before it is used again. c has room for
 // fp32 where asked.
@@ -205,8 +155,7 @@ class GemmBench {
                              },
                          .check =
                              [&, epilogue] {
-                               if (epilogue == Epilogue::plain && shape.m <= 512)
-                                 return lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
+                               if (epilogue == Epilogue::plain && shape.m <= 512) return exact(buffers);
                                return agrees(buffers.c[0], outputs, epilogue == Epilogue::f32_add, first);
                              }});
     }
@@ -219,15 +168,14 @@ class GemmBench {
     const SkinnyPlan chosen = skinny_sm90_plan(shape.m, shape.n, shape.k, caps_);
     std::vector<Choice> choices;
     for (const SkinnyPlan& plan : skinny_sm90_plans(shape.m, shape.n, shape.k, caps_))
-      choices.push_back(
-          {.name = cat(plan.tile_rows, "/", plan.split),
-           .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
-           .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
-           .run = [&, plan](
-                      size_t set,
-                      Context& context) { skinny_sm90(skinny_problem(buffers.problem(set)), plan, context); },
-           .check =
-               [&] { return shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok; }});
+      choices.push_back({.name = cat(plan.tile_rows, "/", plan.split),
+                         .chosen = plan.tile_rows == chosen.tile_rows && plan.split == chosen.split,
+                         .expected_us = skinny_sm90_us(skinny_problem(buffers.problem(0)), caps_),
+                         .run =
+                             [&, plan](size_t set, Context& context) {
+                               skinny_sm90(skinny_problem(buffers.problem(set)), plan, context);
+                             },
+                         .check = [&] { return exact(buffers); }});
     return compare(buffers, choices);
   }
 
@@ -319,6 +267,11 @@ class GemmBench {
     const size_t set_bytes =
         2 * (size_t(shape.m) * shape.k + size_t(shape.n) * shape.k + size_t(shape.m) * shape.n);
     return std::clamp<size_t>(5 * device_.l2_bytes / 2 / set_bytes + 1, 2, 32);
+  }
+
+  // Beyond 512 tokens the sums in fp64 take too long.
+  bool exact(const Buffers& buffers) const {
+    return buffers.shape.m > 512 || lessons::compare_with_fp64(buffers.problem(0), stream_).ok;
   }
 
   // Whether every tile's outputs are the first one's, up to their rounding: tests hold each tile against a

@@ -38,23 +38,24 @@ void GpuInputs::grow(const DeviceSamplingRows& sampling) {
 
 void GpuInputs::allocate() {
   const size_t bytes = step_bytes_ + most_entries_ * sizeof(DeviceTokenEntry);
-  for (Storage& pinned : pinned_) pinned = cuda::allocate_pinned(bytes);
-  memory_ = cuda::allocate_storage(bytes, device_);
+  for (Slot& slot : slots_) {
+    slot.pinned = cuda::allocate_pinned(bytes);
+    slot.memory = cuda::allocate_storage(bytes, device_);
+  }
 }
 
 GpuInputs::Uploaded GpuInputs::upload(const StepInputs& inputs, const DeviceSamplingRows& sampling, int slot,
                                       const cuda::Stream& stream) {
-  const auto turn = static_cast<size_t>(slot);
-  auto* host = static_cast<std::byte*>(pinned_[turn].data());
-  auto* card = static_cast<std::byte*>(memory_.data());
+  const Slot& own = slots_[static_cast<size_t>(slot)];
+  auto* host = static_cast<std::byte*>(own.pinned.data());
+  auto* card = static_cast<std::byte*>(own.memory.data());
   const Device device{DeviceKind::cuda, device_};
-  copied_[turn].synchronize();
   size_t used = 0;
   const auto place = [&](const void* values, size_t bytes) {
     const size_t at = used;
     used += aligned(bytes);
-    LLAMITA_CHECK(used <= pinned_[turn].bytes(), "a step of ", inputs.tokens(), " tokens in ",
-                  inputs.sequences(), " sequences takes ", used, " bytes, ", pinned_[turn].bytes(),
+    LLAMITA_CHECK(used <= own.pinned.bytes(), "a step of ", inputs.tokens(), " tokens in ",
+                  inputs.sequences(), " sequences takes ", used, " bytes, ", own.pinned.bytes(),
                   " are there");
     if (bytes > 0) std::memcpy(host + at, values, bytes);
     return card + at;
@@ -82,8 +83,9 @@ GpuInputs::Uploaded GpuInputs::upload(const StepInputs& inputs, const DeviceSamp
     out.entries = Tensor(place(sampling.entries.data(), sampling.entries.size() * entry_bytes), DType::u8,
                          {static_cast<int64_t>(most_entries_), static_cast<int64_t>(entry_bytes)}, device);
   }
-  cuda::copy_async(memory_.data(), host, used, stream);
-  stream.record(copied_[turn]);
+  cuda::copy_async(card, host, used, copies_);
+  copies_.record(own.copied);
+  stream.wait(own.copied);
   return out;
 }
 

@@ -1,8 +1,8 @@
 // StepRunner of a GPU: ops queue their work on one stream, and the host goes on. Steps that decode one token
 // a sequence are padded to one of few sizes and replayed as CUDA graphs, sampling included, at the cost of
 // one launch; the others are launched op by op. A step's tokens stay on the card for the next one, whose
-// other inputs the host sends meanwhile: the stream's order is the fence between steps. LLAMITA_GRAPH=off
-// turns the graphs off, not the padding: the bits are the same.
+// other inputs arrive meanwhile in memory of their own: the stream's order is the fence between steps.
+// LLAMITA_GRAPH=off turns the graphs off, not the padding: the bits are the same.
 #include <algorithm>
 #include <compare>
 #include <cstdlib>
@@ -64,8 +64,8 @@ class GpuRunner : public StepRunner {
   };
   // A padded decode step of one size.
   struct Decode {
-    bool met = false;  // ran once, which loaded its kernels and showed its arena
-    std::optional<cuda::Graph> graph;
+    bool met = false;                           // ran once, which loaded its kernels and showed its arena
+    std::optional<cuda::Graph> graphs[kSlots];  // inputs lie where their slot is
     Tensor logits;
   };
   struct Slot {
@@ -86,7 +86,7 @@ class GpuRunner : public StepRunner {
   Tensor prefill(StepInputs& inputs, int slot, bool keep_hidden);
   Tensor decode(StepInputs& inputs, int slot);
   Tensor launch(const GpuInputs::Uploaded& step, Extras extras);
-  Tensor replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras);
+  Tensor replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras, int slot);
   void sample(const Tensor& logits, const GpuInputs::Uploaded& step);
   void sample_with_host(const Tensor& logits, const GpuInputs::Uploaded& step, int slot);
   void fetch_hidden(int slot);
@@ -221,8 +221,13 @@ void GpuRunner::submit(StepInputs& inputs, std::span<const SamplingRow> rows, bo
   const Arena::Scope scope(*arena_);
   const bool decodes = inputs.is_decode() && !keep_hidden;
   step.hidden_elems = keep_hidden ? int64_t{inputs.tokens()} * model_.config().hidden : 0;
-  decodes ? decode(inputs, slot) : prefill(inputs, slot, keep_hidden);
-  if (keep_hidden) fetch_hidden(slot);
+  try {
+    decodes ? decode(inputs, slot) : prefill(inputs, slot, keep_hidden);
+    if (keep_hidden) fetch_hidden(slot);
+  } catch (...) {
+    stream_.record(step.done);  // what was queued reads inputs that the slot's next step overwrites
+    throw;
+  }
   stream_.record(step.done);
 }
 
@@ -245,7 +250,7 @@ Tensor GpuRunner::prefill(StepInputs& inputs, int slot, bool keep_hidden) {
   return logits;
 }
 
-// The first step of a size runs as it is; the second is captured.
+// The first step of a size runs as it is; the next of each slot is captured.
 Tensor GpuRunner::decode(StepInputs& inputs, int slot) {
   const int most = *std::max_element(inputs.kv_len.begin(), inputs.kv_len.end());
   const int sequences = std::min(round_up_to_power(inputs.sequences(), 1), shape_.batch_sequences);
@@ -259,7 +264,7 @@ Tensor GpuRunner::decode(StepInputs& inputs, int slot) {
   const Extras extras{samples || inputs.has_sources(), samples};
   Decode& decode = decodes_[{sequences, blocks, extras}];
   const bool as_it_is = records_ != nullptr || !use_graphs_ || !std::exchange(decode.met, true);
-  const Tensor logits = as_it_is ? launch(step, extras) : replay(decode, step, extras);
+  const Tensor logits = as_it_is ? launch(step, extras) : replay(decode, step, extras, slot);
   if (with_host) sample_with_host(logits, step, slot);
   return logits;
 }
@@ -284,14 +289,15 @@ Tensor GpuRunner::launch(const GpuInputs::Uploaded& step, Extras extras) {
   return logits;
 }
 
-Tensor GpuRunner::replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras) {
-  if (!decode.graph) {
+Tensor GpuRunner::replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras, int slot) {
+  std::optional<cuda::Graph>& graph = decode.graphs[slot];
+  if (!graph) {
     const Arena::Scope scope(*arena_);
-    decode.graph = cuda::Graph::capture(stream_, [&] { decode.logits = launch(step, extras); });
+    graph = cuda::Graph::capture(stream_, [&] { decode.logits = launch(step, extras); });
     log_debug("captured a decode step of ", step.batch.kv_len.dim(0), " sequences and ",
               step.batch.block_table.dim(1), " blocks", extras.samples ? " with sampling" : "");
   }
-  decode.graph->launch(stream_);
+  graph->launch(stream_);
   const Tensor logits = arena_->take(DType::f32, {decode.logits.dim(0), decode.logits.dim(1)});
   LLAMITA_CHECK(logits.data() == decode.logits.data(), "a replayed step's logits lie elsewhere");
   return logits;

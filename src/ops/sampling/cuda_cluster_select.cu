@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 2) cluster_select(const __grid_const
     reinterpret_cast<uint64_t*>(&s.row)[threadIdx.x] =
         reinterpret_cast<const uint64_t*>(p.rows + index)[threadIdx.x];
   if (threadIdx.x == 0) {
-    s.count = 0;
+    s.chunk_count = s.count = 0;
     s.unclear = false;
   }
   __syncthreads();

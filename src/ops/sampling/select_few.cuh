@@ -50,54 +50,84 @@ __device__ __forceinline__ uint32_t list_bound(const RowTask& task, uint32_t exp
 }
 
 // Sends the block's tokens with at least this exponent to the first block's list, in no order, and the mass
-// of the others.
+// of the others. The chunks that have one are written down first: then four lanes read each, all chunks at
+// once, where the lanes that own them would wait for memory once a chunk.
 __device__ __forceinline__ void send_list(const RowTask& task, const Team& team, uint32_t least) {
+  constexpr int kBatch = 4;   // of chunks under way from shared memory
+  constexpr int kReaders = 4;  // lanes of a chunk: each of its four runs of four tokens
   const Parts& parts = task.parts;
   Shared& s = parts.s;
   const Scale& scale = task.scale;
+  const Cut& cut = task.p.cut;
   uint64_t* list = parts.lists + team.rank * kListRoom;
+  const int thread = static_cast<int>(threadIdx.x);
+  // Exponents of at least `least` are those of distances below this, rounded up to a float; NaN, the best
+  // token's where the scale is infinite, is among them.
+  const float reach = __uint2float_ru(kMostExponent - least + 1) * 0x1p-24f;
   float light = 0;
-  int base = first_base(task.own);
-  for (int c = 0; c < task.p.cut.chunks; ++c) {
-    const int chunk = c * kThreads + static_cast<int>(threadIdx.x);
-    const float best = parts.chunk_best[chunk];
-    if (scale.exponent(best) < least) {
-      light += parts.chunk_mass[chunk] * scale.approximate(best);
-      base += task.p.cut.chunk_quads * kStride;
-      continue;
+  for (int first = 0; first < cut.chunks; first += kBatch) {
+    float best[kBatch], mass[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int chunk = (first + i) * kThreads + thread;
+      const bool there = first + i < cut.chunks;
+      best[i] = there ? parts.chunk_best[chunk] : -INFINITY;
+      mass[i] = there ? parts.chunk_mass[chunk] : 0;
     }
-    for (int quad = 0; quad < task.p.cut.chunk_quads; ++quad, base += kStride) {
-      if (base >= task.own.end) continue;
-      float4 x[4];
-      load_quad(task.p, task.logits, base, task.own.end, x);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const float distance = scale.distance(best[i]);
+      if (distance >= reach) {
+        light += mass[i] * ptx::exp2_approx(-distance);
+      } else {
+        const int at = atomicAdd(&s.chunk_count, 1);
+        if (at < kListRoom) s.chunks[at] = static_cast<uint16_t>((first + i) * kThreads + thread);
+      }
+    }
+  }
+  __syncthreads();
+  const int chunks = min(s.chunk_count, kListRoom);
+  for (int i = thread / kReaders; i < chunks; i += kThreads / kReaders) {
+    const int chunk = s.chunks[i], owner = chunk % kThreads;
+    int token = task.own.begin + owner / 32 * kQuad + chunk / kThreads * cut.chunk_quads * kStride +
+                thread % kReaders * kRound + owner % 32 * 4;
+    for (int quad = 0; quad < cut.chunk_quads; ++quad, token += kStride) {
+      const float4 x = load_four(task.p, task.logits, token, task.own.end);
+      const float logits[4] = {x.x, x.y, x.z, x.w};
+      bool listed[4];
       int count = 0;
-      for_quad(x, base, [&](float logit, int) {
-        if (scale.exponent(logit) >= least)
-          ++count;
-        else
-          light += scale.approximate(logit);
-      });
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float distance = scale.distance(logits[j]);
+        listed[j] = !(distance >= reach);
+        count += listed[j];
+        light += listed[j] ? 0 : ptx::exp2_approx(-distance);
+      }
       if (count == 0) continue;
       int at = atomicAdd(&s.count, count);
-      for_quad(x, base, [&](float logit, int token) {
-        if (scale.exponent(logit) < least) return;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (!listed[j]) continue;
         if (at < kListRoom)
-          team.send(list[at], uint64_t{static_cast<uint32_t>(token)} << 32 | __float_as_uint(logit),
+          team.send(list[at],
+                    uint64_t{static_cast<uint32_t>(token + j)} << 32 | __float_as_uint(logits[j]),
                     s.list_full, 0);
         ++at;
-      });
+      }
     }
   }
   light = warp_combine<Add>(light);
-  if (threadIdx.x % 32 == 0) s.light[threadIdx.x / 32] = light;
+  if (thread % 32 == 0) s.light[thread / 32] = light;
   __syncthreads();
-  if (threadIdx.x == 0) {
+  if (thread == 0) {
     double all = 0;
 #pragma unroll
     for (int i = 0; i < kWarps; ++i) all += static_cast<double>(s.light[i]);
-    team.send(s.heads[team.rank].count, static_cast<uint64_t>(s.count), s.list_full, 0);
+    // Each chunk has a token of the list: if there was no room for all chunks, the list is full.
+    const int count = s.count + max(s.chunk_count - kListRoom, 0);
+    team.send(s.heads[team.rank].count, static_cast<uint64_t>(count), s.list_full, 0);
     team.send(s.heads[team.rank].light, static_cast<uint64_t>(__double_as_longlong(all)), s.list_full, 0);
-    team.expect(s.list_full, 2 + min(s.count, kListRoom), 0);
+    team.expect(s.list_full, 2 + min(count, kListRoom), 0);
   }
 }
 

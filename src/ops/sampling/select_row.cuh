@@ -68,6 +68,7 @@ struct Shared {
     struct {
       Item items[kListRoom], kept[kListRoom];
     };
+    uint16_t chunks[kListRoom];  // that have tokens of the list
     uint64_t bins[kBins];  // low and high word
   };
   DeviceSamplingRow row;
@@ -79,6 +80,7 @@ struct Shared {
   uint64_t scan[kWarps];
   float light[kWarps];
   uint32_t keys[kWarps];
+  int chunk_count;
   int count;     // of the block's list
   bool unclear;  // what is to be kept of it
   uint64_t total;
@@ -119,10 +121,8 @@ struct Scale {
   __device__ __forceinline__ uint32_t exponent(float logit) const {
     return weight_exponent(best - logit, scale);
   }
-  // Of the best token's weight.
-  __device__ __forceinline__ float approximate(float logit) const {
-    return ptx::exp2_approx((logit - best) * scale);
-  }
+  // Below the best token, in powers of two.
+  __device__ __forceinline__ float distance(float logit) const { return (best - logit) * scale; }
 };
 
 // What the steps of one row's choice have in common.
@@ -142,12 +142,16 @@ struct RowTask {
   }
 };
 
-// The lane's four tokens of the 128 from `base` on; what is not below `end` is minus infinity.
-__device__ __forceinline__ float4 load_round(const SelectParams& p, const float* logits, int base, int end) {
-  const int token = base + static_cast<int>(threadIdx.x) % 32 * 4;
+// Four tokens; what is not below `end` is minus infinity.
+__device__ __forceinline__ float4 load_four(const SelectParams& p, const float* logits, int token, int end) {
   if (p.aligned && token + 4 <= end) return *reinterpret_cast<const float4*>(logits + token);
   return {token < end ? logits[token] : -INFINITY, token + 1 < end ? logits[token + 1] : -INFINITY,
           token + 2 < end ? logits[token + 2] : -INFINITY, token + 3 < end ? logits[token + 3] : -INFINITY};
+}
+
+// The lane's of the 128 from `base` on.
+__device__ __forceinline__ float4 load_round(const SelectParams& p, const float* logits, int base, int end) {
+  return load_four(p, logits, base + static_cast<int>(threadIdx.x) % 32 * 4, end);
 }
 
 // Its 16 of the 512.

@@ -131,81 +131,118 @@ __device__ __forceinline__ void send_list(const RowTask& task, const Team& team,
   }
 }
 
-// How the threads share n x n comparisons: groups of adjacent lanes have an item each.
+// How the threads share n x n comparisons: groups of adjacent lanes have an item each. Half of the threads are
+// enough for 256 items: what each warp does for itself costs more than a few comparisons in turn.
 struct Pairs {
-  int lanes, item, part;
+  int log2_lanes, item, part, rounds;
   bool works;  // the warp has an item
-  __device__ __forceinline__ explicit Pairs(int n) : lanes(1) {
-    while (lanes < 16 && 2 * lanes * n <= kThreads) lanes *= 2;
-    const int shift = 31 - __clz(lanes), thread = static_cast<int>(threadIdx.x);
-    item = thread >> shift;
-    part = thread & (lanes - 1);
-    works = (thread & ~31) >> shift < n;
+  __device__ __forceinline__ explicit Pairs(int n) {
+    const int log2_items = 32 - __clz(n - 1), thread = static_cast<int>(threadIdx.x);
+    log2_lanes = min(max(8 - log2_items, 0), 4);
+    item = thread >> log2_lanes;
+    part = thread & ((1 << log2_lanes) - 1);
+    rounds = (n + (1 << log2_lanes) - 1) >> log2_lanes;
+    works = (thread & ~31) >> log2_lanes < n;
+  }
+  // f(j) for the lane's part of 0 .. n - 1, where it works.
+  template <class F>
+  __device__ __forceinline__ void for_others(int n, const F& f) const {
+#pragma unroll 4
+    for (int i = 0; i < rounds; ++i) {
+      const int j = (i << log2_lanes) + part;
+      if (j < n) f(j);
+    }
+  }
+  template <class T>
+  __device__ __forceinline__ void add_up(T& x) const {
+#pragma unroll 1
+    for (int step = 1 << log2_lanes >> 1; step > 0; step >>= 1) x += __shfl_xor_sync(0xffffffff, x, step);
   }
 };
 
-// In the first block, once the lists are in: chooses from them. False if that is not certain to be right.
+// In the first block, once the lists are in: makes items of them, in no order. How many, or more than there
+// is room for.
+__device__ __forceinline__ int gather_items(const RowTask& task, const Team& team, double& light) {
+  Shared& s = task.parts.s;
+  team.receive(s.list_full);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  // Each lane has a block's head, each block as many threads as another.
+  const bool has_block = lane < team.blocks;
+  const int count = has_block ? static_cast<int>(s.heads[lane].count) : 0;
+  light = has_block ? __longlong_as_double(static_cast<long long>(s.heads[lane].light)) : 0;
+  int end = count;
+#pragma unroll 1
+  for (int step = 1; step < team.blocks; step *= 2) {
+    const int before = __shfl_up_sync(0xffffffff, end, step);
+    end += lane >= step ? before : 0;
+  }
+#pragma unroll 1
+  for (int step = team.blocks / 2; step > 0; step /= 2) light += __shfl_xor_sync(0xffffffff, light, step);
+  const int log2_threads = kLog2Threads - team.log2_blocks(), block = thread >> log2_threads;
+  const int n = __shfl_sync(0xffffffff, end, team.blocks - 1);
+  const int first = __shfl_sync(0xffffffff, end - count, block), own = __shfl_sync(0xffffffff, count, block);
+  light = __shfl_sync(0xffffffff, light, 0);
+  if (n > kListRoom) return n;
+  for (int i = thread & ((1 << log2_threads) - 1); i < own; i += 1 << log2_threads) {
+    const uint64_t entry = task.parts.lists[block * kListRoom + i];
+    const float logit = __uint_as_float(static_cast<uint32_t>(entry));
+    s.items[first + i] = {uint64_t{key_of(logit)} << 32 | static_cast<uint32_t>(~(entry >> 32)),
+                          weight_of_exponent(task.scale.exponent(logit))};
+  }
+  return n;
+}
+
+// In the first block: chooses from the lists. False if that is not certain to be right.
 __device__ __forceinline__ bool choose_from_list(const RowTask& task, const Team& team) {
   Shared& s = task.parts.s;
   const DeviceSamplingRow& row = task.row;
-  team.receive(s.list_full);
-  const int thread = static_cast<int>(threadIdx.x);
-  int n = 0;
-  double light = 0;
-  const uint64_t* place = nullptr;
-#pragma unroll 4
-  for (int block = 0; block < team.blocks; ++block) {
-    const int count = static_cast<int>(s.heads[block].count);
-    if (thread >= n && thread < n + count) place = task.parts.lists + block * kListRoom + (thread - n);
-    n += count;
-    light += __longlong_as_double(static_cast<long long>(s.heads[block].light));
-  }
+  double light;
+  const int n = gather_items(task, team, light);
   if (n > kListRoom) return false;
-  if (place != nullptr) {
-    const uint64_t entry = *place;
-    const float logit = __uint_as_float(static_cast<uint32_t>(entry));
-    s.items[thread] = {uint64_t{key_of(logit)} << 32 | static_cast<uint32_t>(~(entry >> 32)),
-                       weight_of_exponent(task.scale.exponent(logit))};
-  }
   __syncthreads();
   const Pairs pairs(n);
-  const Item mine = s.items[min(pairs.item, n - 1)];
+  const int most_tokens = task.has_top_k ? min(row.top_k, n) : n;
+  Item mine{};
   int rank = 0;
   uint64_t above = 0;
+  bool counts = false;
   if (pairs.works) {
-#pragma unroll 4
-    for (int j = pairs.part; j < n; j += pairs.lanes) {
+    mine = s.items[min(pairs.item, n - 1)];
+    pairs.for_others(n, [&](int j) {
       const Item other = s.items[j];
       if (other.order > mine.order) {
         ++rank;
         above += other.weight;
       }
-    }
-    rank = warp_combine<Add>(rank, pairs.lanes);
-    above = warp_combine<Add>(above, pairs.lanes);
+    });
+    pairs.add_up(rank);
+    pairs.add_up(above);
+    counts = pairs.item < n && pairs.part == 0 && rank < most_tokens;
+    if (counts && rank == most_tokens - 1) s.total = above + mine.weight;
   }
-  const int most_tokens = task.has_top_k ? min(row.top_k, n) : n;
-  const bool counts = pairs.item < n && pairs.part == 0 && rank < most_tokens;
-  if (counts && rank == most_tokens - 1) s.total = above + mine.weight;
   __syncthreads();
-  // What top-p keeps depends on the sum of all weights, of which the light part lies between bounds.
-  uint64_t wanted = ~uint64_t{0}, most_wanted = wanted;
-  if (task.has_top_p) {
-    uint64_t least_light = 0, most_light = 0;
-    if (!task.has_top_k) {
-      constexpr auto kUnit = static_cast<double>(kFullWeight);
-      const double most = light * (1.0 + kMassError) * kUnit + task.p.vocab;
-      if (!(most < 0x1p62)) return false;  // NaN too
-      least_light = static_cast<uint64_t>(max(light * (1.0 - kMassError) * kUnit - task.p.vocab, 0.0));
-      most_light = static_cast<uint64_t>(most) + 1;
+  bool keeps = false;
+  if (pairs.works) {
+    // What top-p keeps depends on the sum of all weights, of which the light part lies between bounds.
+    uint64_t wanted = ~uint64_t{0}, most_wanted = wanted;
+    bool clear = true;
+    if (task.has_top_p) {
+      uint64_t least_light = 0, most_light = 0;
+      if (!task.has_top_k) {
+        constexpr auto kUnit = static_cast<double>(kFullWeight);
+        const double most = light * (1.0 + kMassError) * kUnit + task.p.vocab;
+        clear = most < 0x1p62;  // NaN is not
+        least_light = static_cast<uint64_t>(max(light * (1.0 - kMassError) * kUnit - task.p.vocab, 0.0));
+        most_light = clear ? static_cast<uint64_t>(most) + 1 : 0;
+      }
+      wanted = mass_to_keep(row.top_p, s.total + least_light);
+      most_wanted = mass_to_keep(row.top_p, s.total + most_light);
+      clear = clear && most_wanted <= s.total;
     }
-    wanted = mass_to_keep(row.top_p, s.total + least_light);
-    most_wanted = mass_to_keep(row.top_p, s.total + most_light);
-    if (most_wanted > s.total) return false;
+    keeps = counts && above < wanted;
+    if (!clear || (counts && keeps != (above < most_wanted))) s.unclear = true;
+    if (keeps) s.kept[rank] = {mine.order, mine.weight >= weight_to_keep(row.min_p) ? mine.weight : 0};
   }
-  const bool keeps = counts && above < wanted;
-  if (counts && keeps != (above < most_wanted)) s.unclear = true;
-  if (keeps) s.kept[rank] = {mine.order, mine.weight >= weight_to_keep(row.min_p) ? mine.weight : 0};
   const int left = __syncthreads_count(keeps);
   if (s.unclear) return false;
   team.tell(1);
@@ -213,15 +250,14 @@ __device__ __forceinline__ bool choose_from_list(const RowTask& task, const Team
   if (!order.works) return true;
   const Item candidate = s.kept[min(order.item, left - 1)];
   uint64_t before = 0, total = 0;
-#pragma unroll 4
-  for (int j = order.part; j < left; j += order.lanes) {
+  order.for_others(left, [&](int j) {
     const Item other = s.kept[j];
     total += other.weight;
     // The low word grows with lower ids.
     if (static_cast<uint32_t>(other.order) > static_cast<uint32_t>(candidate.order)) before += other.weight;
-  }
-  total = warp_combine<Add>(total, order.lanes);
-  before = warp_combine<Add>(before, order.lanes);
+  });
+  order.add_up(total);
+  order.add_up(before);
   const uint64_t drawn = draw_below(total, s.random);
   if (order.item < left && order.part == 0 && drawn >= before && drawn - before < candidate.weight)
     task.emit(static_cast<int32_t>(~static_cast<uint32_t>(candidate.order)));

@@ -13,7 +13,7 @@
 
 namespace llamita::select {
 
-inline constexpr int kThreads = 512;
+inline constexpr int kLog2Threads = 9, kThreads = 1 << kLog2Threads;
 inline constexpr int kWarps = kThreads / 32;
 inline constexpr int kMostBlocks = 16;  // of a row; more than 8 need the launch's leave
 inline constexpr int kMostWords = 3;    // that a block tells at once

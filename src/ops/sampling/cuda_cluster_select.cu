@@ -87,7 +87,11 @@ __device__ __forceinline__ void choose(RowTask& task, Team& team) {
   Shared& s = task.parts.s;
   const bool greedy = task.row.temperature == 0.0f;
   task.scale.scale = greedy ? 0.0f : __fdiv_rn(kLog2E, task.row.temperature);
-  const select::Best own = select::summarise(task.p, task.logits, task.own, task.scale.scale, task.parts);
+  float4 first[4];
+  select::load_quad(task.p, task.logits, select::first_base(task.own), task.own.end, first);
+  if (!greedy && threadIdx.x == 0) s.random = random_bits(task.row.seed, task.row.choice, task.row.position);
+  const select::Best own =
+      select::summarise(task.p, task.logits, task.own, task.scale.scale, task.parts, first);
   if (greedy) return choose_best(task, team, own);
   uint32_t best_key;
   const uint32_t group = exchange_bests(s, team, select::key_of(own.logit), best_key);
@@ -129,15 +133,19 @@ __global__ void __launch_bounds__(kThreads, 2) cluster_select(const __grid_const
     s.chunk_count = s.count = 0;
     s.unclear = false;
   }
-  __syncthreads();
-  team.announce();
-  const DeviceSamplingRow& row = s.row;
-  if (threadIdx.x == 0) s.random = random_bits(row.seed, row.choice, row.position);
-  device::wait_for_predecessor();
-  team.meet();
   float* logits = p.logits + index * p.stride;
   const int begin = team.rank * p.cut.block_tokens;
   const Range own{min(begin, p.vocab), min(begin + p.cut.block_tokens, p.vocab)};
+  if (p.cut.blocks == 1) {
+    // Of many rows few begin before the predecessor is done: the first tokens come while the parameters do.
+    device::wait_for_predecessor();
+    select::prefetch_first(logits, own);
+  }
+  __syncthreads();
+  team.announce();
+  const DeviceSamplingRow& row = s.row;
+  device::wait_for_predecessor();
+  team.meet();
   if (row.bias_begin < row.bias_end || row.seen_begin < row.seen_end || row.late >= 0)
     select::adjust(p, row, logits, own);
   RowTask task{.p = p,

@@ -53,7 +53,7 @@ __device__ __forceinline__ uint32_t list_bound(const RowTask& task, uint32_t exp
 // of the others. The chunks that have one are written down first: then four lanes read each, all chunks at
 // once, where the lanes that own them would wait for memory once a chunk.
 __device__ __forceinline__ void send_list(const RowTask& task, const Team& team, uint32_t least) {
-  constexpr int kBatch = 4;   // of chunks under way from shared memory
+  constexpr int kBatch = 4;    // of chunks under way from shared memory
   constexpr int kReaders = 4;  // lanes of a chunk: each of its four runs of four tokens
   const Parts& parts = task.parts;
   Shared& s = parts.s;
@@ -109,8 +109,7 @@ __device__ __forceinline__ void send_list(const RowTask& task, const Team& team,
       for (int j = 0; j < 4; ++j) {
         if (!listed[j]) continue;
         if (at < kListRoom)
-          team.send(list[at],
-                    uint64_t{static_cast<uint32_t>(token + j)} << 32 | __float_as_uint(logits[j]),
+          team.send(list[at], uint64_t{static_cast<uint32_t>(token + j)} << 32 | __float_as_uint(logits[j]),
                     s.list_full, 0);
         ++at;
       }
@@ -131,8 +130,8 @@ __device__ __forceinline__ void send_list(const RowTask& task, const Team& team,
   }
 }
 
-// How the threads share n x n comparisons: groups of adjacent lanes have an item each. Half of the threads are
-// enough for 256 items: what each warp does for itself costs more than a few comparisons in turn.
+// How the threads share n x n comparisons: groups of adjacent lanes have an item each. Half of the threads
+// are enough for 256 items: what each warp does for itself costs more than a few comparisons in turn.
 struct Pairs {
   int log2_lanes, item, part, rounds;
   bool works;  // the warp has an item

@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <cstddef>
 
+#include "hw/cuda/device/ptx/cache.cuh"
 #include "hw/cuda/device/ptx/math.cuh"
 #include "ops/sampling/device_sampling.h"
 #include "ops/sampling/integer_weight.h"
@@ -69,7 +70,7 @@ struct Shared {
       Item items[kListRoom], kept[kListRoom];
     };
     uint16_t chunks[kListRoom];  // that have tokens of the list
-    uint64_t bins[kBins];  // low and high word
+    uint64_t bins[kBins];        // low and high word
   };
   DeviceSamplingRow row;
   TeamShared team;
@@ -178,6 +179,13 @@ __device__ __forceinline__ int first_base(const Range& own) {
   return own.begin + static_cast<int>(threadIdx.x) / 32 * kQuad;
 }
 
+// Asks for the block's first tokens.
+__device__ __forceinline__ void prefetch_first(const float* logits, const Range& own) {
+  constexpr int kLine = 128 / sizeof(float);
+  const int token = first_base(own) + static_cast<int>(threadIdx.x) % 32 * kLine;
+  if (threadIdx.x % 32 < kQuad / kLine && token < own.end) ptx::prefetch_line(logits + token);
+}
+
 __device__ __forceinline__ void penalise(const DeviceSamplingRow& row, float in_reply, float& logit) {
   float x = logit;
   x = x > 0 ? __fdiv_rn(x, row.repetition_penalty) : __fmul_rn(x, row.repetition_penalty);
@@ -220,13 +228,11 @@ __device__ __forceinline__ float best_of(const float4 (&x)[4], float best) {
 }
 
 // The pass over the logits: the lane's best and, of rows that sample, the best of each chunk and its mass, a
-// sum of approximate 2^x. `scale` is 0 for greedy rows.
+// sum of approximate 2^x. `scale` is 0 for greedy rows; `next` are the first tokens.
 __device__ __forceinline__ Best summarise(const SelectParams& p, const float* logits, Range own, float scale,
-                                          const Parts& parts) {
+                                          const Parts& parts, float4 (&next)[4]) {
   Best best{-INFINITY, 0};
-  float4 next[4];
   int base = first_base(own);
-  load_quad(p, logits, base, own.end, next);
   const int chunks = p.cut.chunks * kThreads;
   for (int chunk = static_cast<int>(threadIdx.x); chunk < chunks; chunk += kThreads) {
     float chunk_best = -INFINITY, mass = 0;

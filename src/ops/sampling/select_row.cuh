@@ -130,7 +130,7 @@ struct Scale {
 struct RowTask {
   const SelectParams& p;
   const DeviceSamplingRow& row;
-  const Parts& parts;
+  Parts parts;  // a copy: what has an address would be read from local memory, and as if it lay anywhere
   const float* logits;
   Range own;  // the block's tokens
   unsigned index;
@@ -158,6 +158,12 @@ __device__ __forceinline__ float4 load_round(const SelectParams& p, const float*
 // Its 16 of the 512.
 __device__ __forceinline__ void load_quad(const SelectParams& p, const float* logits, int base, int end,
                                           float4 (&x)[4]) {
+  if (p.aligned && base + kQuad <= end) {
+    const auto* from = reinterpret_cast<const float4*>(logits + base) + threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[i] = from[i * kRound / 4];
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < 4; ++i) x[i] = load_round(p, logits, base + i * kRound, end);
 }
@@ -228,40 +234,49 @@ __device__ __forceinline__ float best_of(const float4 (&x)[4], float best) {
 }
 
 // The pass over the logits: the lane's best and, of rows that sample, the best of each chunk and its mass, a
-// sum of approximate 2^x. `scale` is 0 for greedy rows; `next` are the first tokens.
+// sum of approximate 2^x. `scale` is 0 for greedy rows; `first` are the first tokens.
 __device__ __forceinline__ Best summarise(const SelectParams& p, const float* logits, Range own, float scale,
-                                          const Parts& parts, float4 (&next)[4]) {
+                                          const Parts& parts, float4 (&first)[4]) {
   Best best{-INFINITY, 0};
-  int base = first_base(own);
-  const int chunks = p.cut.chunks * kThreads;
-  for (int chunk = static_cast<int>(threadIdx.x); chunk < chunks; chunk += kThreads) {
-    float chunk_best = -INFINITY, mass = 0;
-    for (int quad = 0; quad < p.cut.chunk_quads && base < own.end; ++quad, base += kStride) {
-      float4 x[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) x[i] = next[i];
-      if (base + kStride < own.end) load_quad(p, logits, base + kStride, own.end, next);
-      const float quad_best = best_of(x, chunk_best);
-      if (scale != 0) {
-        const float from = fmaxf(quad_best, -FLT_MAX);  // minus infinity has no difference to itself
-        const auto part = [&](float logit) { return ptx::exp2_approx((logit - from) * scale); };
-        float sums[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums[i] = (part(x[i].x) + part(x[i].y)) + (part(x[i].z) + part(x[i].w));
-        mass = mass * part(chunk_best) + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
-      } else if (quad_best > best.logit) {
-        for_quad(x, base, [&](float logit, int token) {
-          if (logit == quad_best) best.token = token;
-        });
-      }
-      chunk_best = quad_best;
-      best.logit = ptx::max_or_nan(best.logit, chunk_best);
-    }
+  float chunk_best = -INFINITY, mass = 0;
+  int base = first_base(own), chunk = static_cast<int>(threadIdx.x), quads = 0;
+  const auto keep_chunk = [&] {
+    parts.chunk_best[chunk] = chunk_best;
+    parts.chunk_mass[chunk] = mass;
+    chunk += kThreads;
+    chunk_best = -INFINITY;
+    mass = 0;
+    quads = 0;
+  };
+  const auto take = [&](const float4(&x)[4], float4(&next)[4]) {
+    if (base + kStride < own.end) load_quad(p, logits, base + kStride, own.end, next);
+    const float quad_best = best_of(x, chunk_best);
+    best.logit = ptx::max_or_nan(best.logit, quad_best);
     if (scale != 0) {
-      parts.chunk_best[chunk] = chunk_best;
-      parts.chunk_mass[chunk] = mass;
+      const float from = fmaxf(quad_best, -FLT_MAX);  // minus infinity has no difference to itself
+      const auto part = [&](float logit) { return ptx::exp2_approx((logit - from) * scale); };
+      float sums[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[i] = (part(x[i].x) + part(x[i].y)) + (part(x[i].z) + part(x[i].w));
+      mass = mass * part(chunk_best) + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+      chunk_best = quad_best;
+      if (++quads == p.cut.chunk_quads) keep_chunk();
+    } else if (quad_best > chunk_best) {  // which is the best so far
+      for_quad(x, base, [&](float logit, int token) {
+        if (logit == quad_best) best.token = token;
+      });
+      chunk_best = quad_best;
     }
+    base += kStride;
+  };
+  // One quad is under way while another is taken.
+  float4 second[4];
+  while (base < own.end) {
+    take(first, second);
+    if (base < own.end) take(second, first);
   }
+  if (scale != 0)  // what the end of the row has cut or left empty
+    while (chunk < p.cut.chunks * kThreads) keep_chunk();
   return best;
 }
 

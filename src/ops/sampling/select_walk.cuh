@@ -130,6 +130,15 @@ __device__ __forceinline__ Border find_bin(Shared& s, Team& team, const Goal& go
   return border;
 }
 
+// Copies of what functions of their own are given lie in registers, and say where it points.
+__device__ __forceinline__ RowTask copy_of(const RowTask& given) {
+  const RowTask task = given;
+  __builtin_assume(__isShared(&task.parts.s));
+  __builtin_assume(__isShared(&task.row));
+  __builtin_assume(__isGlobal(task.logits));
+  return task;
+}
+
 struct Walk {
   const RowTask& task;
 
@@ -165,6 +174,11 @@ struct Walk {
   // By::key only tokens of the exponent `among`.exponent count, with By::id those of its key too.
   __device__ __noinline__ Border descend(Team& team, const Kept& kept, By by, const Kept& among,
                                          const Goal& goal) const {
+    const RowTask copy = copy_of(task);
+    return Walk{copy}.find(team, kept, by, among, goal);
+  }
+  __device__ __forceinline__ Border find(Team& team, const Kept kept, By by, const Kept among,
+                                         const Goal goal) const {
     Shared& s = task.parts.s;
     uint32_t prefix = 0;
     uint64_t wanted = 0;
@@ -283,7 +297,8 @@ struct Walk {
 };
 
 __device__ __noinline__ inline void choose_from_all(const RowTask& task, Team& team) {
-  const Walk walk{task};
+  const RowTask copy = copy_of(task);
+  const Walk walk{copy};
   Kept kept;
   if (task.has_top_k || task.has_top_p) {
     __syncthreads();  // the list, which lies where the bins are, has been read

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 
 #include "hw/cuda/device/ptx/math.cuh"
 
@@ -35,17 +36,27 @@ struct RowState {
   float total[2] = {0, 0};                    // the thread's own part
 };
 
+// Bit 2 j + e: whether column 8 j + e lies below `end`.
+__device__ __forceinline__ uint32_t columns_below(int end) {
+  const int at = max(end, 0), count = at / 8 * 2 + min(at % 8, 2);
+  return count < 32 ? (1u << count) - 1 : ~0u;
+}
+
 // Keys begin .. end - 1 of the tile stay, the others' scores become -inf. Counted from the thread's first
-// column; one pair a row.
+// column; one pair a row. By bits, which become predicates seven at a time: two comparisons a score are twice
+// the instructions.
 template <int kCount>
 __device__ __forceinline__ void mask_scores(float (&s)[kCount], const int (&begin)[2], const int (&end)[2]) {
+  static_assert(kCount <= 64, "a bit a score of a row");
 #pragma unroll
-  for (int half = 0; half < 2; ++half)
+  for (int half = 0; half < 2; ++half) {
+    const uint32_t keep = columns_below(end[half]) & ~columns_below(begin[half]);
 #pragma unroll
     for (int j = 0; j < kCount / 4; ++j)
 #pragma unroll
       for (int e = 0; e < 2; ++e)
-        if (8 * j + e >= end[half] || 8 * j + e < begin[half]) s[4 * j + 2 * half + e] = -INFINITY;
+        if ((keep & (1u << (2 * j + e))) == 0) s[4 * j + 2 * half + e] = -INFINITY;
+  }
 }
 
 // Scores to weights; returns in `correction` what earlier sums of the rows must be multiplied with. The

@@ -243,6 +243,14 @@ __global__ void __launch_bounds__(C::kThreads, 1) flash3(const __grid_constant__
     s.q_ring.init(C::kConsumers * 4);
   }
   __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::tma_prefetch_map(&p.q);
+    ptx::tma_prefetch_map(&p.k);
+    ptx::tma_prefetch_map(&p.v);
+    ptx::tma_prefetch_map(&p.out);
+  }
+  // At once: each block of the successor takes the place of one that has no more items.
+  ptx::grid_launch_dependents();
   ptx::grid_dependency_wait();
   if (group == 0) {
     ptx::setmaxnreg_decrease<C::kProducerRegisters>();

@@ -6,8 +6,9 @@
 // A producer warpgroup loads, consumers of 64 rows multiply. Two overlaps: inside a consumer the scores of
 // the next tile are queued before the values of this one, so that its softmax runs under those multiplies;
 // between consumers, turns (device/turns.cuh). The next tile may be the first of the next item: the pipeline
-// never drains between items, and the rows of a finished item are stored under the other consumer's
-// multiplies. Only the producer looks for items; it publishes them in shared memory with Q.
+// never drains between items, and the rows of a finished item are stored under multiplies: of the scores of
+// the next item's second tile, or where registers are short the other consumer's. Only the producer looks for
+// items; it publishes them in shared memory with Q.
 // Split keys: each part leaves its sums in fp32, and `combine` adds them in ascending order, so the result is
 // the same in every run.
 //
@@ -148,7 +149,9 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
   // The scores of the first tile of all; from there on each turn queues the next tile's scores and this
   // tile's values.
   s.q_ring.wait_full(at_q);
-  Item item = s.item[at_q.stage()];
+  Item item = s.item[at_q.stage()], finished;  // and not yet stored, unless its sequence is negative
+  device::RowState finished_state;
+  finished.sequence = -1;
   if (item.sequence >= 0) {
     int j = item.tiles.end - 1;
     s.k_ring.wait_full(at_k);
@@ -184,17 +187,29 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       ptx::wgmma_fence();
       device::queue_scores(scores, s, at_q.stage(), at_k.stage(), consumer);
       ptx::wgmma_commit();
+      const bool stores = C::kStoresLate && finished.sequence >= 0;
+      if (stores) {  // under the multiplies of these scores: the values behind them want `out`
+        turns.pass_on();
+        store(finished_state, finished);
+        finished.sequence = -1;
+      }
       s.v_ring.wait_full(at_v);
       ptx::wgmma_fence();
       device::queue_values<C>(out, weights, s, at_v.stage(), !begins);
       ptx::wgmma_commit();
-      turns.pass_on();
+      if (!stores) turns.pass_on();
       ptx::wgmma_wait<1>();
       ptx::wgmma_pin(scores);
       if (lane == 0) s.k_ring.release(at_k.stage());
       at_k.advance();
       const device::RowState before = state;
-      if (ends) state = device::RowState{};
+      if (ends) {
+        if (C::kStoresLate) {
+          finished = item;
+          finished_state = state;
+        }
+        state = device::RowState{};
+      }
       mask_tile(next, next_j);
       device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
       // The wait stands in branches of its own: the compiler moves it up to the beginning of its block, and
@@ -209,7 +224,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       };
       if (ends) {
         values_done();
-        store(before, item);
+        if (!C::kStoresLate) store(before, item);
       } else {
         values_done();
         if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
@@ -221,6 +236,7 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
       item = next;
       j = next_j;
     }
+    if (C::kStoresLate && finished.sequence >= 0) store(finished_state, finished);
     s.v_ring.wait_full(at_v);
     ptx::wgmma_fence();
     device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1);

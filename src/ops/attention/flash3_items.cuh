@@ -75,6 +75,7 @@ struct Flash3Item {
 struct Flash3Walk {
   int sequence, base, count;
   int q_begin, q_len, kv_len, row_tiles;
+  int ticket;          // of the next item
   uint32_t published;  // items, and what tells of their end
 };
 

@@ -121,7 +121,7 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
 
 template <class C>
 __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C>& s, int consumer) {
-  constexpr int kKeys = C::kKeys;
+  constexpr int kKeys = C::kKeys, kHalf = C::kHalfTiles ? kKeys / 2 : kKeys;
   const int thread = threadIdx.x % 128, lane = thread % 32;
   const int row = static_cast<int>(threadIdx.x - 128) / 32 * 16, pack_log2 = p.cut.pack_log2,
             window = p.cut.window;
@@ -131,11 +131,13 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
   float scores[kKeys / 2], out[C::kDim / 2], correction[2];
   uint32_t weights[kKeys / 16][4];
   device::RowState state;
-  const auto mask_tile = [&](const Item& item, int j) {
+  // Scores of the first kSeen keys of the tile to weights.
+  const auto soften = [&]<int kSeen>(float(&seen)[kSeen / 2], const Item& item, int j) {
     const int first = item.position0 + (row >> pack_log2), last = item.position0 + ((row + 15) >> pack_log2);
-    const int seen = p.cut.causal ? first + 1 : item.kv_len;
-    if ((j + 1) * kKeys > seen || (window > 0 && j * kKeys < last + 1 - window))
-      device::flash3_mask<kKeys>(scores, p.cut, item, row, j * kKeys, lane);
+    const int end = p.cut.causal ? first + 1 : item.kv_len;
+    if (j * kKeys + kSeen > end || (window > 0 && j * kKeys < last + 1 - window))
+      device::flash3_mask<kSeen>(seen, p.cut, item, row, j * kKeys, lane);
+    device::online_softmax<kSlack>(seen, state, correction, p.scale_log2);
   };
   const auto store = [&](const device::RowState& finished, const Item& of) {
     if (p.cut.splits > 1)
@@ -143,24 +145,81 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     else
       device::store_rows(p, s, out, finished, of, thread);
   };
+  // Queues the next tile's scores and this tile's values, and turns the scores to weights while the values
+  // are added up. Only the first kSeen keys of the next tile and kValues of this one count.
+  Item finished;  // and not yet stored, unless its sequence is negative
+  finished.sequence = -1;
+  device::RowState finished_state;
+  const auto turn = [&]<int kSeen, int kValues>(float(&seen)[kSeen / 2], const Item& item, const Item& next,
+                                                int next_j, bool begins, bool ends) {
+    s.k_ring.wait_full(at_k);
+    turns.take();
+    ptx::wgmma_fence();
+    device::queue_scores<C, kSeen>(seen, s, at_q.stage(), at_k.stage(), consumer);
+    ptx::wgmma_commit();
+    const bool stores = C::kStoresLate && finished.sequence >= 0;
+    if (stores) {  // under the multiplies of these scores: the values behind them want `out`
+      turns.pass_on();
+      store(finished_state, finished);
+      finished.sequence = -1;
+    }
+    s.v_ring.wait_full(at_v);
+    ptx::wgmma_fence();
+    device::queue_values<C, kValues>(out, weights, s, at_v.stage(), !begins);
+    ptx::wgmma_commit();
+    if (!stores) turns.pass_on();
+    ptx::wgmma_wait<1>();
+    ptx::wgmma_pin(seen);
+    if (lane == 0) s.k_ring.release(at_k.stage());
+    at_k.advance();
+    if (ends) {
+      if (C::kStoresLate) {
+        finished = item;
+        finished_state = state;
+      }
+      state = device::RowState{};
+    }
+    soften.template operator()<kSeen>(seen, next, next_j);
+    // The wait stands in branches of its own: the compiler moves it up to the beginning of its block, and
+    // before the softmax it would undo the overlap. All warps of the group take the same one, as the
+    // instruction demands.
+    ptx::wgmma_pin(seen);
+    const auto values_done = [&] {
+      ptx::wgmma_wait<0>();
+      ptx::wgmma_pin(out);
+      if (lane == 0) s.v_ring.release(at_v.stage());
+      at_v.advance();
+    };
+    if (ends) {
+      values_done();
+    } else {
+      values_done();
+      if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
+#pragma unroll
+        for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
+      }
+    }
+  };
+  // Whether the consumer's rows see no more than the first half of a tile: the upper consumer's diagonal.
+  const auto sees_half = [&](const Item& item, int j) {
+    return C::kHalfTiles && device::flash3_seen(p.cut, item, consumer * 64 + 63, j * kKeys) <= kHalf;
+  };
   // The scores of the first tile of all; from there on each turn queues the next tile's scores and this
   // tile's values.
   s.q_ring.wait_full(at_q);
-  Item item = s.item[at_q.stage()], finished;  // and not yet stored, unless its sequence is negative
-  device::RowState finished_state;
-  finished.sequence = -1;
+  Item item = s.item[at_q.stage()];
   if (item.sequence >= 0) {
     int j = item.tiles.end - 1;
+    bool half = false;  // of the tile's weights are zero
     s.k_ring.wait_full(at_k);
     ptx::wgmma_fence();
-    device::queue_scores(scores, s, at_q.stage(), at_k.stage(), consumer);
+    device::queue_scores<C, kKeys>(scores, s, at_q.stage(), at_k.stage(), consumer);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(scores);
     if (lane == 0) s.k_ring.release(at_k.stage());
     at_k.advance();
-    mask_tile(item, j);
-    device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
+    soften.template operator()<kKeys>(scores, item, j);
     device::pack_fragments<typename C::Element>(weights, scores);
     for (;;) {
       const bool begins = j == item.tiles.end - 1, ends = j == item.tiles.begin;  // the item, with this turn
@@ -180,64 +239,28 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
         device::clear_rows(s, at_v.stage(), item.kv_len - j * kKeys, thread);
       }
       if (next.sequence < 0) break;
-      s.k_ring.wait_full(at_k);
-      turns.take();
-      ptx::wgmma_fence();
-      device::queue_scores(scores, s, at_q.stage(), at_k.stage(), consumer);
-      ptx::wgmma_commit();
-      const bool stores = C::kStoresLate && finished.sequence >= 0;
-      if (stores) {  // under the multiplies of these scores: the values behind them want `out`
-        turns.pass_on();
-        store(finished_state, finished);
-        finished.sequence = -1;
-      }
-      s.v_ring.wait_full(at_v);
-      ptx::wgmma_fence();
-      device::queue_values<C>(out, weights, s, at_v.stage(), !begins);
-      ptx::wgmma_commit();
-      if (!stores) turns.pass_on();
-      ptx::wgmma_wait<1>();
-      ptx::wgmma_pin(scores);
-      if (lane == 0) s.k_ring.release(at_k.stage());
-      at_k.advance();
       const device::RowState before = state;
-      if (ends) {
-        if (C::kStoresLate) {
-          finished = item;
-          finished_state = state;
-        }
-        state = device::RowState{};
-      }
-      mask_tile(next, next_j);
-      device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
-      // The wait stands in branches of its own: the compiler moves it up to the beginning of its block, and
-      // before the softmax it would undo the overlap. All warps of the group take the same one, as the
-      // instruction demands.
-      ptx::wgmma_pin(scores);
-      const auto values_done = [&] {
-        ptx::wgmma_wait<0>();
-        ptx::wgmma_pin(out);
-        if (lane == 0) s.v_ring.release(at_v.stage());
-        at_v.advance();
-      };
-      if (ends) {
-        values_done();
-        if (!C::kStoresLate) store(before, item);
-      } else {
-        values_done();
-        if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
+      const bool next_half = ends && sees_half(next, next_j);
+      if (next_half) {
+        float seen[kHalf / 2];
+        turn.template operator()<kHalf, kKeys>(seen, item, next, next_j, begins, ends);
 #pragma unroll
-          for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
-        }
+        for (int i = 0; i < kKeys / 2; ++i) scores[i] = i < kHalf / 2 ? seen[i % (kHalf / 2)] : 0;
+      } else if (half) {
+        turn.template operator()<kKeys, kHalf>(scores, item, next, next_j, begins, ends);
+      } else {
+        turn.template operator()<kKeys, kKeys>(scores, item, next, next_j, begins, ends);
       }
+      if (!C::kStoresLate && ends) store(before, item);
       device::pack_fragments<typename C::Element>(weights, scores);
       item = next;
       j = next_j;
+      half = next_half;
     }
     if (C::kStoresLate && finished.sequence >= 0) store(finished_state, finished);
     s.v_ring.wait_full(at_v);
     ptx::wgmma_fence();
-    device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1);
+    device::queue_values<C, kKeys>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::wgmma_pin(out);

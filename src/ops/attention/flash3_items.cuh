@@ -4,8 +4,10 @@
 // Item: kRows rows of one unit of heads against tiles of C::kKeys keys. Where the number of query heads a KV
 // head divides the 64 rows of a consumer, a unit is the whole group and a row is (token, head of the group);
 // else a unit is one head. Items come from a ticket counter: the sequences in order, inside one its rows from
-// the last to the first (longest first), heads in equal sets whose keys and values fit in half of L2.
-// Split keys: the key tiles of an item are cut into `splits` parts at borders that follow from lengths alone.
+// the last to the first (longest first), heads in equal sets whose keys and values fit in half of L2. Items
+// of one tile of keys come behind all others: with small ones of all sequences at the end all SMs end
+// together. Split keys: the key tiles of an item are cut into `splits` parts at borders that follow from
+// lengths alone.
 #pragma once
 
 #include <cuda.h>
@@ -71,10 +73,13 @@ struct Flash3Item {
   KeyTiles tiles;
 };
 
-// Where a walk over the items stands: in this sequence, whose first item has the index `base`.
+// Where a walk over the items stands: in this sequence, whose first item has the index `base`. It comes to
+// every sequence twice, the second time for its short items.
 struct Flash3Walk {
   int sequence, base, count;
-  int q_begin, q_len, kv_len, row_tiles;
+  int q_begin, q_len, kv_len;
+  int row_tiles, row_end;  // of the items: how many, and behind the last
+  bool short_items;
   int ticket;          // of the next item
   uint32_t published;  // items, and what tells of their end
 };
@@ -85,18 +90,22 @@ class Flash3Items {
  public:
   __device__ __forceinline__ Flash3Items(const Flash3Params& p, Flash3Walk& walk) : p_(p), at_(walk) {
     at_.sequence = at_.base = 0;
+    at_.short_items = false;
     at_.published = 0;
     enter();
   }
 
   // False when there is no such item. An item without keys of its own has tiles.begin == tiles.end.
   __device__ __forceinline__ bool find(int index, Flash3Item& item) {
-    while (at_.sequence < p_.sequences && index >= at_.base + at_.count) {
+    while (index >= at_.base + at_.count) {
+      if (at_.sequence == p_.sequences) return false;
       at_.base += at_.count;
-      ++at_.sequence;
+      if (++at_.sequence == p_.sequences && !at_.short_items) {
+        at_.sequence = 0;
+        at_.short_items = true;
+      }
       enter();
     }
-    if (at_.sequence == p_.sequences) return false;
     const Flash3Cut& cut = p_.cut;
     int inside = index - at_.base;
     const int split = inside % cut.splits;
@@ -106,7 +115,7 @@ class Flash3Items {
     const int set = ((inside / at_.row_tiles + 1) * sets - 1) / units;
     const int first = set * units / sets, width = (set + 1) * units / sets - first;
     inside -= first * at_.row_tiles;
-    const int first_token = (at_.row_tiles - 1 - inside / width) * cut.tokens();
+    const int first_token = (at_.row_end - 1 - inside / width) * cut.tokens();
     item.sequence = at_.sequence;
     item.unit = first + inside % width;
     item.token0 = at_.q_begin + first_token;
@@ -135,7 +144,12 @@ class Flash3Items {
     at_.q_begin = p_.q_start[at_.sequence];
     at_.q_len = p_.q_start[at_.sequence + 1] - at_.q_begin;
     at_.kv_len = p_.kv_len[at_.sequence];
-    at_.row_tiles = (at_.q_len + p_.cut.tokens() - 1) / p_.cut.tokens();
+    const int tokens = p_.cut.tokens(), rows = (at_.q_len + tokens - 1) / tokens;
+    // Rows that see one tile of keys.
+    const int few = p_.cut.keys - (at_.kv_len - at_.q_len);
+    const int short_rows = p_.cut.causal && few > 0 ? min(few / tokens, rows) : 0;
+    at_.row_end = at_.short_items ? short_rows : rows;
+    at_.row_tiles = at_.short_items ? short_rows : rows - short_rows;
     at_.count = at_.row_tiles * p_.cut.units() * p_.cut.splits;
   }
 

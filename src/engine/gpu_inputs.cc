@@ -1,6 +1,7 @@
 #include "engine/gpu_inputs.h"
 
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "hw/cuda/memory.h"
@@ -26,22 +27,22 @@ size_t packed_bytes(size_t tokens, size_t sequences, size_t max_blocks, size_t r
 GpuInputs::GpuInputs(int device, int tokens, int sequences, int max_blocks, int rows)
     : device_(device),
       step_bytes_(packed_bytes(static_cast<size_t>(tokens), static_cast<size_t>(sequences),
-                               static_cast<size_t>(max_blocks), static_cast<size_t>(rows))),
-      most_entries_(kEntriesPerRow * static_cast<size_t>(rows)) {
-  allocate();
+                               static_cast<size_t>(max_blocks), static_cast<size_t>(rows))) {
+  allocate(kEntriesPerRow * static_cast<size_t>(rows));
 }
 
-void GpuInputs::grow(const DeviceSamplingRows& sampling) {
-  most_entries_ = 2 * sampling.entries.size();
-  allocate();
-}
+void GpuInputs::grow(const DeviceSamplingRows& sampling) { allocate(2 * sampling.entries.size()); }
 
-void GpuInputs::allocate() {
-  const size_t bytes = step_bytes_ + most_entries_ * sizeof(DeviceTokenEntry);
-  for (Slot& slot : slots_) {
+// All or nothing: what throws leaves the room there was.
+void GpuInputs::allocate(size_t entries) {
+  const size_t bytes = step_bytes_ + entries * sizeof(DeviceTokenEntry);
+  std::array<Slot, StepRunner::kSlots> made;
+  for (Slot& slot : made) {
     slot.pinned = cuda::allocate_pinned(bytes);
     slot.memory = cuda::allocate_storage(bytes, device_);
   }
+  slots_ = std::move(made);
+  most_entries_ = entries;
 }
 
 GpuInputs::Uploaded GpuInputs::upload(const StepInputs& inputs, const DeviceSamplingRows& sampling, int slot,

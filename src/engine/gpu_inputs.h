@@ -37,11 +37,11 @@ class GpuInputs {
                   const cuda::Stream& stream);
 
  private:
-  void allocate();
+  void allocate(size_t entries);
 
   int device_;
-  size_t step_bytes_;    // of all but entries
-  size_t most_entries_;  // of all rows of a step
+  size_t step_bytes_;        // of all but entries
+  size_t most_entries_ = 0;  // of all rows of a step
   cuda::Stream copies_;
   struct Slot {
     Storage pinned, memory;

@@ -83,6 +83,7 @@ class GpuRunner : public StepRunner {
   void provide_images(const MemoryPlan& plan);
   void see_images(const StepImages& images, ForwardBatch& batch);
   void grow_inputs();
+  Tensor queue(StepInputs& inputs, int slot, bool keep_hidden);
   Tensor prefill(StepInputs& inputs, int slot, bool keep_hidden);
   Tensor decode(StepInputs& inputs, int slot);
   Tensor launch(const GpuInputs::Uploaded& step, Extras extras);
@@ -219,16 +220,23 @@ void GpuRunner::submit(StepInputs& inputs, std::span<const SamplingRow> rows, bo
   sampler_.take(rows, inputs, slot);
   grow_inputs();
   const Arena::Scope scope(*arena_);
-  const bool decodes = inputs.is_decode() && !keep_hidden;
   step.hidden_elems = keep_hidden ? int64_t{inputs.tokens()} * model_.config().hidden : 0;
+  queue(inputs, slot, keep_hidden);
+}
+
+// A step's work. The slot is done when that is, even where it fails half way: what was queued reads inputs
+// that the slot's next step overwrites.
+Tensor GpuRunner::queue(StepInputs& inputs, int slot, bool keep_hidden) {
+  Tensor logits;
   try {
-    decodes ? decode(inputs, slot) : prefill(inputs, slot, keep_hidden);
+    logits = inputs.is_decode() && !keep_hidden ? decode(inputs, slot) : prefill(inputs, slot, keep_hidden);
     if (keep_hidden) fetch_hidden(slot);
   } catch (...) {
-    stream_.record(step.done);  // what was queued reads inputs that the slot's next step overwrites
+    stream_.record(slots_[slot].done);
     throw;
   }
-  stream_.record(step.done);
+  stream_.record(slots_[slot].done);
+  return logits;
 }
 
 Tensor GpuRunner::prefill(StepInputs& inputs, int slot, bool keep_hidden) {
@@ -342,7 +350,7 @@ void GpuRunner::step_logits(StepInputs& inputs, std::vector<float>& out) {
   grow_arena();
   sampler_.take({}, inputs, 0);
   const Arena::Scope scope(*arena_);
-  const Tensor logits = inputs.is_decode() ? decode(inputs, 0) : prefill(inputs, 0, false);
+  const Tensor logits = queue(inputs, 0, false);
   const auto elems = rows * logits.dim(1);
   const auto bytes = static_cast<size_t>(elems) * sizeof(float);
   if (pinned_logits_.bytes() < bytes) pinned_logits_ = cuda::allocate_pinned(bytes);

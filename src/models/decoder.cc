@@ -67,35 +67,22 @@ void Decoder::run_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBa
 void Decoder::chain_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch,
                            const KvCache& kv, Context& context) const {
   const Arena::Scope scope(context.arena());
-  const PreparedNorm shape = prepared_norm_shape(x, context.caps());
-  PreparedNorm room;  // for every norm that two blocks share: it is read before the next is prepared
-  const auto share = [&](const Vector& gain) -> SharedNorms {
-    if (!room.defined()) room = take_prepared_norm(x, context);
-    return {.own = {}, .next = room, .next_gain = gain.values};
-  };
-  PreparedNorm own;
+  NormRelay relay(x, context);
   for (size_t i = 0; i < layers_.size(); ++i) {
     keep_hidden(x, batch, static_cast<int>(i), context);
     const auto& [attention, mlp] = layers_[i];
-    const SharedNorms to_mlp{.own = shape, .next = shape, .next_gain = mlp.norm.values};
-    SharedNorms norms;
-    if (attention.leaves_next(x, context, to_mlp) && mlp.takes_own(x, context, to_mlp))
-      norms = share(mlp.norm);
-    norms.own = own;
-    attention.add_to(x, cos_sin, batch, kv.layers[i], context, norms);
-    own = norms.next;
-
-    norms = {};
-    if (i + 1 < layers_.size()) {
-      const Attention& next = layers_[i + 1].attention;
-      const SharedNorms to_next{.own = shape, .next = shape, .next_gain = next.norm.values};
-      if (mlp.leaves_next(x, context, to_next) &&
-          next.takes_own(x, cos_sin, batch, kv.layers[i + 1], context, to_next))
-        norms = share(next.norm);
+    const SharedNorms to_mlp = relay.between(mlp.norm.values);
+    const bool with_mlp = attention.leaves_next(x, context, to_mlp) && mlp.takes_own(x, context, to_mlp);
+    attention.add_to(x, cos_sin, batch, kv.layers[i], context, relay.pass(with_mlp, mlp.norm.values));
+    if (i + 1 == layers_.size()) {
+      mlp.add_to(x, context, relay.pass(false, {}));
+      break;
     }
-    norms.own = own;
-    mlp.add_to(x, context, norms);
-    own = norms.next;
+    const Attention& next = layers_[i + 1].attention;
+    const SharedNorms to_next = relay.between(next.norm.values);
+    const bool with_next = mlp.leaves_next(x, context, to_next) &&
+                           next.takes_own(x, cos_sin, batch, kv.layers[i + 1], context, to_next);
+    mlp.add_to(x, context, relay.pass(with_next, next.norm.values));
   }
 }
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
+#include "support/forced_kernels.h"
 #include "support/golden_model.h"
 #include "support/model_steps.h"
 
@@ -60,12 +60,11 @@ TEST_P(GoldenModels, HiddenStatesAndLogitsAreThoseOfTransformers) {
 // The references share the norm between two blocks (ops/norm/prepared_norm.h): what is left are the first
 // layer's, the head's, those of q and k heads, and all that are no RMS norms.
 TEST_P(GoldenModels, NormsThatBlocksShareGiveTheLogitsOfTransformers) {
-  setenv("LLAMITA_KERNEL", "linear=reference", 1);
+  const test::ForcedKernels forced("linear=reference");
   const ModelConfig& config = model_->config();
   const Golden golden = test::read_golden(GetParam(), 0);
   ModelSteps steps(*model_);
   const std::vector<float> logits = steps.run({{0, golden.ids}});
-  unsetenv("LLAMITA_KERNEL");
   EXPECT_LE(nmse(logits, golden.logits), 1e-10);
   const auto norms = std::count_if(steps.ops.begin(), steps.ops.end(),
                                    [](const OpRecord& record) { return record.op == "norm"; });

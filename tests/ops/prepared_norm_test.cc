@@ -2,16 +2,16 @@
 // results are those of the norm; only variants that say so take one.
 #include "ops/norm/prepared_norm.h"
 
-#include <cstdlib>
-
 #include "ops/attn_in/attn_in.h"
 #include "ops/linear/linear.h"
 #include "ops/mlp_in/mlp_in.h"
 #include "ops/op_test_support.h"
+#include "support/forced_kernels.h"
 
 namespace llamita {
 namespace {
 
+using test::ForcedKernels;
 using test::Machine;
 using test::Matrix;
 
@@ -43,12 +43,6 @@ const Variant<Args>& variant_of(const Op<Args>& op, std::string_view name) {
     if (variant.name == name) return variant;
   throw std::logic_error("no such variant");
 }
-
-// Forces variants while it lives.
-struct Forced {
-  explicit Forced(const char* list) { setenv("LLAMITA_KERNEL", list, 1); }
-  ~Forced() { unsetenv("LLAMITA_KERNEL"); }
-};
 
 // The residual stream after a product with its prepared norm: T rows of C, a last run that is not whole.
 struct Stream {
@@ -102,7 +96,7 @@ TEST(PreparedNorm, MlpInOfItIsMlpInOfTheStream) {
                  .in = &in,
                  .bias = row_of(bias),
                  .out = expected.tensor()};
-  const Forced forced("linear=reference");
+  const ForcedKernels forced("linear=reference");
   Machine cpu(1, cpu::Isa::generic);
   mlp_in(args, cpu.context());
   test::fill_normal(s.out, 99);  // not read any more
@@ -141,7 +135,7 @@ TEST(PreparedNorm, AttnInOfItIsAttnInOfTheStream) {
                   .k_cache = cache(k_expected),
                   .v_cache = cache(v_expected),
                   .q = q_expected.tensor().split_last(H)};
-  const Forced forced("linear=reference");
+  const ForcedKernels forced("linear=reference");
   Machine cpu(1, cpu::Isa::generic);
   attn_in(args, cpu.context());
   test::fill_normal(s.out, 99);  // not read any more
@@ -170,11 +164,11 @@ TEST(PreparedNorm, OnlyVariantsThatTakeOneRunWithIt) {
     EXPECT_FALSE(takes_prepared_norm(linear_op(), args, best.context()));
   }
   {
-    const Forced forced("linear=reference");
+    const ForcedKernels forced("linear=reference");
     Machine cpu(1, cpu::detect_isa());
     EXPECT_TRUE(takes_prepared_norm(linear_op(), args, cpu.context()));
   }
-  const Forced forced("linear=reference,norm=reference");
+  const ForcedKernels forced("linear=reference,norm=reference");
   Machine cpu(1, cpu::detect_isa());
   EXPECT_FALSE(takes_prepared_norm(linear_op(), args, cpu.context()));
 }

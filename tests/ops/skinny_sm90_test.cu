@@ -1,9 +1,11 @@
 // The skinny Hopper product in every cut it can take, on ragged shapes, against the CPU's reference. A result
 // is the same bits in every run, whatever order blocks finish in.
 #include "ops/activation/activation.h"
+#include "ops/attn_in/attn_in.h"
 #include "ops/cuda_test_support.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/skinny_sm90.h"
+#include "ops/mlp_in/mlp_in.h"
 
 namespace llamita {
 namespace {
@@ -147,6 +149,72 @@ TEST_F(CudaSkinny, EveryCutPreparesTheNormThatFollows) {
     check({M, 576, 1096, DType::bf16, Kind::prepares, M != 12}, gpu, cpu);
   check({64, 64, 2056, DType::bf16, Kind::prepares, false}, gpu, cpu);
   check({3, 1088, 520, DType::bf16, Kind::prepares, false}, gpu, cpu);
+}
+
+// The blocks of a decode step of few tokens share their norms, whatever the model: five kernels a layer.
+// Needs no card.
+TEST(SharedNormChoice, OfEveryProductUpToEightTokensOnHopper) {
+  struct Shape {
+    int64_t C, F, heads, kv_heads, D;
+  };
+  const Shape shapes[] = {{2048, 8192, 32, 8, 64},     // Llama-3.2-1B
+                          {3072, 8192, 24, 8, 128},    // Llama-3.2-3B
+                          {4096, 14336, 32, 8, 128},   // Llama-3.1-8B
+                          {896, 4864, 14, 2, 64},      // Qwen2.5-0.5B
+                          {2048, 11008, 16, 2, 128}};  // Qwen2.5-3B
+  Caps caps;
+  caps.device = DeviceKind::cuda;
+  caps.activation = DType::bf16;
+  caps.arch = 90;
+  caps.sm_count = 132;
+  const Device device{DeviceKind::cuda, 0};
+  Arena arena;
+  const Context context(arena, caps);
+  const auto shape_only = [&](DType dtype, std::initializer_list<int64_t> dims) {
+    return Tensor(nullptr, dtype, dims, device);
+  };
+  const auto weight = [](int64_t cols, std::initializer_list<int64_t> parts) {
+    quant::Weight made;
+    made.cols = cols;
+    for (const int64_t rows : parts)
+      made.parts.push_back({.name = "w", .format = DType::bf16, .rows = rows, .storage = {}});
+    return made;
+  };
+  for (const auto& [C, F, heads, kv_heads, D] : shapes) {
+    const quant::Weight qkv = weight(C, {(heads + 2 * kv_heads) * D}), in = weight(C, {F, F}),
+                        out = weight(heads * D, {C}), down = weight(F, {C});
+    const Tensor gain = shape_only(DType::f32, {C});
+    const Tensor pages = shape_only(DType::bf16, {8, kv_heads, kPageTokens, D});
+    for (int64_t T = 1; T <= 8; ++T) {
+      const Tensor x = shape_only(DType::f32, {T, C});
+      const PreparedNorm norm = prepared_norm_shape(x, caps);
+      const std::string what = cat(C, " columns, ", T, " tokens");
+      const auto product = [&](const quant::Weight& by) {
+        return LinearArgs{shape_only(DType::bf16, {T, by.cols}), &by, {}, x, x, gain, norm};
+      };
+      EXPECT_TRUE(takes_prepared_norm(linear_op(), product(out), context)) << what;
+      EXPECT_TRUE(takes_prepared_norm(linear_op(), product(down), context)) << what;
+      AttnInArgs attn_in;
+      attn_in.x = x;
+      attn_in.norm_weight = gain;
+      attn_in.qkv = &qkv;
+      attn_in.cos_sin = shape_only(DType::f32, {T, D});
+      attn_in.kv_slot = shape_only(DType::i64, {T});
+      attn_in.k_cache = attn_in.v_cache = pages;
+      attn_in.q = shape_only(DType::bf16, {T, heads, D});
+      attn_in.prepared = norm;
+      EXPECT_TRUE(takes_prepared_norm(attn_in_op(), attn_in, context)) << what;
+      MlpInArgs mlp_in;
+      mlp_in.x = x;
+      mlp_in.norm_weight = gain;
+      mlp_in.in = &in;
+      mlp_in.activation = Activation::silu;
+      mlp_in.gated = true;
+      mlp_in.out = shape_only(DType::bf16, {T, F});
+      mlp_in.prepared = norm;
+      EXPECT_TRUE(takes_prepared_norm(mlp_in_op(), mlp_in, context)) << what;
+    }
+  }
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ namespace skinny = skinny_sm90_detail;
 
 struct HeadsEpilogue {
   static constexpr bool kPairs = true;
-  static constexpr bool kTouches = false;
+  static constexpr int kReadsAhead = 0;
+  struct Reads {};
 
   const float* bias;     // (N) or nullptr
   const float* cos_sin;  // (T, D) or nullptr
@@ -31,7 +32,7 @@ struct HeadsEpilogue {
   DType dtype;  // of q and the caches
 
   // Elements `at` to `at` + 3 of a head and their partners, D / 2 further.
-  __device__ __forceinline__ void put(int pair, int token, float4 first, float4 second) const {
+  __device__ __forceinline__ void put(int pair, int token, float4 first, float4 second, Reads) const {
     const int half = head_dim / 2, head = pair / half, at = pair - head * half;
     if (head >= heads + 2 * kv_heads) return;
     float low[4] = {first.x, first.y, first.z, first.w}, high[4] = {second.x, second.y, second.z, second.w};

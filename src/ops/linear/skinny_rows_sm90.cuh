@@ -4,7 +4,6 @@
 #include <type_traits>
 
 #include "hw/cuda/device/ptx/reduce.cuh"
-#include "hw/cuda/device/ptx/touch.cuh"
 #include "ops/activation/device.cuh"
 #include "ops/linear/skinny_sm90.cuh"
 
@@ -18,7 +17,8 @@ __device__ __forceinline__ float element(const float4& v, int i) {
 template <class Element, bool kGated>
 struct RowsEpilogue {
   static constexpr bool kPairs = kGated;
-  static constexpr bool kTouches = false;
+  static constexpr int kReadsAhead = 0;
+  struct Reads {};
 
   const float* bias;
   const float* bias_up;
@@ -36,7 +36,7 @@ struct RowsEpilogue {
     return kGated ? device::activate_gate(activation, x) : device::activate(activation, x);
   }
 
-  __device__ __forceinline__ void put(int row, int token, float4 v, float4 up) const {
+  __device__ __forceinline__ void put(int row, int token, float4 v, float4 up, Reads) const {
     if (row >= rows) return;
     if (!vectors || row + 4 > rows) {
 #pragma unroll 1
@@ -94,7 +94,10 @@ struct RowsEpilogue {
 template <class Element>
 struct PreparingEpilogue {
   static constexpr bool kPairs = false;
-  static constexpr bool kTouches = true;
+  static constexpr int kReadsAhead = 2;
+  struct Reads {
+    float4 residual, gain;
+  };
 
   const float* bias;
   const float* residual;
@@ -105,18 +108,18 @@ struct PreparingEpilogue {
   Element* scaled;  // (tokens, rows)
   float* squares;   // (runs, tokens)
 
-  __device__ __forceinline__ void touch(int row, int token) const {
-    if (row >= rows) return;
-    ptx::touch(gain + row);
-    if (residual != nullptr) ptx::touch(residual + token * residual_stride + row);
+  __device__ __forceinline__ Reads read(int row, int token) const {
+    if (row >= rows) return {};
+    return {residual == nullptr ? float4{} : four(residual + token * residual_stride + row),
+            four(gain + row)};
   }
 
   // Half a warp has a run of 64 rows of a token, four each lane.
-  __device__ __forceinline__ void put(int row, int token, float4 v, float4) const {
+  __device__ __forceinline__ void put(int row, int token, float4 v, float4, const Reads& reads) const {
     if (row >= rows) return;
-    if (bias != nullptr) v = plus(v, bias + row);
-    if (residual != nullptr) v = plus(v, residual + token * residual_stride + row);
-    const float4 by = *reinterpret_cast<const float4*>(gain + row);
+    if (bias != nullptr) v = plus(v, four(bias + row));
+    if (residual != nullptr) v = plus(v, reads.residual);
+    const float4 by = reads.gain;
     *reinterpret_cast<uint2*>(scaled + int64_t{token} * rows + row) = make_uint2(
         device::pack2<Element>(v.x * by.x, v.y * by.y), device::pack2<Element>(v.z * by.z, v.w * by.w));
     *reinterpret_cast<float4*>(out + token * out_stride + row) = v;
@@ -128,9 +131,11 @@ struct PreparingEpilogue {
   }
 
  private:
-  static __device__ __forceinline__ float4 plus(float4 v, const float* from) {
-    const float4 more = *reinterpret_cast<const float4*>(from);
-    return {v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w};
+  static __device__ __forceinline__ float4 four(const float* from) {
+    return *reinterpret_cast<const float4*>(from);
+  }
+  static __device__ __forceinline__ float4 plus(float4 a, float4 b) {
+    return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
   }
 };
 

@@ -56,9 +56,10 @@ constexpr int kUnderWayBytes = 32 * 1024;  // of w
 
 // Epilogue: what becomes of a tile's sums.
 //   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
-//   kTouches      touch(row, token) brings what put() will read, while there is nothing to multiply
-//   put(row, token, first, second)   four rows of outputs (pairs) from `row` of all on; `second` of pairs
-//   only
+//   kReadsAhead   quads whose reads are under way at a time, from before the multiplies on; 0: it reads
+//   nothing read(row, token)                        -> Reads, what put() adds to a quad; only where
+//   kReadsAhead put(row, token, first, second, reads)   a quad: four rows of outputs (pairs) from `row` of
+//   all on; `second` of pairs only
 template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
 struct Config {
   using Element = ElementType;
@@ -204,15 +205,24 @@ __device__ __forceinline__ void produce_x(const Params<C>& p, Storage<C>& s, con
   }
 }
 
-// A lane a token: the runs of all tokens lie side by side.
+// A lane has every 32nd token, and reads a run of all of them at once: they lie side by side.
 template <class C>
 __device__ __forceinline__ void find_norms(const Params<C>& p, Storage<C>& s) {
+  constexpr int kOwn = (C::kTokens + kNormThreads - 1) / kNormThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kNormThreads;
   ptx::grid_dependency_wait();
-  for (int token = static_cast<int>(threadIdx.x) % 32; token < p.tokens; token += 32) {
-    float squares = 0;
-#pragma unroll 16
-    for (int run = 0; run < p.norm.runs; ++run) squares += p.norm.squares[run * p.tokens + token];
-    s.inverse_rms[token] = 1.0f / sqrtf(squares / p.norm.columns + p.norm.eps);
+  float squares[kOwn] = {};
+#pragma unroll 8
+  for (int run = 0; run < p.norm.runs; ++run)
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int token = lane + i * kNormThreads;
+      if (token < p.tokens) squares[i] += p.norm.squares[run * p.tokens + token];
+    }
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    const int token = lane + i * kNormThreads;
+    if (token < p.tokens) s.inverse_rms[token] = 1.0f / sqrtf(squares[i] / p.norm.columns + p.norm.eps);
   }
   ptx::mbarrier_arrive(&s.norms_known);
 }
@@ -267,35 +277,72 @@ __device__ __forceinline__ float4 group_of(const float (&sum)[C::kSums], int i) 
   return make_float4(sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]);
 }
 
-// visit(line, row, token): the outputs of groups part, part + split, ..., whose lines of sums stand one after
-// the other, four rows of a token at a time.
-template <class C, class Visit>
-__device__ __forceinline__ void for_own_quads(const Params<C>& p, const Share& share, int split,
-                                              Visit visit) {
+// The n-th quad that a thread finishes: of groups part, part + split, ..., whose lines of sums stand one
+// after the other. Where one is not there, none is after it.
+struct Quad {
+  int line, row, token;  // row: of the tile
+  bool is_there;
+};
+
+template <class C>
+__device__ __forceinline__ Quad own_quad(const Params<C>& p, const Share& share, int n) {
   constexpr int kQuads = C::kOutRows / 4;
-  const int groups = (p.tokens + 7) / 8;
-  const int pieces = (groups - share.part + split - 1) / split * 8 * kQuads;
-#pragma unroll 2
-  for (int piece = static_cast<int>(threadIdx.x); piece < pieces; piece += kConsumers) {
-    const int line = piece / kQuads, row = piece % kQuads * 4;
-    const int token = (line / 8 * split + share.part) * 8 + line % 8;
-    if (token < p.tokens) visit(line, row, token);
-  }
+  const int index = n * kConsumers + static_cast<int>(threadIdx.x), line = index / kQuads;
+  const int token = (line / 8 * p.cut.split + share.part) * 8 + line % 8;
+  return {line, index % kQuads * 4, token, token < p.tokens};
 }
+
+// What the epilogue reads for a thread's next quads.
+template <class C>
+class ReadsAhead {
+ public:
+  using Reads = typename C::Epilogue::Reads;
+
+  __device__ __forceinline__ void begin(const Params<C>& p, const Share& share) {
+    if constexpr (kAhead > 0) {
+#pragma unroll
+      for (int n = 0; n < kAhead; ++n) ask(p, share, n);
+    }
+  }
+  // Of the n-th quad, whose turn it is.
+  __device__ __forceinline__ Reads take(const Params<C>& p, const Share& share, int n) {
+    const Reads first = next_[0];
+    if constexpr (kAhead > 0) ask(p, share, n + kAhead);
+    return first;
+  }
+
+ private:
+  static constexpr int kAhead = C::Epilogue::kReadsAhead;
+
+  // For the n-th quad, at the end of the line.
+  __device__ __forceinline__ void ask(const Params<C>& p, const Share& share, int n) {
+#pragma unroll
+    for (int i = 0; i + 1 < kAhead; ++i) next_[i] = next_[i + 1];
+    const Quad quad = own_quad(p, share, n);
+    if (quad.is_there) next_[kAhead - 1] = p.epilogue.read(share.tile * C::kOutRows + quad.row, quad.token);
+  }
+
+  Reads next_[kAhead > 0 ? kAhead : 1] = {};
+};
 
 template <class C>
 __device__ __forceinline__ void finish(const Params<C>& p, Storage<C>& s,
-                                       const float (*lines)[C::kSumsStride], const Share& share, int split) {
+                                       const float (*lines)[C::kSumsStride], const Share& share,
+                                       ReadsAhead<C>& ahead) {
   const bool is_normed = p.norm.squares != nullptr;
   if (is_normed) ptx::mbarrier_wait(&s.norms_known, 0);
-  for_own_quads<C>(p, share, split, [&](int line, int row, int token) {
-    const float* own = &lines[line][row];
-    const float factor = is_normed ? s.inverse_rms[token] : 1;
+#pragma unroll 1
+  for (int n = 0;; ++n) {
+    const Quad quad = own_quad(p, share, n);
+    if (!quad.is_there) break;
+    const auto reads = ahead.take(p, share, n);
+    const float* own = &lines[quad.line][quad.row];
+    const float factor = is_normed ? s.inverse_rms[quad.token] : 1;
     const float4 value = times(*reinterpret_cast<const float4*>(own), factor);
     const float4 second =
         C::Epilogue::kPairs ? times(*reinterpret_cast<const float4*>(own + C::kOutRows), factor) : value;
-    p.epilogue.put(share.tile * C::kOutRows + row, token, value, second);
-  });
+    p.epilogue.put(share.tile * C::kOutRows + quad.row, quad.token, value, second, reads);
+  }
 }
 
 template <int kSplit, class C>
@@ -318,7 +365,7 @@ __device__ __forceinline__ uint32_t pushed_bytes(const Cut& cut, int part) {
 
 template <class C, int kSplit>
 __device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, const Share& share,
-                                          const float (&sum)[C::kBlocks][C::kSums]) {
+                                          const float (&sum)[C::kBlocks][C::kSums], ReadsAhead<C>& ahead) {
   constexpr int kOwn = own_groups<kSplit, C>();
   const int thread = threadIdx.x, part = share.part;
   ptx::mbarrier_wait(&s.rings_free, 0);
@@ -352,16 +399,14 @@ __device__ __forceinline__ void add_parts(const Params<C>& p, Storage<C>& s, con
       leave_group<C>(s.own_sums[8 * j], block, total);
     }
   ptx::named_barrier_sync(1, kConsumers);
-  finish<C>(p, s, s.own_sums, share, kSplit);
+  finish<C>(p, s, s.own_sums, share, ahead);
 }
 
 template <class C>
 __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const Share& share) {
   ptx::grid_dependency_wait();
-  if constexpr (C::Epilogue::kTouches)
-    for_own_quads<C>(p, share, p.cut.split, [&](int, int row, int token) {
-      p.epilogue.touch(share.tile * C::kOutRows + row, token);
-    });
+  ReadsAhead<C> ahead;
+  ahead.begin(p, share);
   float sum[C::kBlocks][C::kSums];
   multiply<C>(s, share, sum);
   ptx::named_barrier_sync(1, kConsumers);  // no warp multiplies from the ring any more
@@ -371,18 +416,18 @@ __device__ __forceinline__ void consume(const Params<C>& p, Storage<C>& s, const
 #pragma unroll
       for (int i = 0; i < C::kGroups; ++i) leave_group<C>(s.sums[8 * i], block, group_of<C>(sum[block], i));
     ptx::named_barrier_sync(1, kConsumers);
-    return finish<C>(p, s, s.sums, share, 1);
+    return finish<C>(p, s, s.sums, share, ahead);
   }
   ptx::cluster_wait();  // the others' barriers are there
   const int rank = static_cast<int>(threadIdx.x);
   if (rank < p.cut.split && rank != share.part)
     ptx::mbarrier_arrive_cluster(&s.rings_free, static_cast<uint32_t>(rank));
   switch (p.cut.split) {
-    case 2: return add_parts<C, 2>(p, s, share, sum);
-    case 3: return add_parts<C, 3>(p, s, share, sum);
-    case 4: return add_parts<C, 4>(p, s, share, sum);
-    case 6: return add_parts<C, 6>(p, s, share, sum);
-    default: return add_parts<C, 8>(p, s, share, sum);
+    case 2: return add_parts<C, 2>(p, s, share, sum, ahead);
+    case 3: return add_parts<C, 3>(p, s, share, sum, ahead);
+    case 4: return add_parts<C, 4>(p, s, share, sum, ahead);
+    case 6: return add_parts<C, 6>(p, s, share, sum, ahead);
+    default: return add_parts<C, 8>(p, s, share, sum, ahead);
   }
 }
 

@@ -45,6 +45,7 @@ struct PreparedOnCard {
     prepare_norm(x, gain,
                  {Tensor::of(rows.data(), {x.dim(0), x.dim(1)}),
                   Tensor::of(sums.data(), {norm_runs(x.dim(1)), x.dim(0)})});
+    for (float& value : rows) value *= norm_share(type);
     scaled.fill(rows);
     squares.fill(sums);
   }
@@ -394,14 +395,15 @@ TEST_F(CudaLinear, AttnInOfWeightsInOnePiece) {
 // Wherever a token's inverse RMS is needed: in tiles of every size, in parts of K, with the last run short.
 TEST_F(CudaLinear, AttnInOfAPreparedNorm) {
   if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
-  const DType type = DType::bf16;
-  const std::vector<DType> dense{type, type, type};
-  for (const int64_t T : {1, 2, 12, 17, 33, 64, 100, 128}) {
-    check_attn_in({T, 576, 9, 3, 64, 64, dense, false, false, false, true, true}, type, 1);
-    check_attn_in({T, 1032, 4, 2, 128, 128, dense, true, false, false, true, true}, type, 1);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    const std::vector<DType> dense{type, type, type};
+    for (const int64_t T : {1, 2, 12, 17, 33, 64, 100, 128}) {
+      check_attn_in({T, 576, 9, 3, 64, 64, dense, false, false, false, true, true}, type, 1);
+      check_attn_in({T, 1032, 4, 2, 128, 128, dense, true, false, false, true, true}, type, 1);
+    }
+    check_attn_in({40, 520, 30, 4, 128, 128, dense, true, false, false, true, true}, type, 1);
+    check_attn_in({64, 136, 68, 4, 64, 64, dense, false, false, false, true, true}, type, 1);
   }
-  check_attn_in({40, 520, 30, 4, 128, 128, dense, true, false, false, true, true}, type, 1);
-  check_attn_in({64, 136, 68, 4, 64, 64, dense, false, false, false, true, true}, type, 1);
 }
 
 struct MlpInCase {
@@ -479,11 +481,13 @@ TEST_F(CudaLinear, MlpInGatedAndNot) {
 
 TEST_F(CudaLinear, MlpInOfAPreparedNorm) {
   if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
-  for (const int64_t T : {1, 2, 12, 31, 64, 100, 128}) {
-    check_mlp_in({T, 576, 1536, DType::bf16, Activation::silu, true, false, true}, DType::bf16, 1);
-    check_mlp_in({T, 1032, 72, DType::bf16, Activation::silu, true, true, true}, DType::bf16, 1);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    for (const int64_t T : {1, 2, 12, 31, 64, 100, 128}) {
+      check_mlp_in({T, 576, 1536, type, Activation::silu, true, false, true}, type, 1);
+      check_mlp_in({T, 1032, 72, type, Activation::silu, true, true, true}, type, 1);
+    }
+    check_mlp_in({64, 584, 17000, type, Activation::silu, true, false, true}, type, 1);
   }
-  check_mlp_in({64, 584, 17000, DType::bf16, Activation::silu, true, false, true}, DType::bf16, 1);
 }
 
 // Beside the composition: the skinny product, which takes any stride, and the GEMM, which wants 16 bytes.

@@ -86,6 +86,7 @@ void check(const Case& c, CudaMachine& gpu, Machine& cpu) {
     prepare_norm(Tensor::of(expected.data(), {c.M, c.N}), gain.host_vector(),
                  {Tensor::of(scaled_expected.data(), {c.M, c.N}),
                   Tensor::of(squares_expected.data(), {norm_runs(c.N), c.M})});
+    for (float& value : scaled_expected) value *= norm_share(c.element);
     g.prepares = true;
     g.next_gain = gain.vector().ptr<float>();
     g.next_scaled = scaled.tensor().data();
@@ -144,11 +145,13 @@ TEST_F(CudaSkinny, EveryCutOnRaggedShapes) {
 TEST_F(CudaSkinny, EveryCutPreparesTheNormThatFollows) {
   if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
   Machine cpu(1, cpu::Isa::generic);
-  CudaMachine gpu(DType::bf16);
-  for (const int64_t M : {1, 8, 12, 30, 61, 64, 128})
-    check({M, 576, 1096, DType::bf16, Kind::prepares, M != 12}, gpu, cpu);
-  check({64, 64, 2056, DType::bf16, Kind::prepares, false}, gpu, cpu);
-  check({3, 1088, 520, DType::bf16, Kind::prepares, false}, gpu, cpu);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    CudaMachine gpu(type);
+    for (const int64_t M : {1, 8, 12, 30, 61, 64, 128})
+      check({M, 576, 1096, type, Kind::prepares, M != 12}, gpu, cpu);
+    check({64, 64, 2056, type, Kind::prepares, false}, gpu, cpu);
+    check({3, 1088, 520, type, Kind::prepares, false}, gpu, cpu);
+  }
 }
 
 // The blocks of a decode step of few tokens share their norms, whatever the model: five kernels a layer.
@@ -162,35 +165,36 @@ TEST(SharedNormChoice, OfEveryProductUpToEightTokensOnHopper) {
                           {4096, 14336, 32, 8, 128},   // Llama-3.1-8B
                           {896, 4864, 14, 2, 64},      // Qwen2.5-0.5B
                           {2048, 11008, 16, 2, 128}};  // Qwen2.5-3B
-  Caps caps;
-  caps.device = DeviceKind::cuda;
-  caps.activation = DType::bf16;
-  caps.arch = 90;
-  caps.sm_count = 132;
   const Device device{DeviceKind::cuda, 0};
-  Arena arena;
-  const Context context(arena, caps);
   const auto shape_only = [&](DType dtype, std::initializer_list<int64_t> dims) {
     return Tensor(nullptr, dtype, dims, device);
   };
-  const auto weight = [](int64_t cols, std::initializer_list<int64_t> parts) {
-    quant::Weight made;
-    made.cols = cols;
-    for (const int64_t rows : parts)
-      made.parts.push_back({.name = "w", .format = DType::bf16, .rows = rows, .storage = {}});
-    return made;
-  };
-  for (const auto& [C, F, heads, kv_heads, D] : shapes) {
+  const auto check_shape = [&](const Shape& shape, DType type) {
+    const auto& [C, F, heads, kv_heads, D] = shape;
+    Caps caps;
+    caps.device = DeviceKind::cuda;
+    caps.activation = type;
+    caps.arch = 90;
+    caps.sm_count = 132;
+    Arena arena;
+    const Context context(arena, caps);
+    const auto weight = [&](int64_t cols, std::initializer_list<int64_t> parts) {
+      quant::Weight made;
+      made.cols = cols;
+      for (const int64_t rows : parts)
+        made.parts.push_back({.name = "w", .format = type, .rows = rows, .storage = {}});
+      return made;
+    };
     const quant::Weight qkv = weight(C, {(heads + 2 * kv_heads) * D}), in = weight(C, {F, F}),
                         out = weight(heads * D, {C}), down = weight(F, {C});
     const Tensor gain = shape_only(DType::f32, {C});
-    const Tensor pages = shape_only(DType::bf16, {8, kv_heads, kPageTokens, D});
+    const Tensor pages = shape_only(type, {8, kv_heads, kPageTokens, D});
     for (int64_t T = 1; T <= 8; ++T) {
       const Tensor x = shape_only(DType::f32, {T, C});
       const PreparedNorm norm = prepared_norm_shape(x, caps);
-      const std::string what = cat(C, " columns, ", T, " tokens");
+      const std::string what = cat(C, " columns, ", T, " tokens, ", name(type));
       const auto product = [&](const quant::Weight& by) {
-        return LinearArgs{shape_only(DType::bf16, {T, by.cols}), &by, {}, x, x, gain, norm};
+        return LinearArgs{shape_only(type, {T, by.cols}), &by, {}, x, x, gain, norm};
       };
       EXPECT_TRUE(takes_prepared_norm(linear_op(), product(out), context)) << what;
       EXPECT_TRUE(takes_prepared_norm(linear_op(), product(down), context)) << what;
@@ -201,7 +205,7 @@ TEST(SharedNormChoice, OfEveryProductUpToEightTokensOnHopper) {
       attn_in.cos_sin = shape_only(DType::f32, {T, D});
       attn_in.kv_slot = shape_only(DType::i64, {T});
       attn_in.k_cache = attn_in.v_cache = pages;
-      attn_in.q = shape_only(DType::bf16, {T, heads, D});
+      attn_in.q = shape_only(type, {T, heads, D});
       attn_in.prepared = norm;
       EXPECT_TRUE(takes_prepared_norm(attn_in_op(), attn_in, context)) << what;
       MlpInArgs mlp_in;
@@ -210,11 +214,13 @@ TEST(SharedNormChoice, OfEveryProductUpToEightTokensOnHopper) {
       mlp_in.in = &in;
       mlp_in.activation = Activation::silu;
       mlp_in.gated = true;
-      mlp_in.out = shape_only(DType::bf16, {T, F});
+      mlp_in.out = shape_only(type, {T, F});
       mlp_in.prepared = norm;
       EXPECT_TRUE(takes_prepared_norm(mlp_in_op(), mlp_in, context)) << what;
     }
-  }
+  };
+  for (const Shape& shape : shapes)
+    for (const DType type : {DType::bf16, DType::f16}) check_shape(shape, type);
 }
 
 }  // namespace

@@ -119,7 +119,8 @@ struct PreparingEpilogue {
     if (row >= rows) return;
     if (bias != nullptr) v = plus(v, four(bias + row));
     if (residual != nullptr) v = plus(v, reads.residual);
-    const float4 by = reads.gain;
+    constexpr float kShare = norm_share(std::is_same_v<Element, __half> ? DType::f16 : DType::bf16);
+    const float4 by = times(reads.gain, kShare);
     *reinterpret_cast<uint2*>(scaled + int64_t{token} * rows + row) = make_uint2(
         device::pack2<Element>(v.x * by.x, v.y * by.y), device::pack2<Element>(v.z * by.z, v.w * by.w));
     *reinterpret_cast<float4*>(out + token * out_stride + row) = v;
@@ -187,8 +188,7 @@ void launch_rows(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) 
 template <class Element>
 void run(const SkinnySm90& g, const SkinnyPlan& plan, Context& context) {
   with_tile(plan, [&]<int kTokens, int kBlocks>() {
-    if constexpr (std::is_same_v<Element, __nv_bfloat16>)
-      if (g.prepares) return launch_preparing<Element, kTokens, kBlocks>(g, plan, context);
+    if (g.prepares) return launch_preparing<Element, kTokens, kBlocks>(g, plan, context);
     if (g.w_up != nullptr) return launch_rows<Element, kTokens, kBlocks, true>(g, plan, context);
     launch_rows<Element, kTokens, kBlocks, false>(g, plan, context);
   });

@@ -36,9 +36,9 @@ bool fits(const SkinnyPlan& plan, int K) { return plan.split == 1 || 2 * plan.sp
 
 // What PreparingEpilogue relies on.
 bool can_prepare(const SkinnySm90& g) {
-  return g.element == DType::bf16 && g.out_dtype == DType::f32 && g.N % kNormRun == 0 && g.w_up == nullptr &&
-         !g.activation && g.out_stride % 4 == 0 && g.residual_stride % 4 == 0 && aligned(g.out) &&
-         aligned(g.bias) && aligned(g.residual) && aligned(g.next_gain) && aligned(g.next_scaled);
+  return g.out_dtype == DType::f32 && g.N % kNormRun == 0 && g.w_up == nullptr && !g.activation &&
+         g.out_stride % 4 == 0 && g.residual_stride % 4 == 0 && aligned(g.out) && aligned(g.bias) &&
+         aligned(g.residual) && aligned(g.next_gain) && aligned(g.next_scaled);
 }
 
 int places(const Caps& caps) { return 2 * std::max(caps.sm_count, 1); }
@@ -50,7 +50,8 @@ SkinnyNorm skinny_norm(const PreparedNorm& prepared, float eps) {
   return {.squares = prepared.squares.ptr<float>(),
           .runs = static_cast<int>(prepared.squares.dim(0)),
           .columns = static_cast<float>(prepared.scaled.dim(1)),
-          .eps = eps};
+          .eps = eps,
+          .share = norm_share(prepared.scaled.dtype())};
 }
 
 std::vector<SkinnyPlan> skinny_sm90_plans(int tokens, int rows, int K, const Caps& caps) {

@@ -222,7 +222,8 @@ __device__ __forceinline__ void find_norms(const Params<C>& p, Storage<C>& s) {
 #pragma unroll
   for (int i = 0; i < kOwn; ++i) {
     const int token = lane + i * kNormThreads;
-    if (token < p.tokens) s.inverse_rms[token] = 1.0f / sqrtf(squares[i] / p.norm.columns + p.norm.eps);
+    if (token < p.tokens)
+      s.inverse_rms[token] = 1.0f / (p.norm.share * sqrtf(squares[i] / p.norm.columns + p.norm.eps));
   }
   ptx::mbarrier_arrive(&s.norms_known);
 }

@@ -11,12 +11,14 @@
 
 namespace llamita {
 
-// Sums of squares of the rows of x, which is scaled (norm/prepared_norm.h): sums are multiplied by 1 / rms.
+// Sums of squares of the rows of x, which is scaled (norm/prepared_norm.h): sums are multiplied by 1 / rms
+// and divided by what share of x * gain it holds.
 struct SkinnyNorm {
   const float* squares = nullptr;  // (runs, M), or no norm
   int runs = 0;
   float columns = 0;  // C
   float eps = 0;
+  float share = 1;
 };
 SkinnyNorm skinny_norm(const PreparedNorm& prepared, float eps);
 
@@ -38,8 +40,7 @@ struct SkinnySm90 {
   DType out_dtype;  // f32 or element
   int64_t out_stride;
   SkinnyNorm norm;  // of x
-  // Of out, f32 in vectors of four: the first half of the norm that follows; bf16 only, because what is not
-  // divided by its rms may be beyond f16. N in whole runs.
+  // Of out, f32 in vectors of four: the first half of the norm that follows. N in whole runs.
   const float* next_gain = nullptr;  // (N)
   void* next_scaled = nullptr;       // (M, N), element
   float* next_squares = nullptr;     // (N / kNormRun, M)

@@ -14,8 +14,12 @@ namespace llamita {
 inline constexpr int64_t kNormRun = 64;
 inline int64_t norm_runs(int64_t C) { return (C + kNormRun - 1) / kNormRun; }
 
+// Of x * gain, in `scaled` of this type: in f16 there is no room for a row that has not been divided by its
+// rms.
+constexpr float norm_share(DType scaled) { return scaled == DType::f16 ? 1.0f / 16 : 1.0f; }
+
 struct PreparedNorm {
-  Tensor scaled;   // (T, C) x * gain: f32, on a GPU bf16; dense
+  Tensor scaled;   // (T, C) x * gain * norm_share(): f32, on a GPU bf16 or f16; dense
   Tensor squares;  // (runs, T) f32: sums of x^2; dense
 
   bool defined() const { return scaled.defined(); }

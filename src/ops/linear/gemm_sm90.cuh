@@ -1,11 +1,12 @@
 // The Hopper GEMM: persistent blocks of a producer warp and a consumer warpgroup for every 64 rows, TMA and
 // wgmma (lessons/gemm_07 to 12 build it up). A tile is 128 rows x kWide columns of products, or 64 rows where
-// few tiles would leave the card idle and K is whole. Two row tiles of a
-// cluster share the loads of B: each block asks for a half, and the copy engine hands it to both. (Four rows,
-// or two columns that share A, gain nothing.) Where tiles are fewer than multiprocessors, the cluster also
-// divides their K (gemm_sm90_split.cuh). Two consumers share a tile or, in turns (ping-pong), have one each:
-// consume() says how. tiles.h chooses. Bound by: wgmma and the power limit where tiles
-// fill the card; memory and what the ring takes in a step below M = 1024.
+// few tiles would leave the card idle and K is whole. Two row tiles of a cluster share the loads of B: each
+// block asks for a half, and the copy engine hands it to both. (Four rows, or two columns that share A, gain
+// nothing.) Where tiles are fewer than multiprocessors, the cluster also divides their K
+// (gemm_sm90_split.cuh). Two consumers share a tile (cooperative) or have one each and take turns
+// (ping-pong): consume() says how. tiles.h chooses the tile of a schedule, the op's table the schedule. Bound
+// by: wgmma and the power limit where tiles fill the card; memory and what the ring takes in a step below
+// M = 1024.
 //
 // In a gated block the two halves of B's tile are the same rows of gate and up, so the two sums of an output
 // stand in one thread's registers and the activation costs no memory. An activation of a single product is a
@@ -18,9 +19,10 @@
 // hides behind our work; we read weights, which no kernel writes, before our own predecessor is done, and
 // activations after it.
 //
-// Invariants. Every role walks over the same tiles in the same order, so each meets every round of the ring.
-// A warp's store buffers take turns without regard to tiles; before one is written, its last store has been
-// read.
+// Invariants. The producer, and every cooperative consumer, walks over all of the block's tiles in order and
+// so meets every round of the ring. A ping-pong consumer meets those of every second tile; that it was given
+// the turn tells it that the rounds before are complete. A warp's store buffers follow each other without
+// regard to tiles; before one is written, its last store has been read.
 #pragma once
 
 #include <array>
@@ -140,23 +142,24 @@ __device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t
 // One consumer's 64 rows of every tile. A finished tile of 16-bit outputs is packed into half the registers
 // of its sums and stored, a chunk a step, under the next tile's first multiplies.
 //
-// In turns: the whole of every second tile. Whoever has seen the last stage of its tile gives the turn, so
-// the multiplies of the two follow each other without a gap, and activation, packing and stores run under
-// those of the other. Tile i fills the ring's steps from i K / 64 on; a consumer may wait for those of its
-// tile because the other, giving the turn, has seen all before them.
+// Ping-pong: the whole of every second tile. Whoever has seen the last stage of its tile hands over to the
+// other, so the multiplies of the two follow each other without a gap, and activation, packing and stores run
+// under those of the other. Tile i fills the ring's steps from i K / 64 on; a consumer may wait for those of
+// its tile because the other, handing over, has seen all before them.
 template <class C>
 __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Place& place, const Work& first,
                                         int consumer) {
-  constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit && !C::kTurns;
+  constexpr bool kDeferred = C::kEpilogue != Epilogue::f32 && !C::kSplit && !C::kPingPong;
   const int lane = threadIdx.x % 32, warp = consumer * 4 + static_cast<int>(threadIdx.x) % 128 / 32;
   device::RingCursor<C::kStages> at;
-  const int slab0 = C::kTurns ? 0 : consumer, warp_row = (C::kTurns ? warp % 4 : warp) * 16;
-  int tile = consumer;  // in turns: of the block's
-  int turn = 0;         // of the warp's store buffers
+  const int slab0 = C::kPingPong ? 0 : consumer, warp_row = (C::kPingPong ? warp % 4 : warp) * 16;
+  int tile = consumer;  // ping-pong: number among the block's
+  int buffer = 0;       // of the warp's, for the next store
   ChunkOut<C> out[C::kChunks];
   int out_row = 0, out_column = 0, waiting = 0;  // chunks of a tile still to be stored
   const auto store = [&](int chunk, const ChunkOut<C>& values, int slab = 0) {
-    store_chunk<C>(p, s.chunk[warp], values, out_row + slab * 64, out_column + chunk * C::kChunk, turn, lane);
+    store_chunk<C>(p, s.chunk[warp], values, out_row + slab * 64, out_column + chunk * C::kChunk, buffer,
+                   lane);
   };
   const auto store_next = [&] {
 #pragma unroll
@@ -167,11 +170,11 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
   const auto multiply_and_store = [&](const Work& w) {
     float sum[C::kSlabs][C::kWidth / 2];
     uint32_t former = 0;
-    if constexpr (C::kTurns) {
+    if constexpr (C::kPingPong) {
       at = device::RingCursor<C::kStages>(tile * (w.end - w.begin));
       // Consumer 1 waits for the tile before in the phase of its own number, consumer 0 in the one before it,
       // which for the first tile passes at once.
-      ptx::mbarrier_wait(&s.turns.given[consumer], (tile / 2 + 1 - consumer) & 1);
+      ptx::mbarrier_wait(&s.handover.given[consumer], (tile / 2 + 1 - consumer) & 1);
       tile += 2;
     }
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
@@ -188,8 +191,8 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       if (block > w.begin) release(p, s, former, place, lane);
       former = at.stage();
     }
-    if constexpr (C::kTurns)
-      if (lane == 0) ptx::mbarrier_arrive(&s.turns.given[consumer ^ 1]);
+    if constexpr (C::kPingPong)
+      if (lane == 0) ptx::mbarrier_arrive(&s.handover.given[consumer ^ 1]);
     ptx::wgmma_wait<0>();
 #pragma unroll
     for (int slab = 0; slab < C::kSlabs; ++slab) ptx::wgmma_pin(sum[slab]);
@@ -218,7 +221,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       if (kDeferred) waiting = C::kChunks;
     }
   };
-  for_each_work<C, C::kTurns>(p, place, first, multiply_and_store, C::kTurns ? consumer : 0);
+  for_each_work<C, C::kPingPong>(p, place, first, multiply_and_store, C::kPingPong ? consumer : 0);
   if constexpr (kDeferred) {
     // The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for
     // another.
@@ -249,8 +252,8 @@ __global__ void __launch_bounds__(C::kThreads, 1) gemm(const __grid_constant__ P
   const bool paired = p.cluster.rows > 1;  // loads and releases go to the other row's block too
   if (threadIdx.x == 0) {
     if constexpr (C::kSplit) init_exchange<C>(p, s);
-    if constexpr (C::kTurns)
-      for (uint64_t& given : s.turns.given) ptx::mbarrier_init(&given, 4);
+    if constexpr (C::kPingPong)
+      for (uint64_t& given : s.handover.given) ptx::mbarrier_init(&given, 4);
     s.ring.init(C::kReaders * 4 * p.cluster.rows);
   }
   __syncwarp();
@@ -330,11 +333,11 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
 
 template <class Element, Epilogue kEpilogue>
 void launch_ping_pong(const GemmSm90& g, GemmTile tile, Context& context) {
-  constexpr auto kTurns = GemmSchedule::ping_pong;
+  constexpr auto kSchedule = GemmSchedule::ping_pong;
   switch (tile.width) {
-    case 128: return launch<Config<Element, 128, kEpilogue, false, 128, kTurns>>(g, tile, context);
-    case 192: return launch<Config<Element, 192, kEpilogue, false, 128, kTurns>>(g, tile, context);
-    default: return launch<Config<Element, 256, kEpilogue, false, 64, kTurns>>(g, tile, context);
+    case 128: return launch<Config<Element, 128, kEpilogue, false, 128, kSchedule>>(g, tile, context);
+    case 192: return launch<Config<Element, 192, kEpilogue, false, 128, kSchedule>>(g, tile, context);
+    default: return launch<Config<Element, 256, kEpilogue, false, 64, kSchedule>>(g, tile, context);
   }
 }
 

@@ -23,7 +23,7 @@ constexpr int kSharedBytes = 232448 - 2048;  // of a block, less alignment and b
 
 enum class Epilogue : uint8_t { element, f32, gated };
 
-// A tile is kTall rows x kWide columns of products: 64 rows for each consumer, or in turns all for one.
+// A tile is kTall rows x kWide columns of products: 64 rows for each consumer, or in ping-pong all for one.
 template <class ElementType, int kWide, Epilogue kEpilogueKind, bool kSplitK, int kTall = 128,
           GemmSchedule kSchedule = GemmSchedule::cooperative>
 struct Config {
@@ -32,18 +32,18 @@ struct Config {
   static constexpr bool kSplit = kSplitK;
   static constexpr int kWidth = kWide;
   static constexpr int kHeight = kTall;
-  static constexpr bool kTurns = kSchedule == GemmSchedule::ping_pong;
-  static constexpr int kConsumers = kTurns ? 2 : kTall / 64;
-  static constexpr int kReaders = kTurns ? 1 : kConsumers;  // consumers that read a stage
-  static constexpr int kSlabs = kHeight / (64 * kReaders);  // of 64 rows, a consumer's
+  static constexpr bool kPingPong = kSchedule == GemmSchedule::ping_pong;
+  static constexpr int kConsumers = kPingPong ? 2 : kTall / 64;
+  static constexpr int kReaders = kPingPong ? 1 : kConsumers;  // consumers that read a stage
+  static constexpr int kSlabs = kHeight / (64 * kReaders);     // of 64 rows, a consumer's
   static constexpr int kThreads = 128 * (1 + kConsumers);
   // Of two consumers. 192 sums of a tile of 128 x 192 and the chunk that is made of them want 232 or more.
-  static constexpr int kProducerRegisters = kTurns ? 24 : 56, kConsumerRegisters = kTurns ? 240 : 224;
+  static constexpr int kProducerRegisters = kPingPong ? 24 : 56, kConsumerRegisters = kPingPong ? 240 : 224;
   static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
   // Columns of a store, rows of 128 bytes; half of it where that leaves room for one stage more.
   static constexpr int kChunk =
-      kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 || (kTurns && kWidth == 256) ? 32
-                                                                                                      : 64;
+      kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 || (kPingPong && kWidth == 256) ? 32
+                                                                                                         : 64;
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
   static constexpr int kChunks = kOutWidth / kChunk;  // of a slab
   static constexpr int kBytesA = kHeight * device::kSwizzleRowBytes;
@@ -61,7 +61,7 @@ struct Config {
   }
   static constexpr int kMostPushed = std::max({pushed_by(2), pushed_by(3), pushed_by(4)});
   static_assert(!kSplit || kMostPushed * 128 * kConsumers * 16 <= kStages * (kBytesA + kBytesB));
-  static_assert(!kSplit || !kTurns);
+  static_assert(!kSplit || !kPingPong);
   static_assert(kProducerRegisters + 2 * kConsumerRegisters <= 3 * ptx::launch_registers(384));
   static_assert(kWidth % 32 == 0 && kOutWidth % kChunk == 0 && kStages >= 4 && kRoom >= 2);
 };
@@ -99,11 +99,12 @@ struct Exchange {
 };
 struct NoExchange {};
 
-// Of each consumer: a phase for each tile of the other, completed by that one's four warps.
-struct Turns {
+// Ping-pong, of each consumer: a phase for each tile of the other, completed by that one's four warps once
+// they have seen the tile's last stage.
+struct Handover {
   uint64_t given[2];
 };
-struct NoTurns {};
+struct NoHandover {};
 
 // Sums that parts of K exchange take the place of the ring.
 template <class C>
@@ -118,7 +119,7 @@ struct Storage {
   uint8_t chunk[4 * C::kConsumers][C::kBuffers][C::kChunkBytes];
   device::Ring<C::kStages> ring;
   std::conditional_t<C::kSplit, Exchange<4 * C::kConsumers>, NoExchange> exchange;
-  std::conditional_t<C::kTurns, Turns, NoTurns> turns;
+  std::conditional_t<C::kPingPong, Handover, NoHandover> handover;
 };
 
 // A block's place: its cluster, and where it stands there.

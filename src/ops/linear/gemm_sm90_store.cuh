@@ -85,14 +85,14 @@ __device__ __forceinline__ void fill_chunk(uint8_t* buffer, const ChunkOut<C>& o
   }
 }
 
-// A chunk of 16 rows at (row, column) of the output through the warp's buffer `turn`, then the next one's
-// turn.
+// A chunk of 16 rows at (row, column) of the output through buffer `next` of the warp's, and on to the one
+// after it.
 template <class C>
 __device__ __forceinline__ void store_chunk(const Params& p, uint8_t (&buffers)[C::kBuffers][C::kChunkBytes],
-                                            const ChunkOut<C>& out, int row, int column, int& turn,
+                                            const ChunkOut<C>& out, int row, int column, int& next,
                                             int lane) {
-  uint8_t* buffer = buffers[turn];
-  turn = turn + 1 == C::kBuffers ? 0 : turn + 1;
+  uint8_t* buffer = buffers[next];
+  next = next + 1 == C::kBuffers ? 0 : next + 1;
   if (lane == 0) ptx::tma_store_wait_read<C::kBuffers - 1>();
   __syncwarp();
   fill_chunk<C>(buffer, out, lane);

@@ -1,12 +1,11 @@
 // bench_gemm [--shapes grid|skinny|ladder|tiles|cuts] [--tokens M,M..] [--epilogue plain|f32_add|gated|gelu]
-// [--seconds S] [--json FILE]: the op
-// `linear` on a GPU, whatever variant its table chooses, beside the best algorithm of cuBLASLt on the same
-// buffers in the same run. bf16 in and out; checked against fp64. The matrix roof is what cuBLASLt reaches on
-// 8192 x 8192 x 8192, measured first. tiles, cuts: every tile that gemm_sm90, every cut that skinny_sm90
-// could take, beside what its model expects. --epilogue: of tiles, on the layers that have it: fp32 added to
-// what is there, gate and up with SiLU, GELU; cuBLASLt does the plain product of the same size. --seconds:
-// how long a row of the others is timed, 0.4 if not told; a third of it warms up. --json: one object a row
-// and line, besides the table.
+// [--seconds S] [--json FILE]: the op `linear` on a GPU, whatever variant its table chooses, beside the best
+// algorithm of cuBLASLt on the same buffers in the same run. bf16 in and out; checked against fp64. The
+// matrix roof is what cuBLASLt reaches on 8192 x 8192 x 8192, measured first. tiles, cuts: every tile of both
+// schedules of the Hopper GEMM, every cut that skinny_sm90 could take, beside what its model expects; *: what
+// the tables take. --epilogue: of tiles, on the layers that have it: fp32 added to what is there, gate and up
+// with SiLU, GELU; cuBLASLt does the plain product of the same size. --seconds: how long a row of the others
+// is timed, 0.4 if not told; a third of it warms up. --json: one object a row and line, besides the table.
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -130,13 +129,17 @@ class GemmBench {
     return right ? peer_median / us : -1;
   }
 
-  // Every tile that gemm_sm90 could take, beside what its model expects.
+  // Every tile of both schedules, beside what the model expects.
   bool run_tiles(const Shape& shape, Epilogue epilogue) {
     const size_t out_bytes = epilogue == Epilogue::f32_add ? 4 : 2;
     const Buffers buffers(shape, sets_of(shape), seed_ += 101, stream_, out_bytes);
-    const GemmShape of = gemm_sm90_shape(hopper_problem(buffers.problem(0), epilogue), caps_);
-    const GemmTile chosen = best_gemm_tile(of);
-    const size_t outputs = size_t(shape.m) * shape.n * out_bytes / (epilogue == Epilogue::gated ? 2 : 1);
+    const GemmSm90 problem = hopper_problem(buffers.problem(0), epilogue);
+    const GemmShape of = gemm_sm90_shape(problem, caps_);
+    // The row of the ops' tables that they would take, and its tile.
+    const auto expected_of = [&](GemmSchedule schedule) { return gemm_sm90_us(problem, schedule, caps_); };
+    const bool in_turns = expected_of(GemmSchedule::ping_pong) < expected_of(GemmSchedule::cooperative);
+    const GemmTile chosen =
+        best_gemm_tile(of, in_turns ? GemmSchedule::ping_pong : GemmSchedule::cooperative);
     std::vector<uint8_t> first;
     std::vector<Choice> choices;
     for (const GemmTile tile : gemm_tiles()) {
@@ -156,7 +159,7 @@ class GemmBench {
                          .check =
                              [&, epilogue] {
                                if (epilogue == Epilogue::plain && shape.m <= 512) return exact(buffers);
-                               return agrees(buffers.c[0], outputs, epilogue == Epilogue::f32_add, first);
+                               return agrees(problem, first);
                              }});
     }
     return compare(buffers, choices);
@@ -275,17 +278,22 @@ class GemmBench {
   }
 
   // Whether every tile's outputs are the first one's, up to their rounding: tests hold each tile against a
-  // reference, this the full size against the other tiles.
-  bool agrees(const Storage& out, size_t bytes, bool f32, std::vector<uint8_t>& first) {
-    if (bytes > size_t{16} << 20) return true;  // the host would take longer than the card
-    std::vector<uint8_t> now(bytes);
-    cuda::copy_async(now.data(), out.data(), bytes, stream_);
+  // reference, this the full size against the other tiles. Beyond 16 MiB the first and the last 128 rows:
+  // the host would take longer for all than the card.
+  bool agrees(const GemmSm90& g, std::vector<uint8_t>& first) {
+    const bool f32 = g.kind != GemmSm90::Out::element;
+    const size_t row_bytes = size_t(g.N) * (f32 ? 4 : 2), bytes = row_bytes * size_t(g.M);
+    const size_t ends = bytes > size_t{16} << 20 ? std::min(128 * row_bytes, bytes / 2) : bytes / 2;
+    const auto* out = static_cast<const uint8_t*>(g.out);
+    std::vector<uint8_t> now(2 * ends);
+    cuda::copy_async(now.data(), out, ends, stream_);
+    cuda::copy_async(now.data() + ends, out + bytes - ends, ends, stream_);
     stream_.synchronize();
     if (now == first) return true;
     if (first.empty()) first = now;
     double difference = 0, norm = 0;
     const size_t size = f32 ? 4 : 2;
-    for (size_t i = 0; i < bytes; i += size) {
+    for (size_t i = 0; i < now.size(); i += size) {
       const auto value = [&](const std::vector<uint8_t>& from) {
         uint32_t bits = 0;
         std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 4 - size, from.data() + i, size);

@@ -39,10 +39,8 @@ bool sm90_epilogue_activates(std::optional<Activation> activation, bool gated);
 
 // The copy engine wants 16-byte borders and strides; the rest is free.
 bool gemm_sm90_supports(const GemmSm90& gemm, const Caps& caps);
-// Microseconds, for estimates.
-double gemm_sm90_us(const GemmSm90& gemm, const Caps& caps);
-void gemm_sm90(const GemmSm90& gemm, Context& context);
-// With the best tile of one schedule, whatever the other's would take.
+// Microseconds by a schedule's best tile, for the estimates of the ops' tables, which choose the schedule.
+double gemm_sm90_us(const GemmSm90& gemm, GemmSchedule schedule, const Caps& caps);
 void gemm_sm90(const GemmSm90& gemm, GemmSchedule schedule, Context& context);
 // With a tile of the caller's choice, which must fit (benchmarks).
 void gemm_sm90(const GemmSm90& gemm, GemmTile tile, Context& context);

@@ -158,8 +158,7 @@ constexpr Variant<LinearArgs> kVariants[] = {
      .run = linear_cuda_gemm_sm90},
     {.name = "gemm_sm90_ping_pong",
      .supports = linear_gemm_sm90_supports,
-     .estimate_us = [](const LinearArgs& args,
-                       const Caps& caps) { return 10 * linear_gemm_sm90_us(args, caps); },
+     .estimate_us = linear_gemm_sm90_ping_pong_us,
      .run = linear_gemm_sm90_ping_pong},
     {.name = "gemm_sm80",
      .supports =

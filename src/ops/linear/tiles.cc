@@ -74,8 +74,7 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 // - fp32 outputs are stored before the next tile begins, 16-bit ones under it; an activation takes two steps
 //   of the special function units, 16 a clock, and nothing multiplies meanwhile;
 // - consumers that take turns multiply as fast and finish a tile under the next one, with half the warps;
-// only
-//   the last is waited for. Not fitted yet: what it costs is taken from the others.
+//   only the last is waited for. Not fitted yet: what it costs is taken from the others.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
   constexpr double kLaunchUs = 1.7, kPushedBytesPerUs = 35e3, kNextTileUs = 1;
   constexpr double kMemoryBytesPerUs = 3.06e6, kClocksPerUs = 1800;
@@ -113,12 +112,6 @@ GemmTile best_gemm_tile(const GemmShape& s, GemmSchedule schedule) {
     if (us < best_us) best = tile, best_us = us;
   }
   return best;
-}
-
-GemmTile best_gemm_tile(const GemmShape& s) {
-  const GemmTile cooperative = best_gemm_tile(s, GemmSchedule::cooperative);
-  const GemmTile ping_pong = best_gemm_tile(s, GemmSchedule::ping_pong);
-  return gemm_tile_us(s, ping_pong) < gemm_tile_us(s, cooperative) ? ping_pong : cooperative;
 }
 
 }  // namespace llamita

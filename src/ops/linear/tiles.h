@@ -41,8 +41,7 @@ std::span<const GemmTile> gemm_tiles();
 
 // Microseconds that the model expects.
 double gemm_tile_us(const GemmShape& shape, GemmTile tile);
-GemmTile best_gemm_tile(const GemmShape& shape);
-// The best of one schedule; of every schedule there is one that fits.
+// The one of a schedule that the model expects least of; of either schedule one fits every shape.
 GemmTile best_gemm_tile(const GemmShape& shape, GemmSchedule schedule);
 
 }  // namespace llamita

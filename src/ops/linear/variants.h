@@ -56,9 +56,9 @@ double linear_gemm_sm80_us(const LinearArgs& args, const Caps& caps);
 void linear_cuda_gemm_sm90(const LinearArgs& args, Context& context);
 bool linear_gemm_sm90_supports(const LinearArgs& args, const Caps& caps);
 double linear_gemm_sm90_us(const LinearArgs& args, const Caps& caps);
-// The same kernel with consumers that take turns, where its own model would rather have them share a tile
-// too: never chosen, only forced.
+// The same with consumers that take turns (tiles.h).
 void linear_gemm_sm90_ping_pong(const LinearArgs& args, Context& context);
+double linear_gemm_sm90_ping_pong_us(const LinearArgs& args, const Caps& caps);
 
 // The same for up to 128 tokens, with any residual of out's type.
 void linear_cuda_skinny_sm90(const LinearArgs& args, Context& context);

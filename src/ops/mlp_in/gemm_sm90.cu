@@ -1,5 +1,5 @@
-// gemm_sm90: a norm, then gate and up in one Hopper GEMM whose epilogue folds the two, or up alone with the
-// activation in its epilogue: what the projections give never goes to memory.
+// gemm_sm90, gemm_sm90_ping_pong: a norm, then gate and up in one Hopper GEMM whose epilogue folds the two,
+// or up alone with the activation in its epilogue: what the projections give never goes to memory.
 #include "ops/linear/gemm_sm90.h"
 
 #include "ops/mlp_in/variants.h"
@@ -38,30 +38,38 @@ bool mlp_in_gemm_sm90_supports(const MlpInArgs& args, const Caps& caps) {
   return gemm_sm90_supports(gemm_of(args, nullptr), caps);
 }
 
-double mlp_in_gemm_sm90_us(const MlpInArgs& args, const Caps& caps) {
-  // The norm reads f32 and writes 16 bits at the roof of memory.
-  const double norm_us = 3 + 6e-6 / 2.7 * static_cast<double>(args.x.elems());
-  return norm_us + gemm_sm90_us(gemm_of(args, nullptr), caps);
-}
-
 int64_t mlp_in_gemm_sm90_scratch_bytes(const MlpInArgs& args, const Caps&) { return args.x.elems() * 2 + 64; }
 
 namespace {
 
-Tensor norm(const MlpInArgs& args, Context& context) {
+double norm_and_gemm_us(const MlpInArgs& args, GemmSchedule schedule, const Caps& caps) {
+  // The norm reads f32 and writes 16 bits at the roof of memory.
+  const double norm_us = 3 + 6e-6 / 2.7 * static_cast<double>(args.x.elems());
+  return norm_us + gemm_sm90_us(gemm_of(args, nullptr), schedule, caps);
+}
+
+void norm_and_gemm(const MlpInArgs& args, GemmSchedule schedule, Context& context) {
   const Tensor normed = context.arena().take(args.out.dtype(), {args.x.dim(0), args.x.dim(1)});
   norm_inside(args, normed, context);
-  return normed;
+  gemm_sm90(gemm_of(args, normed.data()), schedule, context);
 }
 
 }  // namespace
 
+double mlp_in_gemm_sm90_us(const MlpInArgs& args, const Caps& caps) {
+  return norm_and_gemm_us(args, GemmSchedule::cooperative, caps);
+}
+
 void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context) {
-  gemm_sm90(gemm_of(args, norm(args, context).data()), context);
+  norm_and_gemm(args, GemmSchedule::cooperative, context);
+}
+
+double mlp_in_gemm_sm90_ping_pong_us(const MlpInArgs& args, const Caps& caps) {
+  return norm_and_gemm_us(args, GemmSchedule::ping_pong, caps);
 }
 
 void mlp_in_gemm_sm90_ping_pong(const MlpInArgs& args, Context& context) {
-  gemm_sm90(gemm_of(args, norm(args, context).data()), GemmSchedule::ping_pong, context);
+  norm_and_gemm(args, GemmSchedule::ping_pong, context);
 }
 
 }  // namespace llamita

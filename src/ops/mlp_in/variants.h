@@ -23,8 +23,9 @@ void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context);
 bool mlp_in_gemm_sm90_supports(const MlpInArgs& args, const Caps& caps);
 double mlp_in_gemm_sm90_us(const MlpInArgs& args, const Caps& caps);
 int64_t mlp_in_gemm_sm90_scratch_bytes(const MlpInArgs& args, const Caps& caps);
-// The same with consumers that take turns: never chosen, only forced.
+// The same with consumers that take turns (linear/tiles.h).
 void mlp_in_gemm_sm90_ping_pong(const MlpInArgs& args, Context& context);
+double mlp_in_gemm_sm90_ping_pong_us(const MlpInArgs& args, const Caps& caps);
 
 // The same for up to 128 tokens (skinny_sm90.cu).
 void mlp_in_skinny_sm90(const MlpInArgs& args, Context& context);

@@ -5,13 +5,15 @@
 // head divides the 64 rows of a consumer, a unit is the whole group and a row is (token, head of the group);
 // else a unit is one head. Items come from a ticket counter: the sequences in order, inside one its rows from
 // the last to the first (longest first), heads in equal sets whose keys and values fit in half of L2. Items
-// of one tile of keys come behind all others: with small ones of all sequences at the end all SMs end
-// together. Split keys: the key tiles of an item are cut into `splits` parts at borders that follow from
-// lengths alone.
+// of one tile of keys whose sequence has longer ones come behind all others: with small ones of all sequences
+// at the end all SMs end together. Where all of a sequence's items are as short they stay in their place: a
+// walk that passes over whole sequences would keep consumers waiting. Split keys: the key tiles of an item
+// are cut into `splits` parts at borders that follow from lengths alone.
 #pragma once
 
 #include <cuda.h>
 
+#include <climits>
 #include <cstdint>
 
 namespace llamita::device {
@@ -74,35 +76,42 @@ struct Flash3Item {
 };
 
 // Where a walk over the items stands: in this sequence, whose first item has the index `base`. It comes to
-// every sequence twice, the second time for its short items.
+// every sequence, then once more to those from the first on that put short items off.
 struct Flash3Walk {
   int sequence, base, count;
   int q_begin, q_len, kv_len;
   int row_tiles, row_end;  // of the items: how many, and behind the last
-  bool short_items;
+  int first_put_off;       // the first sequence that puts items off
+  int put_off;             // items, so far
+  int end;                 // of all items; known when those are taken
+  bool takes_short;
   int ticket;          // of the next item
   uint32_t published;  // items, and what tells of their end
 };
 
-// Walks over the items in ascending order of their index; made for the producer's one thread. It has few
-// registers, so the walk stands in shared memory.
+// Walks over the items in ascending order of their index; made for the producer's one thread, which has few
+// registers, so that the walk stands in shared memory. On the host for tests.
 class Flash3Items {
  public:
-  __device__ __forceinline__ Flash3Items(const Flash3Params& p, Flash3Walk& walk) : p_(p), at_(walk) {
-    at_.sequence = at_.base = 0;
-    at_.short_items = false;
+  __host__ __device__ __forceinline__ Flash3Items(const Flash3Params& p, Flash3Walk& walk)
+      : p_(p), at_(walk) {
+    at_.sequence = at_.base = at_.put_off = 0;
+    at_.first_put_off = p_.sequences;
+    at_.end = INT_MAX;
+    at_.takes_short = false;
     at_.published = 0;
     enter();
   }
 
   // False when there is no such item. An item without keys of its own has tiles.begin == tiles.end.
-  __device__ __forceinline__ bool find(int index, Flash3Item& item) {
+  __host__ __device__ __forceinline__ bool find(int index, Flash3Item& item) {
     while (index >= at_.base + at_.count) {
-      if (at_.sequence == p_.sequences) return false;
+      if (index >= at_.end) return false;
       at_.base += at_.count;
-      if (++at_.sequence == p_.sequences && !at_.short_items) {
-        at_.sequence = 0;
-        at_.short_items = true;
+      if (++at_.sequence >= p_.sequences) {
+        at_.sequence = at_.first_put_off;
+        at_.end = at_.base + at_.put_off;
+        at_.takes_short = true;
       }
       enter();
     }
@@ -133,24 +142,28 @@ class Flash3Items {
 
  private:
   // Equal to one: what is left for the last set must still give every SM some items, long ones first.
-  __device__ __forceinline__ int sets_of(int kv_len) const {
+  __host__ __device__ __forceinline__ int sets_of(int kv_len) const {
     const int fit = max(p_.kv_fit / max(kv_len, 1) * p_.cut.units_per_kv, 1), units = p_.cut.units();
     return (units + fit - 1) / fit;
   }
 
-  __device__ __forceinline__ void enter() {
+  __host__ __device__ __forceinline__ void enter() {
     at_.count = 0;
     if (at_.sequence >= p_.sequences) return;
     at_.q_begin = p_.q_start[at_.sequence];
     at_.q_len = p_.q_start[at_.sequence + 1] - at_.q_begin;
     at_.kv_len = p_.kv_len[at_.sequence];
     const int tokens = p_.cut.tokens(), rows = (at_.q_len + tokens - 1) / tokens;
-    // Rows that see one tile of keys.
-    const int few = p_.cut.keys - (at_.kv_len - at_.q_len);
-    const int short_rows = p_.cut.causal && few > 0 ? min(few / tokens, rows) : 0;
-    at_.row_end = at_.short_items ? short_rows : rows;
-    at_.row_tiles = at_.short_items ? short_rows : rows - short_rows;
-    at_.count = at_.row_tiles * p_.cut.units() * p_.cut.splits;
+    const int row_items = p_.cut.units() * p_.cut.splits;
+    const int few = p_.cut.keys - (at_.kv_len - at_.q_len);  // tokens that see one tile of keys
+    int short_rows = p_.cut.causal && few > 0 ? few / tokens : 0;
+    if (short_rows >= rows) short_rows = 0;
+    at_.row_end = at_.takes_short ? short_rows : rows;
+    at_.row_tiles = at_.takes_short ? short_rows : rows - short_rows;
+    at_.count = at_.row_tiles * row_items;
+    if (at_.takes_short || short_rows == 0) return;
+    if (at_.put_off == 0) at_.first_put_off = at_.sequence;
+    at_.put_off += short_rows * row_items;
   }
 
   const Flash3Params& p_;

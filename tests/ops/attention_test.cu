@@ -124,21 +124,55 @@ std::string text_of(const Batch& b) {
   return text;
 }
 
+const Variant<AttentionArgs>& flash3() {
+  const auto& variants = attention_op().variants;
+  return *std::find_if(variants.begin(), variants.end(), [](auto& v) { return v.name == "flash3_sm90"; });
+}
+
+// Runs flash3 as on a card of few multiprocessors: each block has several items, which share its pipeline.
+// The bits must be those of the whole card, where it cuts the keys as often.
+void check_few_multiprocessors(Scene& scene, const AttentionArgs& args, CudaMachine& gpu,
+                               const std::vector<float>& whole, const std::vector<float>& expected,
+                               double bound, const std::string& what) {
+  const Caps& all = gpu.context().caps();
+  for (const int multiprocessors : {2, 4}) {
+    Caps few = all;
+    few.sm_count = multiprocessors;
+    Context on_few(gpu.stream(), gpu.context().arena(), few);
+    const Arena::Scope scope(gpu.context().arena());
+    scene.out->poison();
+    flash3().run(args, on_few);
+    gpu.stream().synchronize();
+    const std::vector<float> got = scene.out->read();
+    const std::string where = cat(what, " on ", multiprocessors, " multiprocessors");
+    if (flash3().scratch_bytes(args, few) == flash3().scratch_bytes(args, all))
+      EXPECT_EQ(got, whole) << where;
+    else
+      test::expect_close(got, expected, bound, where);
+  }
+}
+
 void check(const Batch& b, DType cache) {
   CudaMachine gpu(b.q);
   Scene scene(b, cache);
   const std::vector<float> expected = scene.expected(b);
   const double bound = test::nmse_bound(cache == DType::f32 ? b.q : cache == DType::bf16 ? cache : b.q);
+  std::vector<float> by_flash3;
   // Twice: the second run finds the tickets that the first left.
   for (int round = 0; round < 2; ++round) {
     const int variants =
         test::for_variants<AttentionArgs>(attention_op(), scene.args(b), gpu, [&](std::string_view variant) {
-          test::expect_close(scene.out->read(), expected, bound,
+          const std::vector<float> got = scene.out->read();
+          test::expect_close(got, expected, bound,
                              cat(variant, " round ", round, " cache ", name(cache), " ", text_of(b)));
+          if (variant == flash3().name) by_flash3 = got;
           scene.out->poison();
         });
     EXPECT_EQ(variants, expected_variants(b, cache)) << text_of(b);
   }
+  if (by_flash3.empty()) return;
+  check_few_multiprocessors(scene, scene.args(b), gpu, by_flash3, expected, bound,
+                            cat("cache ", name(cache), " ", text_of(b)));
 }
 
 TEST_F(CudaAttention, DecodeOfOneSequenceAtEveryLength) {
@@ -231,6 +265,51 @@ TEST_F(CudaAttention, ManySequencesFillTheCard) {
   Batch large{{}, 16, 8, 128};  // more pages than paged_decode_sm90 gives whole to blocks
   for (int32_t i = 0; i < 40; ++i) large.sequences.push_back({1 + i % 2, 2 + i * 131 % 900});
   check(large, DType::bf16);
+}
+
+// Batches for check_few_multiprocessors: rows of whole items and ragged ones, with and without a prefix,
+// groups whose heads are packed as rows and one that is not. On a diagonal that begins inside a tile of keys
+// flash3's consumers see more than half of it or less, each for itself.
+void check_several_items_a_block(DType type) {
+  for (const int64_t D : {64, 96, 128, 256}) {
+    for (const int64_t H : {2, 3}) {
+      Batch batch{{{300, 300}, {200, 460}}, H, 1, D, 0, type};
+      check(batch, type);
+      batch.causal = false;
+      check(batch, type);
+      batch.causal = true;
+      batch.window = 90;
+      check(batch, type);
+    }
+  }
+}
+TEST_F(CudaAttention, SeveralItemsABlockBf16) { check_several_items_a_block(DType::bf16); }
+TEST_F(CudaAttention, SeveralItemsABlockF16) { check_several_items_a_block(DType::f16); }
+
+// flash3 splits keys only where there are more multiprocessors than items. A plan that promises one row where
+// there are hundreds makes it split with several items a block, too.
+TEST_F(CudaAttention, SeveralSplitItemsABlock) {
+  for (const int64_t D : {64, 96, 128, 256}) {
+    const Batch batch{{{300, 1200}}, 2, 1, D};
+    CudaMachine gpu(batch.q);
+    Scene scene(batch, DType::bf16);
+    AttentionArgs args = scene.args(batch);
+    const AttentionPlan one_row = bound_attention(1, 1200);
+    args.plan = &one_row;
+    if (!flash3().supports(args, gpu.context().caps())) GTEST_SKIP() << "needs compute capability 9.0";
+    Caps few = gpu.context().caps();
+    few.sm_count = 4;
+    ASSERT_GT(flash3().scratch_bytes(args, few), 0) << "it does not split";
+    {
+      const Arena::Scope scope(gpu.context().arena());
+      flash3().run(args, gpu.context());
+      gpu.stream().synchronize();
+    }
+    const std::vector<float> whole = scene.out->read(), expected = scene.expected(batch);
+    const double bound = test::nmse_bound(DType::bf16);
+    test::expect_close(whole, expected, bound, text_of(batch));
+    check_few_multiprocessors(scene, args, gpu, whole, expected, bound, text_of(batch));
+  }
 }
 
 // Launches that follow each other closely share scratch and counters; parts of a sum must have arrived before

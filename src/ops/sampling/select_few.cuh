@@ -2,8 +2,8 @@
 //
 // No order is made. Each token is compared with all others: how many are better, and what they weigh
 // together, says what top-k and top-p make of it; what the kept ones of lower id weigh together says whether
-// the random number meets it. n^2 comparisons by 512 threads, with three barriers: half a microsecond for a
-// hundred tokens, three for 512.
+// the random number meets it. n^2 comparisons by the block's 512 threads, of up to 256 tokens by half of
+// them, with three barriers: half a microsecond for a hundred tokens, three for 512.
 #pragma once
 
 #include "ops/sampling/select_row.cuh"

@@ -165,5 +165,37 @@ TEST_F(CudaSampling, PeakedAndFlatRowsOfManyAndFewRows) {
   }
 }
 
+// Rows with more chunks that have tokens of the list than the list has room for (512): all tokens alike, or
+// about so many alike, each in a chunk of its own, and the others far below. Blocks with a row each, and
+// clusters, of which one block or all have too many.
+TEST_F(CudaSampling, MoreChunksOfTheListThanThereIsRoomFor) {
+  for (const auto& [count, V] : {std::pair<int, int64_t>{140, 40000}, {9, 128256}}) {
+    constexpr int kAlike[] = {0, 511, 512, 513, 600};  // 0: all
+    std::vector<Row> rows;
+    std::mt19937 random(static_cast<uint32_t>(count));
+    std::normal_distribution<float> normal(-40, 1);
+    std::vector<float> logits(static_cast<size_t>(count) * static_cast<size_t>(V), 1.25f);
+    for (int i = 0; i < count; ++i) {
+      constexpr float kTopP[] = {0.95f, 0.5f, 1.0f};
+      constexpr int kTopK[] = {0, 0, 40, 0, 512, 300, 0};
+      Row row;
+      row.row.temperature = i % 2 == 0 ? 0.7f : 1.6f;
+      row.row.top_p = kTopP[i % 3];
+      row.row.top_k = kTopK[i % 7];
+      row.row.min_p = i % 4 == 3 ? 0.02f : 0.0f;
+      row.row.seed = 11;
+      row.row.position = static_cast<uint64_t>(i);
+      rows.push_back(row);
+      const int alike = kAlike[i % 5];
+      if (alike == 0) continue;
+      const auto begin = logits.begin() + i * V;
+      std::generate(begin, begin + V, [&] { return normal(random); });
+      // A lane of the kernel has four tokens in a row, 16 of 512.
+      for (int k = 0; k < alike; ++k) begin[k / 32 * 512 + k % 32 * 4] = 1.25f;
+    }
+    check(logits, V, static_cast<int32_t>(V), rows, cat(count, " rows"));
+  }
+}
+
 }  // namespace
 }  // namespace llamita

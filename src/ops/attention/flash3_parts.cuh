@@ -26,11 +26,9 @@ struct Flash3Config {
   static constexpr int kConsumers = kDim == 64 ? 3 : 2;
   // Of 256 elements a head two tiles of 128 keys do not fit beside Q, nor their scores beside O.
   static constexpr int kKeys = kDim > 128 ? 64 : 128;
-  static constexpr bool kHalfTiles = kKeys == 128;  // on the diagonal, where half of them is seen
   static constexpr int kStages = kDim == 64 ? 4 : 2;
   static constexpr int kItems = kDim > 128 ? 1 : 2;  // whose Q is in shared memory
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr bool kStoresLate = kDim == 96 || kDim == 128;  // the others' registers are full
   static constexpr int kPanels = (kDim + 63) / 64;
   static constexpr int kOutPanels = kDim > 128 ? 1 : kPanels;  // of O in shared memory, a consumer
   static constexpr int kThreads = 128 * (1 + kConsumers);
@@ -57,13 +55,6 @@ struct Flash3Storage {
 // Of the thread. Where it is seldom needed it is worked out anew: kept, it is spilled at D = 256.
 __device__ __forceinline__ int flash3_consumer() { return static_cast<int>(threadIdx.x) / 128 - 1; }
 
-// Keys from key0 on that some row of the item sees, rows up to `last_row`.
-__device__ __forceinline__ int flash3_seen(const Flash3Cut& cut, const Flash3Item& item, int last_row,
-                                           int key0) {
-  return (cut.causal ? min(item.position0 + (last_row >> cut.pack_log2) + 1, item.kv_len) : item.kv_len) -
-         key0;
-}
-
 // `row`: of the item, the warp's first.
 template <int kKeys>
 __device__ __forceinline__ void flash3_mask(float (&s)[kKeys / 2], const Flash3Cut& cut,
@@ -79,28 +70,28 @@ __device__ __forceinline__ void flash3_mask(float (&s)[kKeys / 2], const Flash3C
   mask_scores(s, begin, end);
 }
 
-// scores = Q K^T queued, of the tile's first kKeys keys.
-template <class C, int kKeys>
-__device__ __forceinline__ void queue_scores(float (&scores)[kKeys / 2], Flash3Storage<C>& s, uint32_t item,
-                                             uint32_t stage, int consumer) {
+// scores = Q K^T queued.
+template <class C>
+__device__ __forceinline__ void queue_scores(float (&scores)[C::kKeys / 2], Flash3Storage<C>& s,
+                                             uint32_t item, uint32_t stage, int consumer) {
 #pragma unroll
   for (int k16 = 0; k16 < C::kDim / 16; ++k16) {
     const int panel = k16 / 4;
     const uint64_t step = k16 % 4 * kDescriptorK16;
-    ptx::Wgmma<typename C::Element, kKeys>::ss(
+    ptx::Wgmma<typename C::Element, C::kKeys>::ss(
         scores, wgmma_descriptor(s.q[item][panel]) + consumer * kDescriptor64Rows + step,
         wgmma_descriptor(s.k[stage][panel]) + step, k16 > 0);
   }
 }
 
-// out (+)= weights V, queued, of the tile's first kKeys keys.
-template <class C, int kKeys>
+// out (+)= weights V, queued.
+template <class C>
 __device__ __forceinline__ void queue_values(float (&out)[C::kDim / 2],
                                              const uint32_t (&weights)[C::kKeys / 16][4], Flash3Storage<C>& s,
                                              uint32_t stage, bool accumulate) {
   const uint64_t v = wgmma_descriptor_transposed<C::kKeys>(s.v[stage]);
 #pragma unroll
-  for (int k16 = 0; k16 < kKeys / 16; ++k16)
+  for (int k16 = 0; k16 < C::kKeys / 16; ++k16)
     ptx::Wgmma<typename C::Element, C::kDim>::template rs<1>(
         out, weights[k16], v + k16 * kDescriptorK16Transposed, accumulate || k16 > 0);
 }

@@ -1,7 +1,6 @@
 #include "engine/gpu_inputs.h"
 
 #include <cstring>
-#include <utility>
 
 #include "base/check.h"
 #include "hw/cuda/memory.h"
@@ -27,36 +26,35 @@ size_t packed_bytes(size_t tokens, size_t sequences, size_t max_blocks, size_t r
 GpuInputs::GpuInputs(int device, int tokens, int sequences, int max_blocks, int rows)
     : device_(device),
       step_bytes_(packed_bytes(static_cast<size_t>(tokens), static_cast<size_t>(sequences),
-                               static_cast<size_t>(max_blocks), static_cast<size_t>(rows))) {
-  allocate(kEntriesPerRow * static_cast<size_t>(rows));
+                               static_cast<size_t>(max_blocks), static_cast<size_t>(rows))),
+      most_entries_(kEntriesPerRow * static_cast<size_t>(rows)) {
+  allocate();
 }
 
-void GpuInputs::grow(const DeviceSamplingRows& sampling) { allocate(2 * sampling.entries.size()); }
+void GpuInputs::grow(const DeviceSamplingRows& sampling) {
+  most_entries_ = 2 * sampling.entries.size();
+  allocate();
+}
 
-// All or nothing: what throws leaves the room there was.
-void GpuInputs::allocate(size_t entries) {
-  const size_t bytes = step_bytes_ + entries * sizeof(DeviceTokenEntry);
-  std::array<Slot, StepRunner::kSlots> made;
-  for (Slot& slot : made) {
-    slot.pinned = cuda::allocate_pinned(bytes);
-    slot.memory = cuda::allocate_storage(bytes, device_);
-  }
-  slots_ = std::move(made);
-  most_entries_ = entries;
+void GpuInputs::allocate() {
+  const size_t bytes = step_bytes_ + most_entries_ * sizeof(DeviceTokenEntry);
+  for (Storage& pinned : pinned_) pinned = cuda::allocate_pinned(bytes);
+  memory_ = cuda::allocate_storage(bytes, device_);
 }
 
 GpuInputs::Uploaded GpuInputs::upload(const StepInputs& inputs, const DeviceSamplingRows& sampling, int slot,
                                       const cuda::Stream& stream) {
-  const Slot& own = slots_[static_cast<size_t>(slot)];
-  auto* host = static_cast<std::byte*>(own.pinned.data());
-  auto* card = static_cast<std::byte*>(own.memory.data());
+  const auto turn = static_cast<size_t>(slot);
+  auto* host = static_cast<std::byte*>(pinned_[turn].data());
+  auto* card = static_cast<std::byte*>(memory_.data());
   const Device device{DeviceKind::cuda, device_};
+  copied_[turn].synchronize();
   size_t used = 0;
   const auto place = [&](const void* values, size_t bytes) {
     const size_t at = used;
     used += aligned(bytes);
-    LLAMITA_CHECK(used <= own.pinned.bytes(), "a step of ", inputs.tokens(), " tokens in ",
-                  inputs.sequences(), " sequences takes ", used, " bytes, ", own.pinned.bytes(),
+    LLAMITA_CHECK(used <= pinned_[turn].bytes(), "a step of ", inputs.tokens(), " tokens in ",
+                  inputs.sequences(), " sequences takes ", used, " bytes, ", pinned_[turn].bytes(),
                   " are there");
     if (bytes > 0) std::memcpy(host + at, values, bytes);
     return card + at;
@@ -84,9 +82,8 @@ GpuInputs::Uploaded GpuInputs::upload(const StepInputs& inputs, const DeviceSamp
     out.entries = Tensor(place(sampling.entries.data(), sampling.entries.size() * entry_bytes), DType::u8,
                          {static_cast<int64_t>(most_entries_), static_cast<int64_t>(entry_bytes)}, device);
   }
-  cuda::copy_async(card, host, used, copies_);
-  copies_.record(own.copied);
-  stream.wait(own.copied);
+  cuda::copy_async(memory_.data(), host, used, stream);
+  stream.record(copied_[turn]);
   return out;
 }
 

@@ -1,7 +1,7 @@
-// GpuInputs: a step's inputs on the card, at addresses that depend on the step's slot and sizes alone, so
-// that a graph of that slot and size finds its data behind the pointers it was captured with. One copy a step
-// brings all of it, from page-locked memory and on a stream of its own: while the step before runs, so that
-// it is there when its own step begins.
+// GpuInputs: a step's inputs on the card, at addresses that depend on the step's sizes alone, so that a graph
+// of that size finds its data behind the pointers it was captured with. One copy a step brings all of it,
+// from page-locked memory that the step after next takes again: the host may be two steps ahead of the
+// copies.
 #pragma once
 
 #include <array>
@@ -31,23 +31,19 @@ class GpuInputs {
     Tensor sampling_rows;  // (R, bytes) u8, undefined when nothing is sampled
     Tensor entries;        // (n, bytes) u8; n is the room there is
   };
-  // Starts the copy; what is queued on the stream from now on waits for it. The step that used this slot
-  // before must be done.
+  // Queues the copy. Waits for the one that used this slot's memory before.
   Uploaded upload(const StepInputs& inputs, const DeviceSamplingRows& sampling, int slot,
                   const cuda::Stream& stream);
 
  private:
-  void allocate(size_t entries);
+  void allocate();
 
   int device_;
-  size_t step_bytes_;        // of all but entries
-  size_t most_entries_ = 0;  // of all rows of a step
-  cuda::Stream copies_;
-  struct Slot {
-    Storage pinned, memory;
-    cuda::Event copied;
-  };
-  std::array<Slot, StepRunner::kSlots> slots_;
+  size_t step_bytes_;    // of all but entries
+  size_t most_entries_;  // of all rows of a step
+  std::array<Storage, StepRunner::kSlots> pinned_;
+  std::array<cuda::Event, StepRunner::kSlots> copied_;
+  Storage memory_;
 };
 
 }  // namespace llamita

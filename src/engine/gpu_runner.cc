@@ -1,8 +1,8 @@
 // StepRunner of a GPU: ops queue their work on one stream, and the host goes on. Steps that decode one token
 // a sequence are padded to one of few sizes and replayed as CUDA graphs, sampling included, at the cost of
 // one launch; the others are launched op by op. A step's tokens stay on the card for the next one, whose
-// other inputs arrive meanwhile in memory of their own: the stream's order is the fence between steps.
-// LLAMITA_GRAPH=off turns the graphs off, not the padding: the bits are the same.
+// other inputs the host sends meanwhile: the stream's order is the fence between steps. LLAMITA_GRAPH=off
+// turns the graphs off, not the padding: the bits are the same.
 #include <algorithm>
 #include <compare>
 #include <cstdlib>
@@ -64,8 +64,8 @@ class GpuRunner : public StepRunner {
   };
   // A padded decode step of one size.
   struct Decode {
-    bool met = false;                           // ran once, which loaded its kernels and showed its arena
-    std::optional<cuda::Graph> graphs[kSlots];  // inputs lie where their slot is
+    bool met = false;  // ran once, which loaded its kernels and showed its arena
+    std::optional<cuda::Graph> graph;
     Tensor logits;
   };
   struct Slot {
@@ -83,11 +83,10 @@ class GpuRunner : public StepRunner {
   void provide_images(const MemoryPlan& plan);
   void see_images(const StepImages& images, ForwardBatch& batch);
   void grow_inputs();
-  Tensor queue(StepInputs& inputs, int slot, bool keep_hidden);
   Tensor prefill(StepInputs& inputs, int slot, bool keep_hidden);
   Tensor decode(StepInputs& inputs, int slot);
   Tensor launch(const GpuInputs::Uploaded& step, Extras extras);
-  Tensor replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras, int slot);
+  Tensor replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras);
   void sample(const Tensor& logits, const GpuInputs::Uploaded& step);
   void sample_with_host(const Tensor& logits, const GpuInputs::Uploaded& step, int slot);
   void fetch_hidden(int slot);
@@ -220,23 +219,11 @@ void GpuRunner::submit(StepInputs& inputs, std::span<const SamplingRow> rows, bo
   sampler_.take(rows, inputs, slot);
   grow_inputs();
   const Arena::Scope scope(*arena_);
+  const bool decodes = inputs.is_decode() && !keep_hidden;
   step.hidden_elems = keep_hidden ? int64_t{inputs.tokens()} * model_.config().hidden : 0;
-  queue(inputs, slot, keep_hidden);
-}
-
-// A step's work. The slot is done when that is, even where it fails half way: what was queued reads inputs
-// that the slot's next step overwrites.
-Tensor GpuRunner::queue(StepInputs& inputs, int slot, bool keep_hidden) {
-  Tensor logits;
-  try {
-    logits = inputs.is_decode() && !keep_hidden ? decode(inputs, slot) : prefill(inputs, slot, keep_hidden);
-    if (keep_hidden) fetch_hidden(slot);
-  } catch (...) {
-    stream_.record(slots_[slot].done);
-    throw;
-  }
-  stream_.record(slots_[slot].done);
-  return logits;
+  decodes ? decode(inputs, slot) : prefill(inputs, slot, keep_hidden);
+  if (keep_hidden) fetch_hidden(slot);
+  stream_.record(step.done);
 }
 
 Tensor GpuRunner::prefill(StepInputs& inputs, int slot, bool keep_hidden) {
@@ -258,7 +245,7 @@ Tensor GpuRunner::prefill(StepInputs& inputs, int slot, bool keep_hidden) {
   return logits;
 }
 
-// The first step of a size runs as it is; the next of each slot is captured.
+// The first step of a size runs as it is; the second is captured.
 Tensor GpuRunner::decode(StepInputs& inputs, int slot) {
   const int most = *std::max_element(inputs.kv_len.begin(), inputs.kv_len.end());
   const int sequences = std::min(round_up_to_power(inputs.sequences(), 1), shape_.batch_sequences);
@@ -272,7 +259,7 @@ Tensor GpuRunner::decode(StepInputs& inputs, int slot) {
   const Extras extras{samples || inputs.has_sources(), samples};
   Decode& decode = decodes_[{sequences, blocks, extras}];
   const bool as_it_is = records_ != nullptr || !use_graphs_ || !std::exchange(decode.met, true);
-  const Tensor logits = as_it_is ? launch(step, extras) : replay(decode, step, extras, slot);
+  const Tensor logits = as_it_is ? launch(step, extras) : replay(decode, step, extras);
   if (with_host) sample_with_host(logits, step, slot);
   return logits;
 }
@@ -297,15 +284,14 @@ Tensor GpuRunner::launch(const GpuInputs::Uploaded& step, Extras extras) {
   return logits;
 }
 
-Tensor GpuRunner::replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras, int slot) {
-  std::optional<cuda::Graph>& graph = decode.graphs[slot];
-  if (!graph) {
+Tensor GpuRunner::replay(Decode& decode, const GpuInputs::Uploaded& step, Extras extras) {
+  if (!decode.graph) {
     const Arena::Scope scope(*arena_);
-    graph = cuda::Graph::capture(stream_, [&] { decode.logits = launch(step, extras); });
+    decode.graph = cuda::Graph::capture(stream_, [&] { decode.logits = launch(step, extras); });
     log_debug("captured a decode step of ", step.batch.kv_len.dim(0), " sequences and ",
               step.batch.block_table.dim(1), " blocks", extras.samples ? " with sampling" : "");
   }
-  graph->launch(stream_);
+  decode.graph->launch(stream_);
   const Tensor logits = arena_->take(DType::f32, {decode.logits.dim(0), decode.logits.dim(1)});
   LLAMITA_CHECK(logits.data() == decode.logits.data(), "a replayed step's logits lie elsewhere");
   return logits;
@@ -350,7 +336,7 @@ void GpuRunner::step_logits(StepInputs& inputs, std::vector<float>& out) {
   grow_arena();
   sampler_.take({}, inputs, 0);
   const Arena::Scope scope(*arena_);
-  const Tensor logits = queue(inputs, 0, false);
+  const Tensor logits = inputs.is_decode() ? decode(inputs, 0) : prefill(inputs, 0, false);
   const auto elems = rows * logits.dim(1);
   const auto bytes = static_cast<size_t>(elems) * sizeof(float);
   if (pinned_logits_.bytes() < bytes) pinned_logits_ = cuda::allocate_pinned(bytes);

@@ -262,14 +262,16 @@ bool decoder_layers_persistent_sm90_supports(const DecoderLayersArgs& args, cons
   });
 }
 
-// From a layer's times of 1B, 3B and 8B models at 192 to 4096 keys on one H100 (bench_decode), less its
-// bytes: 6.5 us, and what attention takes longer than its bytes, more where there are many KV heads.
+// From a layer's times of 1B, 3B and 8B models at 192 to 2048 keys on one H100 (bench_decode), less its
+// bytes: 6.5 us, and what attention takes longer than its bytes, more where heads are wide or KV heads many.
 double decoder_layers_persistent_sm90_us(const DecoderLayersArgs& args, const Caps&) {
   const Cost cost = decoder_layers_op().cost(args);
   const auto layers = static_cast<double>(args.layers.size());
-  const double heads = std::max(1.0, static_cast<double>(args.layers.front().k_cache.dim(1)) / 8);
+  const Tensor& k_cache = args.layers.front().k_cache;
+  const double width =
+      std::max(1.0, static_cast<double>(k_cache.dim(1)) / 8) * static_cast<double>(k_cache.dim(3));
   return (cost.bytes_read + cost.bytes_written) / 3.05e6 +
-         layers * (6.5 + 0.0027 * heads * args.plan->max_kv_len);
+         layers * (6.5 + 0.000025 * width * args.plan->max_kv_len);
 }
 
 void decoder_layers_persistent_sm90(const DecoderLayersArgs& args, Context& context) {

@@ -27,7 +27,7 @@ TARGET = re.compile(r"`?\(?0x([0-9a-f]+)\)?\s*$")
 BARRIER = re.compile(r"\b(B\d+)\b")
 LOCAL = re.compile(r"\b(?:LDL|STL)\b")
 # Bound by the stream of what they read, with so few rows a product that mma.sync is enough.
-STREAMING = {"gemv_ring_sm90.cu.o", "paged_decode_sm90.cu.o", "persistent_sm90.cu.o"}
+STREAMING = {"paged_decode_sm90.cu.o", "persistent_sm90.cu.o"}
 
 
 def functions(sass):

@@ -473,7 +473,7 @@ int main(int argc, char** argv) {
   if (!llamita::bench::parse(argc, argv, options)) {
     std::fprintf(
         stderr,
-        "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,gemv_ring]\n"
+        "bench_decode [SHAPE ...] [--tokens T] [--keys N, at most 65536] [--variants gemv,skinny_sm90]\n"
         "  [--chain attn_in,out] [--norms shared|apart]\n");
     return 2;
   }

@@ -31,12 +31,4 @@ inline double cuda_streaming_us(const Cost& cost, const Caps& caps, int launches
 // What the norm in every block of gemv.cuh adds, as measured on llama-3.2-3b.
 inline double cuda_gemv_norm_us(int64_t tokens) { return 2 + 2 * static_cast<double>(tokens); }
 
-// Bytes moved through the rings of gemv_ring_sm90.cuh, on an H100; with a norm in front 1 us more. Each
-// further token costs 1.5 us: a layer of llama-3.2-3b took 94.7 us at one token and 101 at two.
-inline constexpr double kCudaRingNormUs = 1.0;
-
-inline double cuda_ring_us(const Cost& cost, int64_t tokens) {
-  return 2.8 + (cost.bytes_read + cost.bytes_written) / 2.95e6 + 1.5 * static_cast<double>(tokens - 1);
-}
-
 }  // namespace llamita

@@ -228,34 +228,6 @@ TEST_F(CudaLinear, TheResidualMayBeTheOutput) {
   }
 }
 
-TEST_F(CudaLinear, TheRingGivesATokenTheSameBitsInCompanyAndOnAnyCard) {
-  const Caps card = CudaMachine::caps_of(DType::bf16);
-  const Variant<LinearArgs>* ring = nullptr;
-  for (const Variant<LinearArgs>& variant : linear_op().variants)
-    if (variant.name == "gemv_ring") ring = &variant;
-  ASSERT_NE(ring, nullptr);
-  const int64_t N = 3001, K = 1544;
-  const quant::Weight weight = test::to_device(test::random_weight(DType::bf16, N, K, 1));
-  DeviceMatrix x(8, K, DType::bf16), all(8, N, DType::f32), few(8, N, DType::f32), one(1, N, DType::f32);
-  x.fill_normal(1);
-  const LinearArgs args{x.tensor(), &weight, {}, {}, all.tensor()};
-  if (!ring->supports(args, card)) GTEST_SKIP() << "the ring needs compute capability 9.0";
-  CudaMachine gpu(DType::bf16);
-  ring->run(args, gpu.context());
-  const std::vector<float> expected = all.read();
-  Caps small = card;  // as if the card had seven multiprocessors: other shares, the same sums
-  small.sm_count = 7;
-  Arena arena;
-  Context context(gpu.stream(), arena, small);
-  ring->run({x.tensor(), &weight, {}, {}, few.tensor()}, context);
-  EXPECT_EQ(few.read(), expected);
-  for (const int64_t t : {0, 5, 7}) {
-    ring->run({x.tensor().slice(t, t + 1), &weight, {}, {}, one.tensor()}, gpu.context());
-    const std::vector<float> alone = one.read();
-    EXPECT_EQ(alone, std::vector<float>(expected.begin() + t * N, expected.begin() + (t + 1) * N)) << t;
-  }
-}
-
 struct AttnInCase {
   int64_t T, C, H, Hkv, D, R;  // R 0: no rotation
   std::vector<DType> formats;  // of q, k, v

@@ -60,14 +60,6 @@ constexpr std::string_view kFused[] = {"norm", "linear", "rope", "kv_write"};
 
 constexpr Variant<AttnInArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
-    {.name = "gemv_ring",
-     .supports =
-         [](const AttnInArgs& args, const Caps& caps) {
-           return on_cuda(args, caps) && attn_in_gemv_ring_supports(args, caps);
-         },
-     .estimate_us = [](const AttnInArgs& args,
-                       const Caps&) { return kCudaRingNormUs + cuda_ring_us(cost(args), args.x.dim(0)); },
-     .run = attn_in_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const AttnInArgs& args,
                     const Caps& caps) { return on_cuda(args, caps) && attn_in_gemv_supports(args, caps); },

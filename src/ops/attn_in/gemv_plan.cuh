@@ -1,4 +1,4 @@
-// What attn_in does around the products of linear/gemv.cuh and linear/gemv_ring_sm90.cuh: where rows lie, and
+// What attn_in does around the product of linear/gemv.cuh: where rows lie, and
 // the epilogue that adds the bias, rotates, and writes q and the cache.
 #pragma once
 
@@ -77,24 +77,6 @@ struct AttnInPlan {
     const Place at = locate(tile, g);
     put(at, token, d[0], d[2]);
     put(at, token + 1, d[1], d[3]);
-  }
-
-  // Pair p of a head: the two halves of rotation p, or two rows one after the other.
-  __device__ __forceinline__ Place locate(int pair) const {
-    const int head = pair / (head_dim / 2), i = pair % (head_dim / 2);
-    if (head < heads + kv_heads && i < rotated / 2) return {head, i, i + rotated / 2, true};
-    return {head, 2 * i, 2 * i + 1, false};
-  }
-
-  __device__ __forceinline__ RowPair rows_of_pair(int pair) const {
-    const Place at = locate(pair);
-    DType format;
-    return {weight.row(at.head * head_dim + at.low, format),
-            weight.row(at.head * head_dim + at.high, format)};
-  }
-
-  __device__ __forceinline__ void store_pair(int pair, int token, float low, float high) const {
-    put(locate(pair), token, low, high);
   }
 };
 

@@ -13,9 +13,6 @@ void attn_in_composition(const AttnInArgs& args, Context& context);
 
 void attn_in_cuda_gemv(const AttnInArgs& args, Context& context);
 bool attn_in_gemv_supports(const AttnInArgs& args, const Caps& caps);
-// Compute capability 9.0, dense weights of the activations' type, up to eight tokens.
-void attn_in_cuda_gemv_ring(const AttnInArgs& args, Context& context);
-bool attn_in_gemv_ring_supports(const AttnInArgs& args, const Caps& caps);
 // Compute capability 9.0, dense weights in one piece, up to 128 tokens (skinny_sm90.cu).
 void attn_in_skinny_sm90(const AttnInArgs& args, Context& context);
 bool attn_in_skinny_sm90_supports(const AttnInArgs& args, const Caps& caps);

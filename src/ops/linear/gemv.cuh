@@ -66,12 +66,6 @@ struct GemvRows {
   DType format;  // of the tile
 };
 
-// Two rows whose sums an epilogue wants in one thread; `high` is nullptr after the last of an odd number.
-struct RowPair {
-  const uint8_t* low;
-  const uint8_t* high;
-};
-
 // x in the order a lane needs it: eight elements of a chunk, as four registers.
 template <class Element, bool kBlocks>
 __device__ __forceinline__ uint4 load_x(const Element* row, int chunk, int q) {

@@ -1,4 +1,4 @@
-// What linear does around the products of gemv.cuh and gemv_ring_sm90.cuh: where rows lie, and the epilogue
+// What linear does around the product of gemv.cuh: where rows lie, and the epilogue
 // with bias and residual.
 #pragma once
 
@@ -15,7 +15,7 @@ struct LinearPlan {
   void* out;
   int64_t residual_stride, out_stride;
   DType residual_dtype, out_dtype;
-  int tokens, N;
+  int tokens;
 
   // A tile lies in one part, so that it has one format.
   struct Place {
@@ -58,17 +58,6 @@ struct LinearPlan {
       put(part.first_row + row, token + 1, d[2 * half + 1]);
     }
   }
-
-  // Pair p: rows 2 p and 2 p + 1, of whatever part.
-  __device__ __forceinline__ RowPair rows_of_pair(int pair) const {
-    DType format;
-    return {weight.row(2 * pair, format), weight.row(2 * pair + 1, format)};
-  }
-
-  __device__ __forceinline__ void store_pair(int pair, int token, float low, float high) const {
-    put(2 * pair, token, low);
-    if (2 * pair + 1 < N) put(2 * pair + 1, token, high);
-  }
 };
 
 }  // namespace device
@@ -83,8 +72,7 @@ inline device::LinearPlan linear_plan(const LinearArgs& args) {
           .out_stride = args.out.stride(0),
           .residual_dtype = residual ? args.residual.dtype() : DType::f32,
           .out_dtype = args.out.dtype(),
-          .tokens = static_cast<int>(args.x.dim(0)),
-          .N = static_cast<int>(args.weight->rows())};
+          .tokens = static_cast<int>(args.x.dim(0))};
 }
 
 }  // namespace llamita

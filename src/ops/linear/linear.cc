@@ -125,14 +125,6 @@ double gemv_us(const LinearArgs& args, const Caps& caps) {
 
 constexpr Variant<LinearArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
-    {.name = "gemv_ring",
-     .supports =
-         [](const LinearArgs& args, const Caps& caps) {
-           return on_cuda(args, caps) && linear_gemv_ring_supports(args, caps);
-         },
-     .estimate_us = [](const LinearArgs& args,
-                       const Caps&) { return cuda_ring_us(cost(args), args.x.dim(0)); },
-     .run = linear_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const LinearArgs& args,
                     const Caps& caps) { return on_cuda(args, caps) && linear_gemv_supports(args, caps); },

@@ -43,10 +43,6 @@ bool linear_gemv_supports(const LinearArgs& args, const Caps& caps);
 void linear_cuda_gemv_blocks(const LinearArgs& args, Context& context);
 bool linear_gemv_blocks_supports(const LinearArgs& args, const Caps& caps);
 
-// Compute capability 9.0, dense weights of the activations' type, up to eight tokens.
-void linear_cuda_gemv_ring(const LinearArgs& args, Context& context);
-bool linear_gemv_ring_supports(const LinearArgs& args, const Caps& caps);
-
 void linear_cuda_gemm_sm80(const LinearArgs& args, Context& context);
 bool linear_gemm_sm80_supports(const LinearArgs& args, const Caps& caps);
 int64_t linear_gemm_sm80_scratch(const LinearArgs& args, const Caps& caps);

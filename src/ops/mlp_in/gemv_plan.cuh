@@ -1,4 +1,4 @@
-// What mlp_in does around the products of linear/gemv.cuh and linear/gemv_ring_sm90.cuh: where rows lie, and
+// What mlp_in does around the product of linear/gemv.cuh: where rows lie, and
 // the epilogue with bias and activation. Gated: a gate row and the up row that belongs to it end in one
 // thread.
 #pragma once
@@ -51,18 +51,6 @@ struct MlpInPlan {
     if (low >= F) return;
     if (token < tokens) fold(low, low + 8, token, d[0], d[2]);
     if (token + 1 < tokens) fold(low, low + 8, token + 1, d[1], d[3]);
-  }
-
-  // Pair p: the gate and up rows of feature p, or features 2 p and 2 p + 1.
-  __device__ __forceinline__ RowPair rows_of_pair(int pair) const {
-    DType format;
-    const int low = gated ? pair : 2 * pair, high = gated ? F + pair : 2 * pair + 1;
-    return {weight.row(low, format), high < (gated ? 2 * F : F) ? weight.row(high, format) : nullptr};
-  }
-
-  __device__ __forceinline__ void store_pair(int pair, int token, float low, float high) const {
-    const int f = gated ? pair : 2 * pair;
-    fold(f, f + 1, token, low, high);
   }
 };
 

@@ -45,14 +45,6 @@ constexpr std::string_view kFused[] = {"norm", "linear", "activation"};
 
 constexpr Variant<MlpInArgs> kVariants[] = {
 #if LLAMITA_HAVE_CUDA
-    {.name = "gemv_ring",
-     .supports =
-         [](const MlpInArgs& args, const Caps& caps) {
-           return on_cuda(args, caps) && mlp_in_gemv_ring_supports(args, caps);
-         },
-     .estimate_us = [](const MlpInArgs& args,
-                       const Caps&) { return kCudaRingNormUs + cuda_ring_us(cost(args), args.x.dim(0)); },
-     .run = mlp_in_cuda_gemv_ring},
     {.name = "gemv",
      .supports = [](const MlpInArgs& args,
                     const Caps& caps) { return on_cuda(args, caps) && mlp_in_gemv_supports(args, caps); },

@@ -14,10 +14,6 @@ void mlp_in_composition(const MlpInArgs& args, Context& context);  // on any dev
 void mlp_in_cuda_gemv(const MlpInArgs& args, Context& context);
 bool mlp_in_gemv_supports(const MlpInArgs& args, const Caps& caps);
 
-// Compute capability 9.0, dense weights of the activations' type, up to eight tokens.
-void mlp_in_cuda_gemv_ring(const MlpInArgs& args, Context& context);
-bool mlp_in_gemv_ring_supports(const MlpInArgs& args, const Caps& caps);
-
 // Compute capability 9.0, dense weights, an activation that the epilogue has (gemm_sm90.cu).
 void mlp_in_gemm_sm90(const MlpInArgs& args, Context& context);
 bool mlp_in_gemm_sm90_supports(const MlpInArgs& args, const Caps& caps);

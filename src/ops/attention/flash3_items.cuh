@@ -85,6 +85,7 @@ struct Flash3Walk {
   int put_off;             // items, so far
   int end;                 // of all items; known when those are taken
   bool takes_short;
+  int ticket;          // of the next item
   uint32_t published;  // items, and what tells of their end
 };
 

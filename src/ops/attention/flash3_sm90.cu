@@ -40,25 +40,24 @@ constexpr int kMaxSplits = 16;
 // Powers of two that a score may outgrow its row's maximum by before sums are corrected.
 constexpr int kSlack = 8;
 
-// One thread. The order of loads is the order in which consumers want them: K(j - 1) before V(j). What it
-// keeps from turn to turn is little, for it has few registers: items stand in shared memory, pages of K are
-// kept for V.
+// One thread. Loads stand in the order in which consumers want them: K a tile ahead of V, across the border
+// of two items too, and the next item's ticket is drawn a tile before its K is due. What it keeps from turn
+// to turn is little, for it has few registers: items stand in shared memory, pages of K are kept for V.
 template <class C>
 __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C>& s) {
   constexpr int kPages = C::kKeys / kPageTokens, kPageBytes = kPageTokens * device::kSwizzleRowBytes;
   struct Tile {
     int page[kPages];
     int kv_head;
-    device::RingCursor<C::kStages> at;
   };
   device::Flash3Items items(p, s.walk);
-  int ticket = static_cast<int>(blockIdx.x);
-  const auto draw = [&] { ticket = static_cast<int>(gridDim.x + atomicAdd(&p.tickets[0], 1)); };
+  s.walk.ticket = static_cast<int>(blockIdx.x);
+  const auto draw = [&] { s.walk.ticket = static_cast<int>(gridDim.x + atomicAdd(&p.tickets[0], 1)); };
   // The item of the ticket and its rows of Q; false behind the last one.
   const auto publish = [&](Item& item, uint8_t(&q)[C::kPanels][C::kRows * device::kSwizzleRowBytes],
                            uint64_t* full) {
-    bool found = items.find(ticket, item);
-    for (; found && item.tiles.begin == item.tiles.end; found = items.find(ticket, item)) draw();
+    bool found = items.find(s.walk.ticket, item);
+    for (; found && item.tiles.begin == item.tiles.end; found = items.find(s.walk.ticket, item)) draw();
     if (!found) {
       item.sequence = -1;
       ptx::mbarrier_arrive(full);
@@ -71,9 +70,11 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
                        full);
     return true;
   };
-  const auto load = [&](auto& ring, auto& stages, const CUtensorMap* map, const Tile& tile) {
-    const uint32_t stage = tile.at.stage();
-    ring.acquire(tile.at, sizeof(stages[0]));
+  const auto load = [&](auto& ring, auto& stages, const CUtensorMap* map, const Tile& tile,
+                        uint32_t iteration) {
+    const device::RingCursor<C::kStages> at(iteration);
+    const uint32_t stage = at.stage();
+    ring.acquire(at, sizeof(stages[0]));
 #pragma unroll
     for (int half = 0; half < kPages; ++half)
 #pragma unroll
@@ -85,16 +86,12 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
   Tile k;
   Item* item = nullptr;
   int j = 0;
-  for (bool more = true, any = false; more; any = true) {
+  uint32_t iteration = 0;
+  for (bool more = true; more; ++iteration) {
     const Tile v = k;
-    const bool inside = any && j > item->tiles.begin;
-    if (inside) {
+    if (iteration > 0 && j > item->tiles.begin) {
       --j;
     } else {
-      if (any) {
-        load(s.v_ring, s.v, &p.v, v);
-        draw();
-      }
       const device::RingCursor<C::kItems> at_q(s.walk.published++);
       const uint32_t slot = at_q.stage();
       ptx::mbarrier_wait(&s.q_ring.empty[slot], at_q.empty_parity());
@@ -111,10 +108,10 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
         k.page[half] = table[block * kPageTokens < item->kv_len ? block : j * kPages];
       }
       k.kv_head = item->unit / p.cut.units_per_kv;
-      if (any) k.at.advance();
-      load(s.k_ring, s.k, &p.k, k);
+      load(s.k_ring, s.k, &p.k, k, iteration);
     }
-    if (inside) load(s.v_ring, s.v, &p.v, v);
+    if (iteration > 0) load(s.v_ring, s.v, &p.v, v, iteration - 1);
+    if (more && j == item->tiles.begin) draw();
   }
   // The last block to come here leaves the counters as it found them: nobody draws a ticket any more.
   __threadfence();
@@ -164,10 +161,6 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
     device::pack_fragments<typename C::Element>(weights, scores);
     for (;;) {
       const bool begins = j == item.tiles.end - 1, ends = j == item.tiles.begin;  // the item, with this turn
-      if (begins && (j + 1) * kKeys > item.kv_len) {
-        s.v_ring.wait_full(at_v);
-        device::clear_rows(s, at_v.stage(), item.kv_len - j * kKeys, thread);
-      }
       Item next = item;
       int next_j = j - 1;
       if (ends) {
@@ -177,8 +170,13 @@ __device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C
         s.q_ring.wait_full(at_q);
         next = s.item[at_q.stage()];
         next_j = next.tiles.end - 1;
-        if (next.sequence < 0) break;
       }
+      // Behind the release of Q: with room for one item, V comes when the next item's K has been asked for.
+      if (begins && (j + 1) * kKeys > item.kv_len) {
+        s.v_ring.wait_full(at_v);
+        device::clear_rows(s, at_v.stage(), item.kv_len - j * kKeys, thread);
+      }
+      if (next.sequence < 0) break;
       s.k_ring.wait_full(at_k);
       turns.take();
       ptx::wgmma_fence();

@@ -29,6 +29,7 @@ struct Flash3Config {
   static constexpr int kStages = kDim == 64 ? 4 : 2;
   static constexpr int kItems = kDim > 128 ? 1 : 2;  // whose Q is in shared memory
   static constexpr int kRows = 64 * kConsumers;
+  static constexpr bool kStoresLate = kDim == 96 || kDim == 128;  // the others' registers are full
   static constexpr int kPanels = (kDim + 63) / 64;
   static constexpr int kOutPanels = kDim > 128 ? 1 : kPanels;  // of O in shared memory, a consumer
   static constexpr int kThreads = 128 * (1 + kConsumers);

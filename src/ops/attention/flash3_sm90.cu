@@ -1,13 +1,15 @@
 // flash3_sm90: FlashAttention-3's form (Shah et al., arXiv 2407.08608) over the paged cache, for prefill and
 // chunks: any mix of sequence lengths, causal over a cached prefix or full, sliding window, grouped query
 // heads, split keys for few rows over long contexts. lessons/attention_05_flash3_sm90.cu tells the idea on
-// dense tensors; flash3_items.cuh has the work items, flash3_parts.cuh what is done with a tile.
+// dense tensors; flash3_items.cuh has the work items, flash3_consumer.cuh the consumers, flash3_parts.cuh
+// what they do with a tile.
 //
 // A producer warpgroup loads, consumers of 64 rows multiply. Two overlaps: inside a consumer the scores of
 // the next tile are queued before the values of this one, so that its softmax runs under those multiplies;
 // between consumers, turns (device/turns.cuh). The next tile may be the first of the next item: the pipeline
-// never drains between items, and the rows of a finished item are stored under the other consumer's
-// multiplies. Only the producer looks for items; it publishes them in shared memory with Q.
+// never drains between items, and the rows of a finished item are stored under multiplies: of the scores of
+// the next item's second tile, or where registers are short the other consumer's. Only the producer looks for
+// items; it publishes them in shared memory with Q.
 // Split keys: each part leaves its sums in fp32, and `combine` adds them in ascending order, so the result is
 // the same in every run.
 //
@@ -16,15 +18,13 @@
 // keys are replaced, and such rows of V are zeroed in shared memory before the first multiply reads them.
 // Bound by: wgmma and the power limit at D = 128, exponentials next to wgmma at D = 64.
 #include <algorithm>
-#include <climits>
 #include <vector>
 
 #include "hw/cuda/device/shared_storage.cuh"
-#include "hw/cuda/device/turns.cuh"
 #include "hw/cuda/launch.h"
 #include "hw/cuda/stream.h"
 #include "hw/cuda/tensor_map.h"
-#include "ops/attention/flash3_parts.cuh"
+#include "ops/attention/flash3_consumer.cuh"
 #include "ops/attention/variants.h"
 
 namespace llamita {
@@ -37,8 +37,6 @@ using Params = device::Flash3Params;
 
 constexpr int kHalfOfL2 = 24 << 20;  // bytes, H100 and H200
 constexpr int kMaxSplits = 16;
-// Powers of two that a score may outgrow its row's maximum by before sums are corrected.
-constexpr int kSlack = 8;
 
 // One thread. Loads stand in the order in which consumers want them: K a tile ahead of V, across the border
 // of two items too, and the next item's ticket is drawn a tile before its K is due. What it keeps from turn
@@ -83,7 +81,7 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
                          make_int4(tile.page[half], tile.kv_head, 0, panel * 64), &ring.full[stage]);
   };
 
-  Tile k;
+  Tile k{};
   Item* item = nullptr;
   int j = 0;
   uint32_t iteration = 0;
@@ -119,119 +117,6 @@ __device__ __forceinline__ void produce(const Params& p, device::Flash3Storage<C
 }
 
 template <class C>
-__device__ __forceinline__ void consume(const Params& p, device::Flash3Storage<C>& s, int consumer) {
-  constexpr int kKeys = C::kKeys;
-  const int thread = threadIdx.x % 128, lane = thread % 32;
-  const int row = static_cast<int>(threadIdx.x - 128) / 32 * 16, pack_log2 = p.cut.pack_log2,
-            window = p.cut.window;
-  const device::Turns<C::kConsumers, device::kFlash3Turn> turns(consumer);
-  device::RingCursor<C::kStages> at_k, at_v;
-  device::RingCursor<C::kItems> at_q;
-  float scores[kKeys / 2], out[C::kDim / 2], correction[2];
-  uint32_t weights[kKeys / 16][4];
-  device::RowState state;
-  const auto mask_tile = [&](const Item& item, int j) {
-    const int first = item.position0 + (row >> pack_log2), last = item.position0 + ((row + 15) >> pack_log2);
-    const int seen = p.cut.causal ? first + 1 : item.kv_len;
-    if ((j + 1) * kKeys > seen || (window > 0 && j * kKeys < last + 1 - window))
-      device::flash3_mask<kKeys>(scores, p.cut, item, row, j * kKeys, lane);
-  };
-  const auto store = [&](const device::RowState& finished, const Item& of) {
-    if (p.cut.splits > 1)
-      device::store_partial<C>(p, out, finished, of, row, lane);
-    else
-      device::store_rows(p, s, out, finished, of, thread);
-  };
-  // The scores of the first tile of all; from there on each turn queues the next tile's scores and this
-  // tile's values.
-  s.q_ring.wait_full(at_q);
-  Item item = s.item[at_q.stage()];
-  if (item.sequence >= 0) {
-    int j = item.tiles.end - 1;
-    s.k_ring.wait_full(at_k);
-    ptx::wgmma_fence();
-    device::queue_scores(scores, s, at_q.stage(), at_k.stage(), consumer);
-    ptx::wgmma_commit();
-    ptx::wgmma_wait<0>();
-    ptx::wgmma_pin(scores);
-    if (lane == 0) s.k_ring.release(at_k.stage());
-    at_k.advance();
-    mask_tile(item, j);
-    device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
-    device::pack_fragments<typename C::Element>(weights, scores);
-    for (;;) {
-      const bool begins = j == item.tiles.end - 1, ends = j == item.tiles.begin;  // the item, with this turn
-      Item next = item;
-      int next_j = j - 1;
-      if (ends) {
-        __syncwarp();  // every lane has read the item
-        if (lane == 0) s.q_ring.release(at_q.stage());
-        at_q.advance();
-        s.q_ring.wait_full(at_q);
-        next = s.item[at_q.stage()];
-        next_j = next.tiles.end - 1;
-      }
-      // Behind the release of Q: with room for one item, V comes when the next item's K has been asked for.
-      if (begins && (j + 1) * kKeys > item.kv_len) {
-        s.v_ring.wait_full(at_v);
-        device::clear_rows(s, at_v.stage(), item.kv_len - j * kKeys, thread);
-      }
-      if (next.sequence < 0) break;
-      s.k_ring.wait_full(at_k);
-      turns.take();
-      ptx::wgmma_fence();
-      device::queue_scores(scores, s, at_q.stage(), at_k.stage(), consumer);
-      ptx::wgmma_commit();
-      s.v_ring.wait_full(at_v);
-      ptx::wgmma_fence();
-      device::queue_values<C>(out, weights, s, at_v.stage(), !begins);
-      ptx::wgmma_commit();
-      turns.pass_on();
-      ptx::wgmma_wait<1>();
-      ptx::wgmma_pin(scores);
-      if (lane == 0) s.k_ring.release(at_k.stage());
-      at_k.advance();
-      const device::RowState before = state;
-      if (ends) state = device::RowState{};
-      mask_tile(next, next_j);
-      device::online_softmax<kSlack>(scores, state, correction, p.scale_log2);
-      // The wait stands in branches of its own: the compiler moves it up to the beginning of its block, and
-      // before the softmax it would undo the overlap. All warps of the group take the same one, as the
-      // instruction demands.
-      ptx::wgmma_pin(scores);
-      const auto values_done = [&] {
-        ptx::wgmma_wait<0>();
-        ptx::wgmma_pin(out);
-        if (lane == 0) s.v_ring.release(at_v.stage());
-        at_v.advance();
-      };
-      if (ends) {
-        values_done();
-        store(before, item);
-      } else {
-        values_done();
-        if (__any_sync(0xffffffff, correction[0] != 1 || correction[1] != 1)) {
-#pragma unroll
-          for (int i = 0; i < C::kDim / 2; ++i) out[i] *= correction[i / 2 % 2];
-        }
-      }
-      device::pack_fragments<typename C::Element>(weights, scores);
-      item = next;
-      j = next_j;
-    }
-    s.v_ring.wait_full(at_v);
-    ptx::wgmma_fence();
-    device::queue_values<C>(out, weights, s, at_v.stage(), item.tiles.end - item.tiles.begin > 1);
-    ptx::wgmma_commit();
-    ptx::wgmma_wait<0>();
-    ptx::wgmma_pin(out);
-    store(state, item);
-  }
-  turns.finish(device::flash3_consumer());
-  if (thread == 0) ptx::tma_store_wait<0>();
-}
-
-template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1) flash3(const __grid_constant__ Params p) {
   auto& s = device::shared_storage<device::Flash3Storage<C>>();
   const int group = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
@@ -241,13 +126,21 @@ __global__ void __launch_bounds__(C::kThreads, 1) flash3(const __grid_constant__
     s.q_ring.init(C::kConsumers * 4);
   }
   __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::tma_prefetch_map(&p.q);
+    ptx::tma_prefetch_map(&p.k);
+    ptx::tma_prefetch_map(&p.v);
+    ptx::tma_prefetch_map(&p.out);
+  }
+  // At once: each block of the successor takes the place of one that has no more items.
+  ptx::grid_launch_dependents();
   ptx::grid_dependency_wait();
   if (group == 0) {
     ptx::setmaxnreg_decrease<C::kProducerRegisters>();
     if (threadIdx.x == 0) produce<C>(p, s);
   } else {
     ptx::setmaxnreg_increase<C::kConsumerRegisters>();
-    consume<C>(p, s, group - 1);
+    device::Flash3Consumer<C>(p, s, group - 1).run();
   }
 }
 

@@ -22,8 +22,8 @@ constexpr auto kTiles = [] {
       }
   for (const int width : {160, 128, 96})
     for (const int rows : {2, 1}) tiles[count++] = {width, 1, rows, 64};
-  for (const auto& [height, width] : {std::pair(128, 128), {128, 192}, {64, 256}})
-    for (const int rows : {2, 1}) tiles[count++] = {width, 1, rows, height, GemmSchedule::ping_pong};
+  for (const int width : {128, 192})
+    for (const int rows : {2, 1}) tiles[count++] = {width, 1, rows, 128, GemmSchedule::ping_pong};
   return std::pair(tiles, count);
 }();
 

@@ -64,12 +64,12 @@ bool gemm_tile_fits(const GemmShape& s, GemmTile tile) {
 std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kTiles.second); }
 
 // Fitted on an H100 to 487 times of 49 products with every epilogue, M = 577 to 8192, and 155 of 24, M = 128
-// to 512 (bench_gemm --shapes tiles; docs/performance/kernels.md): the choices lose 0.8 % and 0.1 % in the
+// to 512 (bench_gemm --shapes tiles; docs/performance/kernels.md): the choices lose 0.7 % and 0.1 % in the
 // mean to the best of those times, at most 6.7 % and 1.4 %. Ratios within a product were fitted: where the
 // power limit holds, all of its tiles take a tenth longer. The limits of memory and what is said of one row
 // of tiles go back to 363 times at M = 32 to 128.
-// - a launch costs 1.7 us, divided K 1.8 more (1.0 in one row of tiles) and its sums, pushed at 35 bytes a
-//   nanosecond and block;
+// - a launch costs 1.8 us, divided K as much more (1.0 in one row of tiles) and its sums, pushed at 35 bytes
+//   a nanosecond and block;
 // - a step of 64 along K takes wgmma 4 clocks a column, no less than 428; half the rows 145 and 1.5 a column;
 // - what its blocks take in from L2 slows it as more of the card works: a column of B that two rows share
 //   counts three fifths;
@@ -81,8 +81,8 @@ std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kT
 //   activation takes two steps of the special function units, 16 a clock, and nothing multiplies meanwhile;
 // - in turns, outputs are finished under the other consumer's tile; only the last is waited for.
 double gemm_tile_us(const GemmShape& s, GemmTile tile) {
-  constexpr double kLaunchUs = 1.7, kPushedBytesPerUs = 35e3, kNextTileUs = 1;
-  constexpr double kMemoryBytesPerUs = 3.06e6, kClocksPerUs = 1775;
+  constexpr double kLaunchUs = 1.8, kPushedBytesPerUs = 35e3, kNextTileUs = 1;
+  constexpr double kMemoryBytesPerUs = 3.06e6, kClocksPerUs = 1760;
   const bool turns = tile.schedule == GemmSchedule::ping_pong, full = tile.height == 128;
   const int columns = gemm_out_width(s, tile), work = units(s, tile), blocks = tile.rows * tile.splits;
   const double waves = ceil_div(work, clusters(s, tile));

@@ -45,14 +45,12 @@ GemmShape gemm_sm90_shape(const GemmSm90& g, const Caps& caps) {
 }
 
 double gemm_sm90_us(const GemmSm90& g, GemmSchedule schedule, const Caps& caps) {
-  // What ping-pong costs is not fitted to times yet (tiles.cc): it is chosen for a clear gain alone.
-  constexpr double kUnfittedMargin = 1.02;
   const GemmShape shape = gemm_sm90_shape(g, caps);
   double us = gemm_tile_us(shape, best_gemm_tile(shape, schedule));
   // Pairs stream their weights for few tokens no quicker than in the cooperative tiles of 128 rows:
-  // 25.5 us for 67 MB, 37.3 for 101, 83.4 for 235. The 64 x 256 of ping-pong is not timed there.
+  // 25.5 us for 67 MB, 37.3 for 101, 83.4 for 235.
   if (g.b_up != nullptr) us = std::max(us, 1.7 + 4.0 * g.N * g.K / 2.83e6);
-  return schedule == GemmSchedule::ping_pong ? kUnfittedMargin * us : us;
+  return us;
 }
 
 void gemm_sm90(const GemmSm90& g, GemmSchedule schedule, Context& context) {

@@ -334,11 +334,9 @@ void launch(const GemmSm90& g, GemmTile tile, Context& context) {
 template <class Element, Epilogue kEpilogue>
 void launch_ping_pong(const GemmSm90& g, GemmTile tile, Context& context) {
   constexpr auto kSchedule = GemmSchedule::ping_pong;
-  switch (tile.width) {
-    case 128: return launch<Config<Element, 128, kEpilogue, false, 128, kSchedule>>(g, tile, context);
-    case 192: return launch<Config<Element, 192, kEpilogue, false, 128, kSchedule>>(g, tile, context);
-    default: return launch<Config<Element, 256, kEpilogue, false, 64, kSchedule>>(g, tile, context);
-  }
+  if (tile.width == 128)
+    return launch<Config<Element, 128, kEpilogue, false, 128, kSchedule>>(g, tile, context);
+  launch<Config<Element, 192, kEpilogue, false, 128, kSchedule>>(g, tile, context);
 }
 
 template <class Element, Epilogue kEpilogue>

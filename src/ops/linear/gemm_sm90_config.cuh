@@ -41,9 +41,7 @@ struct Config {
   static constexpr int kProducerRegisters = kPingPong ? 24 : 56, kConsumerRegisters = kPingPong ? 240 : 224;
   static constexpr int kOutWidth = kEpilogue == Epilogue::gated ? kWidth / 2 : kWidth;
   // Columns of a store, rows of 128 bytes; half of it where that leaves room for one stage more.
-  static constexpr int kChunk =
-      kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 || (kPingPong && kWidth == 256) ? 32
-                                                                                                         : 64;
+  static constexpr int kChunk = kEpilogue == Epilogue::f32 || kOutWidth % 64 != 0 || kWidth == 192 ? 32 : 64;
   static constexpr int kChunkBytes = 16 * kChunk * (kEpilogue == Epilogue::f32 ? 4 : 2);
   static constexpr int kChunks = kOutWidth / kChunk;  // of a slab
   static constexpr int kBytesA = kHeight * device::kSwizzleRowBytes;

@@ -39,7 +39,7 @@ fi
 # program -> its small cases
 declare -A cases=(
   [test_hw_cuda]='-Cuda.FailedCallsNameTheCallAndTheCause'
-  [test_ops_cuda]='CudaDecoderLayers.HeadsOfEveryKind:CudaAttention.PromptsPrefixesAndMixedSteps:CudaAttention.SequencesWithoutRows:CudaAttention.SlidingWindows:CudaElementwise.*:CudaLinear.FusedPartsOfRaggedRows:CudaLinear.WeightsOfTheOtherTypeAndOddStrides:CudaLinear.TheResidualMayBeTheOutput:CudaLinear.AttnInOfLlamaQwenAndGpt2Shapes:CudaLinear.MlpInGatedAndNot:CudaNoRows.*:CudaSampling.ABrokenRowHasNoToken:CudaSampling.SmallVocabularies'
+  [test_ops_cuda]='CudaDecoderLayers.HeadsOfEveryKind:CudaAttention.PromptsPrefixesAndMixedSteps:CudaAttention.SequencesWithoutRows:CudaAttention.SlidingWindows:CudaElementwise.*:CudaLinear.FusedPartsOfRaggedRows:CudaLinear.WeightsOfTheOtherTypeAndOddStrides:CudaLinear.TheResidualMayBeTheOutput:CudaLinear.AttnInOfLlamaQwenAndGpt2Shapes:CudaLinear.MlpInGatedAndNot:CudaGemm.EveryTileOfASmallProduct:CudaSkinny.EveryCutOfASmallProduct:CudaSkinny.APreparedNormInF16KeepsLargeAndSmallRows:CudaLinear.AttnInOfAPreparedNorm:CudaLinear.MlpInOfAPreparedNorm:CudaNoRows.*:CudaSampling.ABrokenRowHasNoToken:CudaSampling.SmallVocabularies'
   [test_engine_gpu]='Families/GpuOverlap.FewMixedStepsLeaveNothingBehind/llama:Families/GpuOverlap.FewMixedStepsLeaveNothingBehind/gpt2:Files/GpuGguf.GivesTheCpusDistributions/llama_q4_1:Formats/GpuBlockFormats.GivesTheCpusDistributions/Q4_K'
 )
 read -ra programs <<< "${PROGRAMS:-test_ops_cuda test_engine_gpu test_hw_cuda}"

@@ -84,20 +84,6 @@ const Variant<Args>& choose(const Op<Args>& op, const Args& args, const Context&
   return *best;
 }
 
-// Whether a variant takes these arguments with their prepared norm and needs no more time than the one that
-// runs without. Both sides of a norm have to say so before it is handed over. Where LLAMITA_KERNEL forces a
-// variant of norm, that one runs.
-template <class Args>
-bool takes_prepared_norm(const Op<Args>& op, const Args& args, const Context& context) {
-  if (!context.forced_variant("norm").empty()) return false;
-  const Caps& caps = context.caps();
-  const Variant<Args>* with = best_variant(op, args, caps, context.forced_variant(op.name), &context);
-  if (with == nullptr) return false;
-  Args plain = args;
-  plain.prepared = {};
-  return with->estimate_us(args, caps) <= choose(op, plain, context).estimate_us(plain, caps);
-}
-
 template <class Args>
 void run(const Op<Args>& op, const Args& args, Context& context) {
   op.check(args);

@@ -114,6 +114,14 @@ void check_every_tile(DType type) {
   check({390, 520, 392, type, GemmSm90::Out::f32_add, true}, gpu, cpu);
 }
 
+// Small enough for compute-sanitizer, and still several tiles a block: consumers in turns hand over.
+TEST_F(CudaGemm, EveryTileOfASmallProduct) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  Machine cpu(1, cpu::Isa::generic);
+  CudaMachine gpu(DType::bf16);
+  check({390, 264, 136, DType::bf16, GemmSm90::Out::element, true}, gpu, cpu);
+}
+
 TEST_F(CudaGemm, EveryTileOnRaggedShapes) { check_every_tile(DType::bf16); }
 TEST_F(CudaGemm, EveryTileOnRaggedShapesInF16) { check_every_tile(DType::f16); }
 

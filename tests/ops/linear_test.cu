@@ -4,6 +4,7 @@
 #include "ops/cuda_test_support.h"
 #include "ops/linear/linear.h"
 #include "ops/mlp_in/mlp_in.h"
+#include "support/forced_kernels.h"
 
 namespace llamita {
 namespace {
@@ -299,12 +300,11 @@ void check_attn_in(const AttnInCase& c, DType type, int least_variants) {
     x.poison();
   }
   // The composition, whose linear must not round x to int8 as it does for blocks by default.
-  setenv("LLAMITA_KERNEL", "linear=reference", 1);
   {
+    const test::ForcedKernels forced("linear=reference");
     Machine exact(1, cpu::Isa::generic);
     attn_in(reference, exact.context());
   }
-  unsetenv("LLAMITA_KERNEL");
 
   const int variants = test::for_variants<AttnInArgs>(attn_in_op(), args, gpu, [&](std::string_view variant) {
     const std::string what = cat(variant, " T ", c.T, " C ", c.C, " H ", c.H, "/", c.Hkv, " D ", c.D, " R ",
@@ -418,12 +418,11 @@ void check_mlp_in(const MlpInCase& c, DType type, int least_variants) {
     args.prepared = prepared.norm();
     x.poison();
   }
-  setenv("LLAMITA_KERNEL", "linear=reference", 1);
   {
+    const test::ForcedKernels forced("linear=reference");
     Machine exact(1, cpu::Isa::generic);
     mlp_in(reference, exact.context());
   }
-  unsetenv("LLAMITA_KERNEL");
   const int variants = test::for_variants<MlpInArgs>(mlp_in_op(), args, gpu, [&](std::string_view variant) {
     test::expect_close(
         out.read(), expected, kSteps * test::nmse_bound(type),

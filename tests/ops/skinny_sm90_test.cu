@@ -1,5 +1,8 @@
 // The skinny Hopper product in every cut it can take, on ragged shapes, against the CPU's reference. A result
 // is the same bits in every run, whatever order blocks finish in.
+#include <algorithm>
+#include <cmath>
+
 #include "ops/activation/activation.h"
 #include "ops/attn_in/attn_in.h"
 #include "ops/cuda_test_support.h"
@@ -152,6 +155,51 @@ TEST_F(CudaSkinny, EveryCutPreparesTheNormThatFollows) {
     check({64, 64, 2056, type, Kind::prepares, false}, gpu, cpu);
     check({3, 1088, 520, type, Kind::prepares, false}, gpu, cpu);
   }
+}
+
+// Small enough for compute-sanitizer: parts of K, tiles that end the tokens, the norm of a whole run.
+TEST_F(CudaSkinny, EveryCutOfASmallProduct) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  Machine cpu(1, cpu::Isa::generic);
+  CudaMachine gpu(DType::bf16);
+  check({12, 128, 1032, DType::bf16, Kind::prepares, true}, gpu, cpu);
+  check({60, 128, 1032, DType::bf16, Kind::gated, true}, gpu, cpu);
+}
+
+// What f16 has no room for is cut, not made infinite; rows around 2^-10 lose bits, not themselves.
+TEST_F(CudaSkinny, APreparedNormInF16KeepsLargeAndSmallRows) {
+  if (CudaMachine::caps_of(DType::bf16).arch != 90) GTEST_SKIP() << "needs compute capability 9.0";
+  constexpr int64_t M = 4, N = 64, K = 64;
+  CudaMachine gpu(DType::f16);
+  quant::Weight weight;
+  weight.cols = K;
+  weight.parts.push_back(test::random_part(DType::f16, N, K, 11));
+  const quant::Weight there = test::to_device(weight);
+  DeviceMatrix x(M, K, DType::f16), stream(M, N, DType::f32, 0), gain(1, N, DType::f32, 0),
+      scaled(M, N, DType::f16, 0), squares(norm_runs(N), M, DType::f32, 0);
+  x.fill(std::vector<float>(M * K, 0.0f));
+  gain.fill(std::vector<float>(N, 2.0f));
+  const float sizes[M] = {3e7f, 1e4f, 1.0f, 1e-3f};  // of a row; signs alternate
+  std::vector<float> rows;
+  for (const float size : sizes)
+    for (int64_t n = 0; n < N; ++n) rows.push_back(n % 2 == 0 ? size : -size);
+  stream.fill(rows);
+  const LinearArgs args{x.tensor(),
+                        &there,
+                        {},
+                        stream.tensor(),
+                        stream.tensor(),
+                        gain.vector(),
+                        {scaled.tensor(), squares.tensor()}};
+  const int variants = test::for_variants<LinearArgs>(linear_op(), args, gpu, [&](std::string_view variant) {
+    EXPECT_EQ(stream.read(), rows) << variant;
+    const std::vector<float> got = scaled.read();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const float wanted = std::clamp(rows[i] * 2 / 16, -65504.0f, 65504.0f);
+      EXPECT_NEAR(got[i], wanted, std::max(std::abs(wanted) / 2048, 3.0e-8f)) << variant << " " << i;
+    }
+  });
+  EXPECT_GE(variants, 1);
 }
 
 // The blocks of a decode step of few tokens share their norms, whatever the model: five kernels a layer.

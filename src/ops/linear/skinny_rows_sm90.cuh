@@ -119,10 +119,9 @@ struct PreparingEpilogue {
     if (row >= rows) return;
     if (bias != nullptr) v = plus(v, four(bias + row));
     if (residual != nullptr) v = plus(v, reads.residual);
-    constexpr float kShare = norm_share(std::is_same_v<Element, __half> ? DType::f16 : DType::bf16);
-    const float4 by = times(reads.gain, kShare);
-    *reinterpret_cast<uint2*>(scaled + int64_t{token} * rows + row) = make_uint2(
-        device::pack2<Element>(v.x * by.x, v.y * by.y), device::pack2<Element>(v.z * by.z, v.w * by.w));
+    *reinterpret_cast<uint2*>(scaled + int64_t{token} * rows + row) =
+        make_uint2(device::pack2<Element>(share(v.x * reads.gain.x), share(v.y * reads.gain.y)),
+                   device::pack2<Element>(share(v.z * reads.gain.z), share(v.w * reads.gain.w)));
     *reinterpret_cast<float4*>(out + token * out_stride + row) = v;
     float sum = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
     const uint32_t lanes = 0xFFFFu << (threadIdx.x & 16);
@@ -132,6 +131,12 @@ struct PreparingEpilogue {
   }
 
  private:
+  // One element that f16 has no room for must not make a token infinite.
+  static __device__ __forceinline__ float share(float x) {
+    if constexpr (!std::is_same_v<Element, __half>) return x * norm_share(DType::bf16);
+    constexpr float kMost = 65504;
+    return fminf(fmaxf(x * norm_share(DType::f16), -kMost), kMost);
+  }
   static __device__ __forceinline__ float4 four(const float* from) {
     return *reinterpret_cast<const float4*>(from);
   }

@@ -169,6 +169,7 @@ const void* x_as_it_lies(const LinearArgs& args) { return converts(args) ? nullp
 bool linear_skinny_sm90_supports(const LinearArgs& args, const Caps& caps) {
   const DType element = element_of(args);
   bool fits = caps.device == DeviceKind::cuda && (args.x.dtype() == element || converts(args)) &&
+              (!args.prepared.defined() || args.prepared.scaled.dtype() == element) &&
               args.weight->layout == quant::Layout::rows && args.x.dim(0) <= kSkinnyMaxTokens &&
               (!args.residual.defined() || args.residual.dtype() == args.out.dtype());
   for (const quant::Part& part : args.weight->parts)

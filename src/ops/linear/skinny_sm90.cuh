@@ -55,11 +55,15 @@ constexpr int kSharedBytes = 110 * 1024;
 constexpr int kUnderWayBytes = 32 * 1024;  // of w
 
 // Epilogue: what becomes of a tile's sums.
-//   kPairs        true: firsts fill the first half of a tile's rows, seconds the other
-//   kReadsAhead   quads whose reads are under way at a time, from before the multiplies on; 0: it reads
-//   nothing read(row, token)                        -> Reads, what put() adds to a quad; only where
-//   kReadsAhead put(row, token, first, second, reads)   a quad: four rows of outputs (pairs) from `row` of
-//   all on; `second` of pairs only
+//   kPairs: firsts fill the first half of a tile's rows, seconds the other.
+//
+//   kReadsAhead: quads whose reads are under way at a time, from before the multiplies on; 0 where it reads
+//   nothing.
+//
+//   read(row, token) gives Reads, what put() wants for a quad; called where kReadsAhead is not 0.
+//
+//   put(row, token, first, second, reads): a quad, four rows of outputs (pairs) from `row` of all on;
+//   `second` of pairs only.
 template <class ElementType, int kTokenCount, int kBlockCount, class EpilogueType>
 struct Config {
   using Element = ElementType;
@@ -205,25 +209,37 @@ __device__ __forceinline__ void produce_x(const Params<C>& p, Storage<C>& s, con
   }
 }
 
-// A lane has every 32nd token, and reads a run of all of them at once: they lie side by side.
+// A lane has every 32nd token; of 16, two lanes share a token's runs, one the even ones. Many reads are under
+// way at once: what is not there is read again and not added, for behind a branch each read would wait for
+// the one before. They pass through L1: all blocks of a kernel read the same few lines of L2.
 template <class C>
 __device__ __forceinline__ void find_norms(const Params<C>& p, Storage<C>& s) {
-  constexpr int kOwn = (C::kTokens + kNormThreads - 1) / kNormThreads;
+  constexpr int kSharers = C::kTokens < kNormThreads ? kNormThreads / C::kTokens : 1;
+  constexpr int kOwn = C::kTokens * kSharers / kNormThreads, kAtOnce = 16 / kOwn;
   const int lane = static_cast<int>(threadIdx.x) % kNormThreads;
+  const int first_token = lane % C::kTokens, first_run = lane / C::kTokens;
+  const int last_token = p.tokens - 1, last_run = p.norm.runs - 1;
   ptx::grid_dependency_wait();
   float squares[kOwn] = {};
-#pragma unroll 8
-  for (int run = 0; run < p.norm.runs; ++run)
+#pragma unroll 1
+  for (int begin = first_run; begin <= last_run; begin += kAtOnce * kSharers) {
+    float some[kAtOnce][kOwn];
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      const int token = lane + i * kNormThreads;
-      if (token < p.tokens) squares[i] += p.norm.squares[run * p.tokens + token];
-    }
+    for (int i = 0; i < kAtOnce; ++i)
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-    const int token = lane + i * kNormThreads;
-    if (token < p.tokens)
-      s.inverse_rms[token] = 1.0f / (p.norm.share * sqrtf(squares[i] / p.norm.columns + p.norm.eps));
+      for (int j = 0; j < kOwn; ++j)
+        some[i][j] = p.norm.squares[min(begin + i * kSharers, last_run) * p.tokens +
+                                    min(first_token + j * kNormThreads, last_token)];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i)
+#pragma unroll
+      for (int j = 0; j < kOwn; ++j) squares[j] += begin + i * kSharers <= last_run ? some[i][j] : 0;
+  }
+#pragma unroll
+  for (int j = 0; j < kOwn; ++j) {
+    if (kSharers == 2) squares[j] += __shfl_xor_sync(0xffffffff, squares[j], C::kTokens);
+    const int token = first_token + j * kNormThreads;
+    s.inverse_rms[token] = 1.0f / (p.norm.share * sqrtf(squares[j] / p.norm.columns + p.norm.eps));
   }
   ptx::mbarrier_arrive(&s.norms_known);
 }

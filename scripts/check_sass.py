@@ -4,13 +4,13 @@ around the copy engine's loads (UTMALDG) may touch local memory, which would mea
 keeps from turn to turn, left the registers; and no loop may wait behind each HGMMA, which ptxas does, silently, where
 it cannot keep accumulators in place.
 
-    scripts/check_sass.py [BUILD]     every object of a *_sm90.cu file under BUILD (default build-cuda)
+    scripts/check_sass.py [BUILD]     every object of a *_sm90.cu file that BUILD (default build-cuda) makes
     scripts/check_sass.py --self-test
 
-The objects of tests are left out: their kernels multiply once, outside any loop. Needs cuobjdump and the nvdisasm that
-it calls: the CUDA toolkit's, or `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Without one of them the check
-is skipped aloud, with exit status 77. Exits with 1 when a kernel is bad, with 2 when the objects could not be read or
-none has an HGMMA.
+Objects that build.ninja does not name are left out, for they are of sources that are gone, and so are those of tests,
+whose kernels multiply once, outside any loop. Needs cuobjdump and the nvdisasm that it calls: the CUDA toolkit's, or
+`pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Without one of them the check is skipped aloud, with exit
+status 77. Exits with 1 when a kernel is bad, with 2 when the objects could not be read or none has an HGMMA.
 """
 import os
 import re
@@ -244,13 +244,23 @@ def read(tool, path):
             if any("HGMMA" in text or "UTMALDG" in text for _, text in code)} if found else None
 
 
+def objects_of(build):
+    """The objects of *_sm90.cu files that the build makes and has made, without those of tests."""
+    rules = (build / "build.ninja").read_text()
+    named = {build / path for path in re.findall(r"^build (\S+_sm90\.cu\.o):", rules, re.MULTILINE)}
+    return sorted(path for path in named if path.exists() and not path.name.endswith("_test_sm90.cu.o"))
+
+
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
     build = Path(sys.argv[1] if len(sys.argv) > 1 else "build-cuda")
-    objects = sorted(path for path in build.glob("**/*_sm90.cu.o") if not path.name.endswith("_test_sm90.cu.o"))
+    if not (build / "build.ninja").exists():
+        print(f"check_sass: {build} has no build.ninja: configure it with Ninja, as the presets do", file=sys.stderr)
+        return 2
+    objects = objects_of(build)
     if not objects:
-        print(f"check_sass: no *_sm90.cu.o under {build}: build the preset cuda first", file=sys.stderr)
+        print(f"check_sass: no *_sm90.cu.o in {build}: build the preset cuda first", file=sys.stderr)
         return 2
     tool = find_tools()
     bad = kernels = multiplying = 0

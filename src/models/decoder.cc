@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/cat.h"
+#include "nn/norm_relay.h"
 #include "ops/decoder_layers/decoder_layers.h"
 #include "ops/embedding/embedding.h"
 
@@ -67,22 +68,13 @@ void Decoder::run_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBa
 void Decoder::chain_layers(const Tensor& x, const Tensor& cos_sin, const ForwardBatch& batch,
                            const KvCache& kv, Context& context) const {
   const Arena::Scope scope(context.arena());
-  NormRelay relay(x, context);
+  NormRelay relay(x, cos_sin, batch, kv.layers[0], context);
   for (size_t i = 0; i < layers_.size(); ++i) {
     keep_hidden(x, batch, static_cast<int>(i), context);
     const auto& [attention, mlp] = layers_[i];
-    const SharedNorms to_mlp = relay.between(mlp.norm.values);
-    const bool with_mlp = attention.leaves_next(x, context, to_mlp) && mlp.takes_own(x, context, to_mlp);
-    attention.add_to(x, cos_sin, batch, kv.layers[i], context, relay.pass(with_mlp, mlp.norm.values));
-    if (i + 1 == layers_.size()) {
-      mlp.add_to(x, context, relay.pass(false, {}));
-      break;
-    }
-    const Attention& next = layers_[i + 1].attention;
-    const SharedNorms to_next = relay.between(next.norm.values);
-    const bool with_next = mlp.leaves_next(x, context, to_next) &&
-                           next.takes_own(x, cos_sin, batch, kv.layers[i + 1], context, to_next);
-    mlp.add_to(x, context, relay.pass(with_next, next.norm.values));
+    const Attention* next = i + 1 < layers_.size() ? &layers_[i + 1].attention : nullptr;
+    attention.add_to(x, cos_sin, batch, kv.layers[i], context, relay.of(attention, mlp));
+    mlp.add_to(x, context, relay.of(mlp, next));
   }
 }
 

@@ -1,5 +1,7 @@
 #include "quant/weight.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "quant/interleave.h"
 #include "quant/unpack.h"
@@ -36,6 +38,12 @@ int64_t Weight::bytes() const {
   int64_t sum = 0;
   for (const Part& part : parts) sum += experts * part.rows * row_bytes(part.format, cols);
   return sum;
+}
+
+bool Weight::stored_like(const Weight& other) const {
+  return layout == other.layout && experts == other.experts && cols == other.cols &&
+         std::equal(parts.begin(), parts.end(), other.parts.begin(), other.parts.end(),
+                    [](const Part& a, const Part& b) { return a.format == b.format && a.rows == b.rows; });
 }
 
 const void* Weight::row(int64_t n, int64_t expert) const {

@@ -39,6 +39,9 @@ struct Weight {  // (experts, N, K)
   bool defined() const { return !parts.empty(); }  // false: an optional weight that is absent
   int64_t rows() const;                            // N: the rows of all parts
   int64_t bytes() const;                           // of all parts and experts
+  // The same shape in parts of the same formats, laid out alike: what one kernel takes of the one, and how
+  // long it needs, holds for the other.
+  bool stored_like(const Weight& other) const;
   // The first byte of row n, 0 <= n < N, of one expert (checked). For Layout::rows only.
   const void* row(int64_t n, int64_t expert = 0) const;
 };

@@ -202,5 +202,27 @@ TEST(Interleave, TakesBlocksInWholeGroupsOnly) {
   EXPECT_FALSE(can_interleave(DType::bf16, 16));
 }
 
+TEST(Weight, IsStoredLikeAnotherOfItsShapeFormatsAndLayout) {
+  const auto pair = [] {
+    return Weight{.cols = 64, .parts = {{"q", DType::q8_0, 32, {}}, {"k", DType::q4_0, 8, {}}}};
+  };
+  const Weight weight = pair();
+  EXPECT_TRUE(weight.stored_like(pair()));
+  Weight other = pair();
+  other.parts[1].name = "v";
+  EXPECT_TRUE(weight.stored_like(other));
+  const auto differs = [&](auto change) {
+    Weight changed = pair();
+    change(changed);
+    return !weight.stored_like(changed) && !changed.stored_like(weight);
+  };
+  EXPECT_TRUE(differs([](Weight& w) { w.layout = Layout::interleaved; }));
+  EXPECT_TRUE(differs([](Weight& w) { w.experts = 2; }));
+  EXPECT_TRUE(differs([](Weight& w) { w.cols = 96; }));
+  EXPECT_TRUE(differs([](Weight& w) { w.parts[1].rows = 16; }));
+  EXPECT_TRUE(differs([](Weight& w) { w.parts[0].format = DType::q4_0; }));
+  EXPECT_TRUE(differs([](Weight& w) { w.parts.pop_back(); }));
+}
+
 }  // namespace
 }  // namespace llamita::quant

@@ -1,5 +1,5 @@
-// What attn_in does around the product of linear/gemv.cuh: where rows lie, and
-// the epilogue that adds the bias, rotates, and writes q and the cache.
+// What attn_in does around the product of linear/gemv.cuh: where rows lie, and the epilogue that adds the
+// bias, rotates, and writes q and the cache.
 #pragma once
 
 #include "ops/attn_in/attn_in.h"

@@ -83,8 +83,9 @@ constexpr Variant<DecoderLayersArgs> kVariants[] = {
      .supports = [](const DecoderLayersArgs&, const Caps&) { return true; },
      .estimate_us =
          [](const DecoderLayersArgs& args, const Caps&) {
-           // Of one token on an H100, where there is a choice: what layers of 1B, 3B and 8B models took at
-           // 192 to 4096 keys (bench_decode), within 1.5 us a layer; Qwen2.5-3B's take 3 us more.
+           // Of the chain that the model runs in this one's place, whose blocks share norms. Of one token on
+           // an H100, where there is a choice: what layers of 1B, 3B and 8B models took at 192 to 4096 keys
+           // (bench_decode), within 1.5 us a layer; Qwen2.5-3B's take 3 us more.
            return (cost(args).bytes_read + cost(args).bytes_written) / 3.03e6 +
                   static_cast<double>(args.layers.size()) * (8.5 + 0.0008 * args.plan->max_kv_len);
          },

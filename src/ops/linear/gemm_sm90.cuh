@@ -139,6 +139,61 @@ __device__ __forceinline__ void release(const Params& p, Storage<C>& s, uint32_t
   }
 }
 
+// Ping-pong: waits for the consumer's turn with the block's tile number `tile`, which goes on to its next;
+// where the ring stands then. Consumer 1 waits for the tile before in the phase of its own number, consumer 0
+// in the one before it, which for the first tile passes at once.
+template <class C>
+__device__ __forceinline__ device::RingCursor<C::kStages> take_turn(Storage<C>& s, int consumer, int& tile,
+                                                                    int steps) {
+  const device::RingCursor<C::kStages> at(tile * steps);
+  ptx::mbarrier_wait(&s.handover.given[consumer], (tile / 2 + 1 - consumer) & 1);
+  tile += 2;
+  return at;
+}
+
+// A finished tile's sums to outputs, for store(chunk, values, slab); kDeferred: they stay in `out`.
+template <class C, bool kDeferred, class Store>
+__device__ __forceinline__ void finish_tile(const Params& p, Storage<C>& s, const Place& place,
+                                            float (&sum)[C::kSlabs][C::kWidth / 2],
+                                            ChunkOut<C> (&out)[C::kChunks], int warp, int lane, Store store) {
+  if constexpr (C::kSplit) {
+    add_parts<C>(p, s, place, sum[0], warp, lane, [&](int chunk, const auto& total) {
+      ChunkOut<C> values;
+      finish_chunk<C>(p, total, nullptr, values);
+      store(chunk, values);
+    });
+  } else {
+#pragma unroll
+    for (int slab = 0; slab < C::kSlabs; ++slab)
+#pragma unroll
+      for (int chunk = 0; chunk < C::kChunks; ++chunk) {
+        const float* of = sum[slab] + chunk * (C::kChunk / 2);
+        finish_chunk<C>(p, of, of + C::kWidth / 4, out[chunk]);
+        if (!kDeferred) store(chunk, out[chunk], slab);
+      }
+  }
+}
+
+// The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for another.
+template <class C>
+__device__ __forceinline__ void store_last(const Params& p, Storage<C>& s,
+                                           const ChunkOut<C> (&out)[C::kChunks], int row, int column,
+                                           int warp, int lane) {
+  static_assert(4 * C::kConsumers * C::kChunks * C::kChunkBytes <= sizeof s.a);
+  ptx::named_barrier_sync(1, 128 * C::kConsumers);  // no warp multiplies from the ring any more
+  uint8_t* place_out = s.a[0] + warp * C::kChunks * C::kChunkBytes;
+#pragma unroll
+  for (int chunk = 0; chunk < C::kChunks; ++chunk)
+    fill_chunk<C>(place_out + chunk * C::kChunkBytes, out[chunk], lane);
+  ptx::fence_proxy_async_smem();
+  __syncwarp();
+  if (lane == 0) {
+    for (int chunk = 0; chunk < C::kChunks; ++chunk)
+      ptx::tma_store_2d(&p.out, place_out + chunk * C::kChunkBytes, column + chunk * C::kChunk, row);
+    ptx::tma_store_commit();
+  }
+}
+
 // One consumer's 64 rows of every tile. A finished tile of 16-bit outputs is packed into half the registers
 // of its sums and stored, a chunk a step, under the next tile's first multiplies.
 //
@@ -170,13 +225,7 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
   const auto multiply_and_store = [&](const Work& w) {
     float sum[C::kSlabs][C::kWidth / 2];
     uint32_t former = 0;
-    if constexpr (C::kPingPong) {
-      at = device::RingCursor<C::kStages>(tile * (w.end - w.begin));
-      // Consumer 1 waits for the tile before in the phase of its own number, consumer 0 in the one before it,
-      // which for the first tile passes at once.
-      ptx::mbarrier_wait(&s.handover.given[consumer], (tile / 2 + 1 - consumer) & 1);
-      tile += 2;
-    }
+    if constexpr (C::kPingPong) at = take_turn<C>(s, consumer, tile, w.end - w.begin);
     for (int block = w.begin; block < w.end; ++block, at.advance()) {
       s.ring.wait_full(at);
       ptx::wgmma_fence();
@@ -203,43 +252,11 @@ __device__ __forceinline__ void consume(const Params& p, Storage<C>& s, const Pl
       for (int slab = 0; slab < C::kSlabs; ++slab) add_bias<C>(p, sum[slab], w.column0, lane);
     out_row = w.row0 + warp_row;
     out_column = w.column0;
-    if constexpr (C::kSplit) {
-      add_parts<C>(p, s, place, sum[0], warp, lane, [&](int chunk, const auto& total) {
-        ChunkOut<C> values;
-        finish_chunk<C>(p, total, nullptr, values);
-        store(chunk, values);
-      });
-    } else {
-#pragma unroll
-      for (int slab = 0; slab < C::kSlabs; ++slab)
-#pragma unroll
-        for (int chunk = 0; chunk < C::kChunks; ++chunk) {
-          const float* of = sum[slab] + chunk * (C::kChunk / 2);
-          finish_chunk<C>(p, of, of + C::kWidth / 4, out[chunk]);
-          if (!kDeferred) store(chunk, out[chunk], slab);
-        }
-      if (kDeferred) waiting = C::kChunks;
-    }
+    finish_tile<C, kDeferred>(p, s, place, sum, out, warp, lane, store);
+    if (kDeferred) waiting = C::kChunks;
   };
   for_each_work<C, C::kPingPong>(p, place, first, multiply_and_store, C::kPingPong ? consumer : 0);
-  if constexpr (kDeferred) {
-    // The last tile leaves at once, through the place of the ring: chunk by chunk each would wait for
-    // another.
-    static_assert(4 * C::kConsumers * C::kChunks * C::kChunkBytes <= sizeof s.a);
-    ptx::named_barrier_sync(1, 128 * C::kConsumers);  // no warp multiplies from the ring any more
-    uint8_t* place_out = s.a[0] + warp * C::kChunks * C::kChunkBytes;
-#pragma unroll
-    for (int chunk = 0; chunk < C::kChunks; ++chunk)
-      fill_chunk<C>(place_out + chunk * C::kChunkBytes, out[chunk], lane);
-    ptx::fence_proxy_async_smem();
-    __syncwarp();
-    if (lane == 0) {
-      for (int chunk = 0; chunk < C::kChunks; ++chunk)
-        ptx::tma_store_2d(&p.out, place_out + chunk * C::kChunkBytes, out_column + chunk * C::kChunk,
-                          out_row);
-      ptx::tma_store_commit();
-    }
-  }
+  if constexpr (kDeferred) store_last<C>(p, s, out, out_row, out_column, warp, lane);
   if (lane == 0) ptx::tma_store_wait_read<0>();
 }
 

@@ -1,5 +1,4 @@
-// What linear does around the product of gemv.cuh: where rows lie, and the epilogue
-// with bias and residual.
+// What linear does around the product of gemv.cuh: where rows lie, and the epilogue with bias and residual.
 #pragma once
 
 #include "ops/linear/gemv.cuh"

@@ -64,10 +64,10 @@ bool gemm_tile_fits(const GemmShape& s, GemmTile tile) {
 std::span<const GemmTile> gemm_tiles() { return std::span(kTiles.first).first(kTiles.second); }
 
 // Fitted on an H100 to 487 times of 49 products with every epilogue, M = 577 to 8192, and 155 of 24, M = 128
-// to 512 (bench_gemm --shapes tiles; docs/performance/kernels.md): the choices lose 0.7 % and 0.1 % in the
-// mean to the best of those times, at most 6.7 % and 1.4 %. Ratios within a product were fitted: where the
-// power limit holds, all of its tiles take a tenth longer. The limits of memory and what is said of one row
-// of tiles go back to 363 times at M = 32 to 128.
+// to 512 (bench_gemm --shapes tiles, M = 577 with --tokens 577,2048,8192; docs/performance/kernels.md): the
+// choices lose 0.7 % and 0.1 % in the mean to the best of those times, at most 6.7 % and 1.4 %. Ratios within
+// a product were fitted: where the power limit holds, all of its tiles take a tenth longer. The limits of
+// memory and what is said of one row of tiles go back to 363 times at M = 32 to 128.
 // - a launch costs 1.8 us, divided K as much more (1.0 in one row of tiles) and its sums, pushed at 35 bytes
 //   a nanosecond and block;
 // - a step of 64 along K takes wgmma 4 clocks a column, no less than 428; half the rows 145 and 1.5 a column;

@@ -1,6 +1,5 @@
-// What mlp_in does around the product of linear/gemv.cuh: where rows lie, and
-// the epilogue with bias and activation. Gated: a gate row and the up row that belongs to it end in one
-// thread.
+// What mlp_in does around the product of linear/gemv.cuh: where rows lie, and the epilogue with bias and
+// activation. Gated: a gate row and the up row that belongs to it end in one thread.
 #pragma once
 
 #include "ops/activation/device.cuh"

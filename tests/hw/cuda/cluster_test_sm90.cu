@@ -190,7 +190,9 @@ TEST_F(BulkCopy, MemoryAddsFourFloatsAtATime) {
   }
 }
 
-// One group gives registers up, two take more than a third of the file each, and use them.
+// One group gives registers up, two take more than a third of the file each, and use them: all that a block
+// of 384 threads has.
+static_assert(128 * 40 + 256 * 232 == 384 * ptx::launch_registers(384));
 __global__ void __launch_bounds__(384, 1) trade(const float* from, float* out) {
   if (threadIdx.x < 128) {
     ptx::setmaxnreg_decrease<40>();
@@ -206,6 +208,12 @@ __global__ void __launch_bounds__(384, 1) trade(const float* from, float* out) {
       for (int i = 0; i < 160; ++i) sum += x[i] *= 2;
     out[threadIdx.x] = sum;
   }
+}
+
+TEST_F(Registers, AreAtTheLaunchWhatTheCompilerGives) {
+  cudaFuncAttributes attributes;
+  LLAMITA_CUDA_CHECK(cudaFuncGetAttributes(&attributes, trade));
+  EXPECT_EQ(attributes.numRegs, ptx::launch_registers(384));
 }
 
 TEST_F(Registers, ChangeHandsBetweenWarpgroups) {

@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 
 #include "hw/cuda/device/mma.cuh"
+#include "hw/cuda/device/ptx/cache.cuh"
 #include "hw/cuda/device/ptx/cp_async.cuh"
 #include "tests/hw/cuda/gpu_test.h"
 
@@ -117,6 +118,7 @@ TEST_F(Fragments, MmaOfF16IsExactOnWholeNumbers) { expect_exact_product<__half>(
 
 __global__ void copy_pieces(const uint8_t* from, uint8_t* to) {
   __shared__ __align__(16) uint8_t buffer[32 * 16];
+  ptx::prefetch_line(from + threadIdx.x * 16);  // changes nothing but the time
   ptx::cp_async_16(buffer + threadIdx.x * 16, from + threadIdx.x * 16, threadIdx.x % 3 != 0);
   ptx::cp_async_commit();
   ptx::cp_async_wait<0>();

@@ -1,6 +1,7 @@
 // The softmax of fragments against fp64: which thread holds which score, what a mask hides, what follows a
 // new maximum.
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <algorithm>
 #include <cmath>
@@ -59,6 +60,23 @@ TEST_F(Softmax, AQuadIsFourNeighbours) {
     const int first = i / 4 * 4;
     EXPECT_EQ(h[i], first + 3);
     EXPECT_EQ(s[i], 4 * first + 6);
+  }
+}
+
+__global__ void columns(int first, uint32_t* bits) {
+  bits[threadIdx.x] = device::columns_below(first + static_cast<int>(threadIdx.x));
+}
+
+TEST_F(Softmax, TheColumnsBelowAnEndAreBits) {
+  constexpr int kFirst = -10;  // to 149, over both edges of a row of 128 columns
+  const DeviceArray<uint32_t> bits(160);
+  cuda::launch(columns, {.grid = dim3(1), .block = dim3(160)}, kFirst, bits.data());
+  const std::vector<uint32_t> got = bits.read();
+  for (int i = 0; i < 160; ++i) {
+    uint32_t want = 0;
+    for (int bit = 0; bit < 32; ++bit)
+      if (bit / 2 * 8 + bit % 2 < kFirst + i) want |= 1u << bit;
+    ASSERT_EQ(got[i], want) << kFirst + i;
   }
 }
 
@@ -189,6 +207,28 @@ TEST_F(Softmax, AccumulatorsBecomeFragmentsInTheirOrder) {
   for (uint32_t i = 0; i < 32 * 8; ++i) {
     const float low = static_cast<float>(2 * i) / 4;
     EXPECT_EQ(got[i], bits(low) | uint32_t{bits(low + 0.25f)} << 16) << i;
+  }
+}
+
+// Pairs that lie between two numbers of the type, and on one.
+template <class Element>
+__global__ void pack_each(const float* x, uint32_t* out) {
+  out[threadIdx.x] = device::pack_pair<Element>(x[2 * threadIdx.x], x[2 * threadIdx.x + 1]);
+}
+
+TEST_F(Softmax, APairIsRoundedWithTheFirstInTheLowHalf) {
+  std::vector<float> x(256);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = (i % 2 == 0 ? 1.0f : -3.0f) + static_cast<float>(i) / 4096;
+  const DeviceArray<float> from(x);
+  const DeviceArray<uint32_t> bf16(128), f16(128);
+  const auto* source = static_cast<const float*>(from.data());
+  cuda::launch(pack_each<__nv_bfloat16>, {.grid = dim3(1), .block = dim3(128)}, source, bf16.data());
+  cuda::launch(pack_each<__half>, {.grid = dim3(1), .block = dim3(128)}, source, f16.data());
+  const auto b = bf16.read(), h = f16.read();
+  for (size_t i = 0; i < 128; ++i) {
+    const auto bits = [&](auto round) { return round(x[2 * i]) | uint32_t{round(x[2 * i + 1])} << 16; };
+    ASSERT_EQ(b[i], bits([](float v) { return __bfloat16_as_ushort(__float2bfloat16(v)); })) << i;
+    ASSERT_EQ(h[i], bits([](float v) { return __half_as_ushort(__float2half(v)); })) << i;
   }
 }
 

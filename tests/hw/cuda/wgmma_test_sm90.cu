@@ -139,7 +139,31 @@ TEST_F(Wgmma, BMayBeStoredWithItsColumnsContiguous) {
   expect_exact<__nv_bfloat16, 256, Source::transposed_b>();
 }
 
+// Every register names the two elements it holds; lane i's row of 16 bytes is row i ^ 5 of the table.
+__global__ void store_tiles(uint16_t* out) {
+  __shared__ __align__(16) uint16_t table[32 * 8];
+  const uint32_t lane = threadIdx.x;
+  for (uint32_t i = lane; i < 256; i += 32) table[i] = 0xFFFF;
+  __syncwarp();
+  uint32_t r[4];
+  for (uint32_t tile = 0; tile < 4; ++tile) {
+    const uint32_t first = (tile * 8 + lane / 4) * 8 + lane % 4 * 2;
+    r[tile] = first | (first + 1) << 16;
+  }
+  ptx::stmatrix_x4(&table[(lane ^ 5) * 8], r[0], r[1], r[2], r[3]);
+  __syncwarp();
+  for (uint32_t i = lane; i < 256; i += 32) out[i] = table[i];
+}
+
+TEST_F(Wgmma, StmatrixPutsTilesWhereTheLanesSay) {
+  const DeviceArray<uint16_t> out(256);
+  cuda::launch(store_tiles, {.grid = dim3(1), .block = dim3(32)}, out.data());
+  const std::vector<uint16_t> got = out.read();
+  for (int i = 0; i < 256; ++i) ASSERT_EQ(got[((i / 8) ^ 5) * 8 + i % 8], i) << i;
+}
+
 // Accumulators that name their own place go through stmatrix and TMA to memory.
+template <class Element>
 __global__ void store_pattern(const __grid_constant__ CUtensorMap map) {
   __shared__ __align__(1024) uint8_t tiles[2][64 * 128];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -147,10 +171,15 @@ __global__ void store_pattern(const __grid_constant__ CUtensorMap map) {
 #pragma unroll
   for (int i = 0; i < 64; ++i) {
     const int row = warp * 16 + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-    d[i] = static_cast<float>(row * 2 + column);  // at most 253: exact in bf16
+    d[i] = static_cast<float>(row * 2 + column);  // at most 253: exact in bf16 and f16
   }
 #pragma unroll
-  for (int chunk = 0; chunk < 2; ++chunk) device::store_chunk_bf16(tiles[chunk], d, chunk, threadIdx.x);
+  for (int chunk = 0; chunk < 2; ++chunk) {
+    if constexpr (std::is_same_v<Element, __half>)
+      device::store_chunk<__half>(tiles[chunk], d, chunk, threadIdx.x);
+    else
+      device::store_chunk_bf16(tiles[chunk], d, chunk, threadIdx.x);
+  }
   ptx::fence_proxy_async_smem();
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -160,14 +189,22 @@ __global__ void store_pattern(const __grid_constant__ CUtensorMap map) {
   }
 }
 
-TEST_F(Wgmma, AccumulatorsReachTheirPlaceInMemory) {
+template <class Element>
+void expect_pattern(DType dtype) {
   const DeviceArray<uint16_t> out(64 * 128);
-  const Tensor tensor(out.data(), DType::bf16, {64, 128}, Device{DeviceKind::cuda, 0});
-  cuda::launch(store_pattern, {.grid = dim3(1), .block = dim3(128)}, cuda::make_tensor_map(tensor, {64, 64}));
+  const Tensor tensor(out.data(), dtype, {64, 128}, Device{DeviceKind::cuda, 0});
+  cuda::launch(store_pattern<Element>, {.grid = dim3(1), .block = dim3(128)},
+               cuda::make_tensor_map(tensor, {64, 64}));
   const std::vector<uint16_t> got = out.read();
   for (int row = 0; row < 64; ++row)
     for (int column = 0; column < 128; ++column)
-      ASSERT_EQ(got[row * 128 + column], bits_of(row * 2 + column, false)) << row << ", " << column;
+      ASSERT_EQ(got[row * 128 + column], bits_of(row * 2 + column, dtype == DType::f16))
+          << row << ", " << column;
+}
+
+TEST_F(Wgmma, AccumulatorsReachTheirPlaceInMemory) {
+  expect_pattern<__nv_bfloat16>(DType::bf16);
+  expect_pattern<__half>(DType::f16);
 }
 
 }  // namespace

@@ -246,7 +246,9 @@ class Bench : public Subcommand {
       else
         print(cat(kDefaultModel, " has not been downloaded: the tokenizer is one of single bytes\n"));
     }
-    write_made_up_folder(TensorFiles::made_up(config_of_shape(shape_), shape_), save_, tokenizer_, pool);
+    const TensorFiles files = TensorFiles::made_up(config_of_shape(shape_), shape_);
+    write_made_up_folder(files, save_, tokenizer_, pool);
+    print(cat("wrote ", shape_, " with made-up weights to ", save_, "\n"));
     return 0;
   }
 

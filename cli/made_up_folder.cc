@@ -109,6 +109,9 @@ void write_made_up_folder(const TensorFiles& files, const std::string& folder, c
     of_model = tokenizer_files(gguf::File::open(tokenizer));
   else
     of_model.tokenizer = tokenizer.empty() ? byte_tokenizer() : read_file(tokenizer);
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"})
+    if (std::filesystem::exists(std::filesystem::path(folder) / name))
+      throw Error(cat(folder, " has a ", name, " already: made-up weights go to a folder without a model"));
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw Error(cat("cannot make the folder ", folder, ": ", error.message()));

@@ -1,6 +1,7 @@
 // gemm_ladder [--only 07] [--shapes ladder|grid|tiles|none] [--seconds 120]: checks every step of the GEMM
 // ladder against fp64 and times it beside the best algorithm of cuBLASLt. Each step runs in a process of its
 // own with a time limit, so that a kernel that hangs or faults costs its own rows and no others.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -81,15 +82,22 @@ bool run_lesson(const GemmLesson& lesson, const Options& options) {
   return good;
 }
 
+bool is_wanted(const GemmLesson& lesson, const Options& options) {
+  return std::strncmp(lesson.name, options.only.c_str(), options.only.size()) == 0;
+}
+
 int run(const Options& options) {
+  const auto lessons = gemm_lessons();
+  if (std::none_of(lessons.begin(), lessons.end(), [&](auto& lesson) { return is_wanted(lesson, options); }))
+    return usage();
   if (cuda::device_count() == 0) {
     std::printf("gemm_ladder: skipped, there is no NVIDIA GPU here\n");
     return 0;
   }
   std::vector<std::string> bad;
   int ran = 0;
-  for (const GemmLesson& lesson : gemm_lessons()) {
-    if (std::strncmp(lesson.name, options.only.c_str(), options.only.size()) != 0) continue;
+  for (const GemmLesson& lesson : lessons) {
+    if (!is_wanted(lesson, options)) continue;
     ++ran;
     const bool good =
         options.child
@@ -98,7 +106,6 @@ int run(const Options& options) {
                         options.seconds);
     if (!good) bad.push_back(lesson.name);
   }
-  if (ran == 0) return usage();
   if (options.child) return bad.empty() ? 0 : 1;
   std::printf("%d lessons, %zu bad:", ran, bad.size());
   for (const std::string& name : bad) std::printf(" %s", name.c_str());

@@ -364,10 +364,10 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--turns") {
       turns = true;
-    } else if (std::string(argv[i]) != "--json") {
+    } else if (std::string(argv[i]) == "--json" && i + 1 < argc) {
+      json_path = argv[++i];
+    } else if (argv[i][0] != '-') {
       word = argv[i];
-    } else if (++i < argc) {
-      json_path = argv[i];
     } else {
       std::fprintf(stderr, "bench_attention [WORD] [--json FILE | --turns]\n");
       return 2;

@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 
+#include "base/cat.h"
 #include "hw/cuda/device_properties.h"
 #include "hw/cuda/made_up.h"
 #include "hw/cuda/measure.h"
@@ -451,6 +452,9 @@ bool parse(int argc, char** argv, Options& options) {
 }
 
 int run(const Options& options) {
+  for (const std::string& name : options.shapes)
+    if (std::none_of(std::begin(kShapes), std::end(kShapes), [&](const Shape& s) { return s.name == name; }))
+      throw Error(cat("there is no shape ", name));
   if (cuda::device_count() == 0) {
     std::printf("bench_decode: skipped, there is no NVIDIA GPU here\n");
     return 0;

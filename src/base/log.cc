@@ -13,9 +13,12 @@ constexpr const char* kNames[] = {"error", "warning", "info", "debug"};
 
 LogLevel level_from_environment() {
   const char* text = std::getenv("LLAMITA_LOG");
-  for (int i = 0; text != nullptr && i < 4; ++i) {
+  if (text == nullptr) return LogLevel::warning;
+  for (int i = 0; i < 4; ++i) {
     if (std::strcmp(text, kNames[i]) == 0) return static_cast<LogLevel>(i);
   }
+  std::fprintf(stderr, "llamita: warning: LLAMITA_LOG: expected error, warning, info or debug, got %s\n",
+               text);
   return LogLevel::warning;
 }
 

@@ -39,8 +39,10 @@ std::optional<int> parse_index(std::string_view device) {
 
 void require_card(const std::string& device, int index) {
   if (!cuda::built_in())
-    throw Error(cat("device ", device,
-                    ": this build has no GPU part: build with `cmake --preset cuda`, or take device cpu"));
+    throw Error(
+        cat("device ", device,
+            ": this build has no GPU part: take device cpu, or build one that has it: cmake --preset cuda && "
+            "cmake --build build-cuda --target llamita"));
   const int count = cuda::device_count();
   if (count == 0)
     throw Error(

@@ -31,7 +31,9 @@ constexpr int kLeastKeysBound = 256;
 
 bool graphs_wanted() {
   const char* text = std::getenv("LLAMITA_GRAPH");
-  return text == nullptr || std::string_view(text) != "off";
+  const std::string_view wanted = text == nullptr ? "on" : text;
+  if (wanted != "on" && wanted != "off") throw Error(cat("LLAMITA_GRAPH: expected on or off, got ", wanted));
+  return wanted == "on";
 }
 
 int round_up_to_power(int value, int least) {

@@ -12,10 +12,10 @@ namespace llamita {
 namespace {
 
 // Every op of this folder, for the errors of LLAMITA_KERNEL.
-constexpr std::string_view kOpNames[] = {"activation",      "attention", "attn_in", "decoder_layers",
-                                         "device_sampling", "embedding", "gather",  "kv_write",
-                                         "linear",          "mlp_in",    "norm",    "rope",
-                                         "rope_table",      "sampling"};
+constexpr std::string_view kOpNames[] = {
+    "activation", "attention",   "attn_in",  "decoder_layers", "device_sampling",
+    "embedding",  "gather",      "kv_write", "linear",         "mlp_in",
+    "norm",       "patch_embed", "rope",     "rope_table",     "sampling"};
 
 std::string op_list() {
   std::string list;

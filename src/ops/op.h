@@ -70,6 +70,14 @@ const Variant<Args>* best_variant(const Op<Args>& op, const Args& args, const Ca
   return best;
 }
 
+// The names of an op's variants, of this build.
+template <class Args>
+std::string variant_list(const Op<Args>& op) {
+  std::string list;
+  for (const Variant<Args>& variant : op.variants) list += cat(list.empty() ? "" : ", ", variant.name);
+  return list;
+}
+
 // The variant that runs for these arguments. Throws Error when LLAMITA_KERNEL forces one that is unknown or
 // does not support them.
 template <class Args>
@@ -77,8 +85,12 @@ const Variant<Args>& choose(const Op<Args>& op, const Args& args, const Context&
   const std::string_view forced = context.forced_variant(op.name);
   const Variant<Args>* best = best_variant(op, args, context.caps(), forced, &context);
   if (best == nullptr && !forced.empty()) {
-    throw Error(cat("LLAMITA_KERNEL: op ", op.name, " has no variant ", forced,
-                    " for this machine and these shapes"));
+    for (const Variant<Args>& variant : op.variants)
+      if (variant.name == forced)
+        throw Error(cat("LLAMITA_KERNEL: variant ", forced, " of op ", op.name,
+                        " does not run on this device with these shapes; there are ", variant_list(op)));
+    throw Error(cat("LLAMITA_KERNEL: op ", op.name, " has no variant ", forced, " in this build; there are ",
+                    variant_list(op)));
   }
   LLAMITA_CHECK(best != nullptr, "op ", op.name, " has no variant for these arguments");
   return *best;

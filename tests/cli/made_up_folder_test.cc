@@ -42,14 +42,17 @@ TEST(MadeUpFolder, TakesTheTokenizerOfAGgufFileOrATokenizerJson) {
   ThreadPool pool(1);
   for (const std::string& from :
        {test::golden_path("gguf/gpt2-f32.gguf"), test::golden_path("tokenizer/smollm/tokenizer.json")}) {
-    cli::write_made_up_folder(files, dir.path().string(), from, pool);
-    const auto written = Tokenizer::from_folder(dir.path().string());
+    const std::string folder = (dir.path() / (from.ends_with(".gguf") ? "of_gguf" : "of_json")).string();
+    cli::write_made_up_folder(files, folder, from, pool);
+    const auto written = Tokenizer::from_folder(folder);
     const auto reference = from.ends_with(".gguf")
                                ? Tokenizer::load(from)
                                : Tokenizer::from_folder(test::golden_path("tokenizer/smollm"));
     EXPECT_EQ(written->encode("Llamas eat 42 leaves.\n", false, false),
               reference->encode("Llamas eat 42 leaves.\n", false, false));
   }
+  const std::string taken = (dir.path() / "of_gguf").string();  // a model is not written over
+  EXPECT_ERROR(cli::write_made_up_folder(files, taken, "", pool), "has a config.json already");
   const std::string unmade = (dir.path() / "unmade").string();
   EXPECT_ERROR(cli::write_made_up_folder(files, unmade, "/nowhere/t.gguf", pool), "/nowhere/t.gguf");
   EXPECT_FALSE(std::filesystem::exists(unmade));

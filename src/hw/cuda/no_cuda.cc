@@ -12,7 +12,9 @@ namespace llamita::cuda {
 
 namespace {
 
-[[noreturn]] void no_gpu_part() { throw Error("this build has no GPU part: configure with --preset cuda"); }
+[[noreturn]] void no_gpu_part() {
+  throw Error("this build has no GPU part: cmake --preset cuda && cmake --build build-cuda --target llamita");
+}
 
 }  // namespace
 

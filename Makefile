@@ -55,7 +55,7 @@ bench-gpu: setup ## speed on an NVIDIA GPU beside its roofs (CHECK=1: fail below
 
 bench-kernels: setup ## the kernels and their lessons beside cuBLASLt and cuDNN, with plots (CHECK=1: fail below the targets; ONLY=gemm-grid: parts of it)
 	cmake --preset kernels
-	cmake --build build-kernels -j $(JOBS) --target gemm_ladder attention_ladder bench_gemm bench_attention bench_sampling
+	cmake --build build-kernels -j $(JOBS) --target gemm_ladder attention_ladder bench_gemm bench_attention bench_sampling bench_decode
 	scripts/bench_kernels.py build-kernels --plots docs/performance $(if $(CHECK),--check) $(if $(ONLY),--only $(ONLY))
 
 bench: setup build/build.ninja ## prefill and decode speed against this machine's limits

@@ -5,9 +5,12 @@
 
 Rows: decode (batch 1, 128 tokens in the cache, made-up tokens), sampled (the same with the tokens chosen, as chat does
 and greedily), served (batch 12 and 64, prompt 25, 256 new tokens), prefill (8 x 2048 tokens), image (first token of an
-image and 32 words, decoding after it), load (process start to first token, a folder of safetensors in the page cache). --check exits with 1 when a row falls short of its target;
-targets are for an H100. --peers runs bench/peers/transformers_gpu.py (pip install torch transformers) on the same
-shapes in between. The whole table takes about four minutes, peers another five; --rows and --shapes run parts.
+image and 32 words, decoding after it), load (process start to first token, a folder of safetensors in the page
+cache). Not every shape has every row. --peers runs bench/peers/transformers_gpu.py (pip install torch transformers) on
+the same shapes in between. The whole table takes about four minutes, peers another five; --rows and --shapes run parts.
+
+Exits with 1 when a program fails, with 2 when nothing was measured (no GPU, no program, none of the rows in these
+shapes). --check: with 1 when a row falls short of its target. Targets are for an H100.
 """
 import argparse
 import json
@@ -47,19 +50,29 @@ LOAD_SECONDS = 3.0
 RATIOS = {"llama-3.2-1b": (9.0, 2.3), "llama-3.2-3b": (6.5, 2.15)}
 
 
+class Failed(Exception):
+    """A program could not be started or left with an error."""
+
+
 class Table:
     def __init__(self):
-        self.everything, self.short = [], []
-        print("| shape | test | tokens/s | ms | of the roof | target |\n|---|---|---:|---:|---:|---:|", flush=True)
+        self.everything, self.short, self.rows = [], [], 0
 
     def row(self, shape, test, speed, milliseconds, note, target):
+        if self.rows == 0:
+            print("| shape | test | tokens/s | ms | of the roof | target |\n|---|---|---:|---:|---:|---:|")
+        self.rows += 1
         print(f"| {shape} | {test} | {speed} | {milliseconds:.3f} | {note} | {target or ''} |", flush=True)
 
 
 def run(command, **more):
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **more)
+    """Standard output of a program. Raises Failed."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **more)
+    except OSError as error:
+        raise Failed(f"{command[0]}: {error.strerror}: build it (make bench-gpu does)") from None
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))} failed with exit code {done.returncode}")
+        raise Failed(f"{' '.join(map(str, command))} failed with exit code {done.returncode}")
     return done.stdout
 
 
@@ -101,6 +114,8 @@ def write_tokenizer(path, tokens):
 
 def load(llamita, shape, scratch, table):
     """Seconds from the start of the process to its first byte of text."""
+    if table.rows == 0:  # before gigabytes are written: is there a card at all?
+        run([llamita, "bench", "--shape", "llama-3.2-1b", "--device", "cuda", "--json", "-p", "1", "-n", "0", "-r", "1"])
     folder = Path(tempfile.mkdtemp(prefix="llamita-load-", dir=scratch))
     try:
         write_tokenizer(folder / "tokenizer.json", 128000)
@@ -113,9 +128,11 @@ def load(llamita, shape, scratch, table):
                                        env={**os.environ, "LLAMITA_LOG": "info"})
             process.stdout.read(1)
             seconds.append(time.monotonic() - begin)
-            phases = [line for line in process.communicate()[1].decode(errors="replace").splitlines() if "info: loaded" in line]
+            said = process.communicate()[1].decode(errors="replace")
+            phases = [line for line in said.splitlines() if "info: loaded" in line]
             if process.returncode != 0:
-                sys.exit(f"{' '.join(map(str, command))} failed with exit code {process.returncode}")
+                print(said, end="", file=sys.stderr)
+                raise Failed(f"{' '.join(map(str, command))} failed with exit code {process.returncode}")
         median = statistics.median(seconds[1:])  # the first one may find the kernels' file cold
     finally:
         shutil.rmtree(folder)
@@ -144,25 +161,9 @@ def peers(shape, ours, table):
             table.short.append(f"{shape}: {ratio:.2f}x transformers ({row['test']}) of {least}x")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("llamita")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--shapes", default=",".join(PLAN))
-    parser.add_argument("--rows", default=",".join([*ROWS, "load"]))
-    parser.add_argument("--scratch", default=tempfile.gettempdir(), help="a folder with 7 GB for the load row")
-    parser.add_argument("--json", type=Path, help="write everything that was measured here")
-    arguments = parser.parse_args()
-    wanted = arguments.rows.split(",")
-    for name in wanted:
-        if name not in ROWS and name != "load":
-            parser.error(f"there is no row {name}; there are {', '.join(ROWS)} and load")
-    for shape in arguments.shapes.split(","):
-        if shape not in PLAN:
-            parser.error(f"there is no plan for {shape}; there is one for {', '.join(PLAN)}")
-    table = Table()
-    for shape in arguments.shapes.split(","):
+def measure(arguments, shapes, wanted, table):
+    """Every wanted row that the shapes have. Raises Failed."""
+    for shape in shapes:
         ours = {}
         for name, targets in PLAN[shape].items():
             if name not in wanted:
@@ -175,11 +176,44 @@ def main():
                 ours.update(rows if name in ("decode", "prefill", "image") else {})
         if arguments.peers and ours:
             peers(shape, ours, table)
-    if arguments.json:
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("llamita")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--shapes", default=",".join(PLAN))
+    parser.add_argument("--rows", default=",".join([*ROWS, "load"]))
+    parser.add_argument("--scratch", default=tempfile.gettempdir(), help="a folder with 7 GB for the load row")
+    parser.add_argument("--json", type=Path, help="write everything that was measured here")
+    arguments = parser.parse_args()
+    wanted, shapes = arguments.rows.split(","), arguments.shapes.split(",")
+    for name in wanted:
+        if name not in ROWS and name != "load":
+            parser.error(f"there is no row {name}; there are {', '.join(ROWS)} and load")
+    for shape in shapes:
+        if shape not in PLAN:
+            parser.error(f"there is no plan for {shape}; there is one for {', '.join(PLAN)}")
+    if not Path(arguments.scratch).is_dir():
+        parser.error(f"--scratch {arguments.scratch} is no folder")
+    if not any(name in PLAN[shape] for shape in shapes for name in wanted):
+        have = "; ".join(f"{shape} has {', '.join(PLAN[shape])}" for shape in shapes)
+        print(f"bench_gpu: nothing was measured: no shape has a row of {arguments.rows}: {have}", file=sys.stderr)
+        return 2
+    table, failed = Table(), False
+    try:
+        measure(arguments, shapes, wanted, table)
+    except Failed as error:
+        print(f"bench_gpu: {'' if table.rows else 'nothing was measured: '}{error}", file=sys.stderr)
+        failed = True
+    if arguments.json and table.rows:
         arguments.json.write_text(json.dumps(table.everything, indent=1))
     for line in table.short:
         print(f"short of the target: {line}", file=sys.stderr)
-    return 1 if arguments.check and table.short else 0
+    if table.rows == 0:
+        return 2
+    return 1 if failed or (arguments.check and table.short) else 0
 
 
 if __name__ == "__main__":

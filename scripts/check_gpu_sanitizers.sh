@@ -22,17 +22,31 @@
 # not known, with 2 when something is missing.
 set -u
 cd "$(dirname "$0")/.." || exit 2
+case ${1:-} in
+  -h | --help)
+    sed -n '2,/^set -u/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"
+    exit 0
+    ;;
+  -*)
+    echo "there is no option $1 (--help)" >&2
+    exit 2
+    ;;
+esac
 build=${1:-build-cuda}
 shift $(($# > 0 ? 1 : 0))
+all_tools=(memcheck racecheck initcheck synccheck)
 tools=("$@")
-[ ${#tools[@]} -gt 0 ] || tools=(memcheck racecheck initcheck synccheck)
+[ ${#tools[@]} -gt 0 ] || tools=("${all_tools[@]}")
+for tool in "${tools[@]}"; do
+  [[ " ${all_tools[*]} " == *" $tool "* ]] || { echo "there is no tool $tool; there are ${all_tools[*]}" >&2; exit 2; }
+done
 
 sanitizer=${COMPUTE_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
-[ -x "$sanitizer" ] || { echo "compute-sanitizer is missing: it is part of the CUDA toolkit" >&2; exit 2; }
+advice="2026.1 or later is wanted: pip install nvidia-cuda-sanitizer-api, then COMPUTE_SANITIZER=.../nvidia/cu13/bin/compute-sanitizer"
+[ -x "$sanitizer" ] || { echo "compute-sanitizer is missing ($sanitizer), $advice" >&2; exit 2; }
 version=$("$sanitizer" --version | sed -n 's/^Version \([0-9]*\.[0-9]*\).*/\1/p')
 if [ "$(printf '%s\n' 2026.1 "$version" | sort -V | head -1)" != 2026.1 ]; then
-  echo "compute-sanitizer is of ${version:-an unknown version}, 2026.1 or later is wanted:" \
-    "pip install nvidia-cuda-sanitizer-api, then COMPUTE_SANITIZER=.../nvidia/cu13/bin/compute-sanitizer" >&2
+  echo "compute-sanitizer is of ${version:-an unknown version}, $advice" >&2
   exit 2
 fi
 
@@ -44,6 +58,7 @@ declare -A cases=(
 )
 read -ra programs <<< "${PROGRAMS:-test_ops_cuda test_engine_gpu test_hw_cuda}"
 for program in "${programs[@]}"; do
+  [ -n "${cases[$program]:-}" ] || { echo "there are no cases of $program; there are of ${!cases[*]}" >&2; exit 2; }
   [ -x "$build/tests/$program" ] || { echo "$build/tests/$program is missing: build it (make test-gpu does)" >&2; exit 2; }
 done
 jobs=${JOBS:-$(nproc)}

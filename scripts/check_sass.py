@@ -254,6 +254,12 @@ def objects_of(build):
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__.strip())
+        return 0
+    if len(sys.argv) > 2 or sys.argv[1:2] and sys.argv[1].startswith("-"):
+        print(f"check_sass: one BUILD or --self-test, not {' '.join(sys.argv[1:])} (--help)", file=sys.stderr)
+        return 2
     build = Path(sys.argv[1] if len(sys.argv) > 1 else "build-cuda")
     if not (build / "build.ninja").exists():
         print(f"check_sass: {build} has no build.ninja: configure it with Ninja, as the presets do", file=sys.stderr)

@@ -162,13 +162,13 @@ class Bench : public Subcommand {
                       kDefaultModel, ", where it has been downloaded, else one of single bytes)"),
                   [this](const std::string& text) { tokenizer_ = text; });
     options.value("-p,--prompt", "N,…", "prompt lengths (default 512; 0: none)",
-                  [this](const std::string& text) { prompts_ = parse_list(text, "--prompt", 0); });
+                  [this](const std::string& text) { take_list("--prompt", prompts_, text, 0); });
     options.value("-n,--generate", "N,…", "tokens to write (default 128; 0: none)",
-                  [this](const std::string& text) { generates_ = parse_list(text, "--generate", 0); });
+                  [this](const std::string& text) { take_list("--generate", generates_, text, 0); });
     options.value("-d,--depth", "N,…", "tokens that are in the cache before (default 0)",
-                  [this](const std::string& text) { depths_ = parse_list(text, "--depth", 0); });
+                  [this](const std::string& text) { take_list("--depth", depths_, text, 0); });
     options.value("-b,--batch", "N,…", "sequences at once (default 1)", [this](const std::string& text) {
-      batches_ = parse_list(text, "--batch", 1);
+      take_list("--batch", batches_, text, 1);
       if (most(batches_) > kMostSequences) throw UsageError(cat("--batch: at most ", kMostSequences));
     });
     options.value("-r,--repetitions", "N", "of each test (default 5)", [this](const std::string& text) {
@@ -205,6 +205,12 @@ class Bench : public Subcommand {
   }
 
   int run() override {
+    if (!model_.empty() && !shape_.empty())
+      throw UsageError(cat("--shape makes its weights up: it leaves no place for ", model_));
+    if (sample_ == "none" && config_.steps_under_way != 0)
+      throw UsageError("--steps-under-way is of steps that choose tokens: say how to --sample");
+    if (!save_.empty() && !measured_.empty())
+      throw UsageError(cat("--save only writes: ", measured_, " has nothing to measure"));
     if (save_.empty() && most(prompts_) == 0 && most(generates_) == 0)
       throw UsageError("--prompt 0 and --generate 0 leave nothing to measure");
     if (!shape_.empty() && !config_.packed_cache.empty())
@@ -237,6 +243,12 @@ class Bench : public Subcommand {
   }
 
  private:
+  // A list of `name`, which says what to measure.
+  void take_list(const char* name, std::vector<int>& list, const std::string& text, int least) {
+    list = parse_list(text, name, least);
+    measured_ = name;
+  }
+
   int save() {
     if (shape_.empty()) throw UsageError("--save writes made-up weights: say of which --shape");
     ThreadPool pool(threads_.empty() ? 0 : threads_.front());
@@ -401,7 +413,8 @@ class Bench : public Subcommand {
           regions = runner.regions() - regions;
         }
         print(cat("\n", decode ? "A decode step of " : "A prompt of ", decode ? batch : tokens,
-                  decode ? " sequences" : cat(" tokens x ", batch), " after ", depth, " tokens",
+                  decode ? (batch == 1 ? " sequence" : " sequences") : cat(" tokens x ", batch), " after ",
+                  depth, " tokens",
                   gpu ? std::string() : cat(", ", records.size(), " ops in ", regions, " parallel regions"),
                   ":\n", trace_table(records, {roofs.read_bytes_per_second, roofs.flops_per_second})));
       }
@@ -483,6 +496,7 @@ class Bench : public Subcommand {
   }
 
   std::string model_, shape_, save_, tokenizer_, sample_ = "none";
+  std::string measured_;  // an option that says what to measure
   std::vector<int> prompts_ = {512}, generates_ = {128}, depths_ = {0}, batches_ = {1}, threads_;
   int repetitions_ = 5, batch_tokens_ = 0;
   bool json_ = false, trace_ = false;

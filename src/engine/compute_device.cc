@@ -67,6 +67,7 @@ Placement cpu_placement() {
 }
 
 Placement choose_placement(const EngineConfig& config) {
+  check_forced_variants();
   const DType activation = activation_by_name(config.gpu_dtype);
   if (config.device == "cpu") return cpu_placement();
   if (config.device == "auto") {

@@ -16,7 +16,8 @@ namespace llamita {
 Placement cpu_placement();
 
 // The device that config.device names: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": the first GPU that
-// kernels run on, else the CPU. Throws Error naming what is missing.
+// kernels run on, else the CPU. Throws Error naming what is missing, or what LLAMITA_KERNEL has that does not
+// exist.
 Placement choose_placement(const EngineConfig& config);
 
 // What kernels may rely on there: the instruction set and the pool's threads, or the card's architecture.

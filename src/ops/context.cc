@@ -51,6 +51,8 @@ std::unordered_map<std::string, std::string> forced_by_environment() {
 
 }  // namespace
 
+void check_forced_variants() { forced_by_environment(); }
+
 Context::Context(ThreadPool& pool, Arena& arena, Caps caps)
     : pool_(&pool), arena_(&arena), caps_(caps), forced_(forced_by_environment()) {}
 

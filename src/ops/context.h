@@ -56,6 +56,10 @@ class OpTimer {
   virtual void stop() = 0;
 };
 
+// Throws Error when LLAMITA_KERNEL is no list of op=variant or names an op that does not exist, as every
+// Context does; asked before weights are read.
+void check_forced_variants();
+
 class Context {
  public:
   // Real execution. Borrows both.

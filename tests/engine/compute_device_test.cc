@@ -6,6 +6,7 @@
 #include "engine/step_inputs.h"
 #include "hw/cuda/device_properties.h"
 #include "support/expect_error.h"
+#include "support/forced_kernels.h"
 #include "support/golden_model.h"
 
 namespace llamita {
@@ -23,6 +24,12 @@ TEST(ComputeDevice, NamesThatMeanNothingAreRefused) {
   EngineConfig config = on("cpu");
   config.gpu_dtype = "f32";
   EXPECT_ERROR(choose_placement(config), "gpu_dtype must be bf16 or f16");
+}
+
+// Before gigabytes of weights are read.
+TEST(ComputeDevice, AForcedOpThatDoesNotExistIsRefused) {
+  const test::ForcedKernels forced("linaer=reference");
+  EXPECT_ERROR(choose_placement(on("cpu")), "there is no op \"linaer\"");
 }
 
 TEST(ComputeDevice, AutoTakesAGpuWhereThereIsOne) {

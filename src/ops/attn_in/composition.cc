@@ -51,17 +51,7 @@ void attn_in_composition(const AttnInArgs& args, Context& context) {
   const Arena::Scope scope(context.arena());
   const Tensor normed = context.arena().take(DType::f32, {T, C});
   const Tensor qkv = context.arena().take(DType::f32, {T, (H + 2 * Hkv) * D});
-  if (!args.prepared.defined()) {
-    norm({.kind = args.norm_kind,
-          .x = args.x,
-          .weight = args.norm_weight,
-          .bias = args.norm_bias,
-          .eps = args.norm_eps,
-          .out = normed},
-         context);
-  } else if (!context.dry_run()) {
-    finish_norm(args.prepared, args.norm_eps, normed);
-  }
+  norm_or_finish(args, normed, context);
   linear({.x = normed, .weight = args.qkv, .bias = args.qkv_bias, .residual = {}, .out = qkv}, context);
 
   const Tensor q_columns = qkv.columns(0, H * D);

@@ -14,13 +14,7 @@ void attn_in_cuda_composition(const AttnInArgs& args, Context& context) {
   const Arena::Scope scope(context.arena());
   const Tensor normed = context.arena().take(context.caps().activation, {T, C});
   const Tensor qkv = context.arena().take(context.caps().activation, {T, args.qkv->rows()});
-  norm({.kind = args.norm_kind,
-        .x = args.x,
-        .weight = args.norm_weight,
-        .bias = args.norm_bias,
-        .eps = args.norm_eps,
-        .out = normed},
-       context);
+  norm(norm_of(args, normed), context);
   linear({.x = normed, .weight = args.qkv, .bias = args.qkv_bias, .residual = {}, .out = qkv}, context);
   if (!context.dry_run()) attn_in_finish_heads(args, qkv, context);
 }

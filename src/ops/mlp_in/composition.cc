@@ -9,17 +9,7 @@ void mlp_in_composition(const MlpInArgs& args, Context& context) {
   const int64_t T = args.x.dim(0), C = args.x.dim(1), F = args.out.dim(1);
   const Arena::Scope scope(context.arena());
   const Tensor normed = context.arena().take(context.caps().activation, {T, C});
-  if (!args.prepared.defined()) {
-    norm({.kind = args.norm_kind,
-          .x = args.x,
-          .weight = args.norm_weight,
-          .bias = args.norm_bias,
-          .eps = args.norm_eps,
-          .out = normed},
-         context);
-  } else if (!context.dry_run()) {
-    finish_norm(args.prepared, args.norm_eps, normed);
-  }
+  norm_or_finish(args, normed, context);
   // What the activation reads is f32 on every device: two roundings to 16 bits before it would show.
   if (!args.gated) {
     const bool in_place = args.out.dtype() == DType::f32;

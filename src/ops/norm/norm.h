@@ -23,19 +23,23 @@ struct NormArgs {
 const Op<NormArgs>& norm_op();
 inline void norm(const NormArgs& args, Context& context) { run(norm_op(), args, context); }
 
-// The norm with which a fused op begins (attn_in, mlp_in), to `out` (T, C): part of that op's time, with no
-// record of its own.
+// The norm with which a fused op begins (attn_in, mlp_in), to `out` (T, C).
+template <class FusedArgs>
+NormArgs norm_of(const FusedArgs& args, const Tensor& out) {
+  return {.kind = args.norm_kind,
+          .x = args.x,
+          .weight = args.norm_weight,
+          .bias = args.norm_bias,
+          .eps = args.norm_eps,
+          .out = out};
+}
+
+// The same as part of that op's time, with no record of its own.
 template <class FusedArgs>
 void norm_inside(const FusedArgs& args, const Tensor& out, Context& context) {
   std::vector<OpRecord>* records = context.records();
   context.record_to(nullptr);
-  norm({.kind = args.norm_kind,
-        .x = args.x,
-        .weight = args.norm_weight,
-        .bias = args.norm_bias,
-        .eps = args.norm_eps,
-        .out = out},
-       context);
+  norm(norm_of(args, out), context);
   context.record_to(records);
 }
 

@@ -8,7 +8,7 @@
 // the same.
 #pragma once
 
-#include "ops/op.h"
+#include "ops/norm/norm.h"
 
 namespace llamita {
 
@@ -52,5 +52,12 @@ void check_prepared_norm(std::string_view op, const PreparedNorm& prepared, int6
 // The halves on the CPU, as the specification: of x (T, C) f32 with the gain (C); and to out (T, C) f32.
 void prepare_norm(const Tensor& x, const Tensor& gain, const PreparedNorm& prepared);
 void finish_norm(const PreparedNorm& prepared, float eps, const Tensor& out);
+
+// The norm with which a composition of attn_in or mlp_in begins, of which half may have been done.
+template <class FusedArgs>
+void norm_or_finish(const FusedArgs& args, const Tensor& out, Context& context) {
+  if (!args.prepared.defined()) return norm(norm_of(args, out), context);
+  if (!context.dry_run()) finish_norm(args.prepared, args.norm_eps, out);
+}
 
 }  // namespace llamita
